@@ -1,0 +1,63 @@
+# Convolution, Verified: every command sets up what it needs, once.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/ready
+SITE := _build/html
+PYTEST := $(RUN) -m pytest -q
+
+.PHONY: help book test lab notebooks gpu-test bench lint clean
+
+help:
+	@echo "make book       build the website and print the path to open"
+	@echo "make test       run every test: engine, kernels, notebooks, site, browser"
+	@echo "make lab        open the notebooks in JupyterLab"
+	@echo "make notebooks  run all notebooks and store their outputs"
+	@echo "make gpu-test   run the engine's tests with kernels on this machine's CUDA device"
+	@echo "make bench      measure the engine against its peers, into benchmarks/results"
+	@echo "make lint       check style"
+	@echo "make clean      remove what was built (the environment too)"
+
+book: $(READY)
+	$(VENV)/bin/jupyter-book build . -W -n --keep-going
+	@echo
+	@echo "Open this in a browser: $(abspath $(SITE))/index.html"
+
+test: lint
+	$(PYTEST) -n 2 -m "not browser" --doctest-modules tests konvlib
+	$(PYTEST) -n 2 --nbval notebooks
+	$(PYTEST) -m browser tests
+
+lab: $(READY)
+	$(RUN) -m jupyterlab notebooks
+
+notebooks: $(READY)
+	$(RUN) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+
+gpu-test: $(READY)
+	$(RUN) -m pytest -q tests/test_sequences.py tests/test_sequences_gpu.py
+
+bench: $(READY)
+	$(RUN) -m benchmarks.sequences_cpu
+	$(RUN) -m benchmarks.sequences_gpu
+
+lint: $(READY)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+clean:
+	rm -rf $(VENV) _build build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# torch comes first, so that no package that needs it brings another build of it.
+$(READY): requirements.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is missing: install it, or say which with PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, $(PYTHON) is $$($(PYTHON) -V): say which with PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) has no venv module: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
+	@echo "Setting up $(VENV) (once; some minutes)"
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.txt)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@

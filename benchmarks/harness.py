@@ -1,0 +1,338 @@
+"""What every benchmark shares: facts about the machine, timers, checks, one table, one JSON record.
+
+A benchmark is a list of cases. A case is a label (the columns that say what was computed), a function that prepares
+its competitors (only then is memory taken), and a tolerance::
+
+    from benchmarks import harness
+
+    def cases():
+        for taps in (3, 1023):
+            label = {"samples": 65536, "taps": taps}
+            yield harness.Case(label, functools.partial(prepare, **label), tolerance=1e-12)
+
+    def prepare(samples, taps):
+        f, g = ...
+        competitors = {"konvlib": lambda: konvlib.convolve(f, g), "NumPy": lambda: np.convolve(f, g)}
+        return competitors, reference      # reference: the right answer, in higher precision where there is one
+
+    if __name__ == "__main__":
+        raise SystemExit(harness.run("sequences_cpu", list(cases()), timer=harness.CpuTimer()))
+
+`run` takes the cases in turn. It compares each competitor's result with the reference first, and times only the ones
+that agree: no speedup is ever reported on a failed check. The first competitor is ours; a ratio is a competitor's
+median time over ours, so that more than 1 means ours is faster. The competitors of a case run interleaved (A B C A B
+C ...), so that a slow spell of the machine meets all alike; the table gives medians, the record quartiles too. `run`
+prints the table, writes ``benchmarks/results/<device>-<benchmark>.json`` and returns an exit status: 1 if one of our
+own results was wrong.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from tqdm import tqdm
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("konvlib", "numpy", "scipy", "torch", "triton")
+
+Call = Callable[[], Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row: its label, how to prepare it, and the relative error that passes.
+
+    ``prepare()`` gives the competitors by name, ours first, and the reference that their results are compared with, by
+    the norm of the difference over the norm of the reference.
+    """
+
+    label: Mapping[str, Any]
+    prepare: Callable[[], tuple[Mapping[str, Call], Any]]
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per call: the median and the quartiles of ``samples`` measurements."""
+
+    median: float
+    low: float
+    high: float
+    samples: int
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Timing:
+        low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
+        return cls(median, low, high, len(seconds))
+
+
+class Timer(Protocol):
+    """Times the competitors of one case, interleaved."""
+
+    name: str
+    device: str
+
+    def __call__(self, calls: Mapping[str, Call]) -> dict[str, Timing]: ...
+
+
+class CpuTimer:
+    """``perf_counter`` around calls, repeated so that one sample lasts at least ``resolution`` seconds.
+
+    Each competitor gets at least ``least`` samples and, between those, ``budget`` seconds in all. Before each sample it
+    is called once more, untimed, so that it finds memory and caches as its own calls leave them.
+    """
+
+    name = "perf_counter, interleaved"
+    device = "cpu"
+
+    def __init__(self, *, budget: float = 0.5, least: int = 5, most: int = 200, resolution: float = 5e-4):
+        self.budget, self.least, self.most, self.resolution = budget, least, most, resolution
+
+    def __call__(self, calls: Mapping[str, Call]) -> dict[str, Timing]:
+        repeats = {name: self._repeats(call) for name, call in calls.items()}
+        seconds: dict[str, list[float]] = {name: [] for name in calls}
+        begin = time.perf_counter()
+        while self._wants_more(len(next(iter(seconds.values()))), time.perf_counter() - begin, len(calls)):
+            for name, call in calls.items():
+                call()
+                seconds[name].append(_seconds_per_call(call, repeats[name]))
+        return {name: Timing.of(samples) for name, samples in seconds.items()}
+
+    def _repeats(self, call: Call) -> int:
+        call()
+        return max(1, math.ceil(self.resolution / max(_seconds_per_call(call, 1), 1e-9)))
+
+    def _wants_more(self, samples: int, elapsed: float, competitors: int) -> bool:
+        return samples < self.least or (samples < self.most and elapsed < self.budget * competitors)
+
+
+class GpuTimer:
+    """CUDA events around each call, after a write over a buffer larger than the L2 cache, so that inputs come cold.
+
+    With ``graphs`` each competitor is captured once and its graph is timed: what the device needs, without the time
+    that Python needs to launch it. Without, the call is timed as a user makes it; Python then runs ahead of the device
+    by the time of the cache flush only, so small problems show their launch overhead.
+    """
+
+    device = "cuda"
+
+    def __init__(self, *, graphs: bool = True, budget: float = 0.1, least: int = 10, most: int = 100):
+        self.graphs, self.budget, self.least, self.most = graphs, budget, least, most
+        self.name = "CUDA events around " + ("graph replays" if graphs else "calls") + ", L2 flushed, interleaved"
+        self._flush: Any = None
+
+    def __call__(self, calls: Mapping[str, Call]) -> dict[str, Timing]:
+        import torch
+
+        if self._flush is None:
+            self._flush = torch.empty(256 * 2**20, dtype=torch.int8, device="cuda")
+        ready = {name: self._warm(call) for name, call in calls.items()}
+        slowest = max(self._events_around(call)() for call in ready.values())
+        rounds = min(self.most, max(self.least, int(self.budget / max(slowest, 1e-9))))
+        pending: dict[str, list[Call]] = {name: [] for name in ready}
+        for _ in range(rounds):
+            for name, call in ready.items():
+                pending[name].append(self._events_around(call))
+        return {name: Timing.of([elapsed() for elapsed in samples]) for name, samples in pending.items()}
+
+    def _warm(self, call: Call) -> Call:
+        import torch
+
+        for _ in range(3):
+            call()
+        torch.cuda.synchronize()
+        if not self.graphs:
+            return call
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            kept = call()
+        graph.replay()
+
+        def replay() -> Any:
+            graph.replay()
+            return kept
+
+        return replay
+
+    def _events_around(self, call: Call) -> Callable[[], float]:
+        """Queue one timed call; the function returned waits for it and gives its seconds."""
+        import torch
+
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        self._flush.zero_()
+        begin.record()
+        call()
+        end.record()
+
+        def seconds() -> float:
+            end.synchronize()
+            return begin.elapsed_time(end) / 1e3
+
+        return seconds
+
+
+def run(benchmark: str, cases: Sequence[Case], *, timer: Timer, results: Path = RESULTS) -> int:
+    """Check and time all cases, print the table, write the record; 1 if one of our own results was wrong, else 0."""
+    rows = [_measure(case, timer) for case in tqdm(cases, desc=benchmark, file=sys.stderr)]
+    about = {"benchmark": benchmark, "timer": timer.name, **facts(timer.device)}
+    print(table(about, rows))
+    results.mkdir(parents=True, exist_ok=True)
+    path = results / f"{slug(about['device'])}-{benchmark}.json"
+    path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    print(f"record: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name}")
+    return int(any(_ours(row)["seconds"] is None for row in rows))
+
+
+def facts(device: str) -> dict[str, Any]:
+    """Which machine, which versions, which commit, when."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "device": _cuda_name() if device == "cuda" else _cpu_name(),
+        "threads": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "versions": versions,
+        "commit": _commit(),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def relative_error(result: Any, reference: Any) -> float:
+    """The norm of the difference over the norm of the reference, in float64; NaN for another shape."""
+    if type(result).__module__.startswith("torch"):
+        return _relative_error_of_tensors(result, reference)
+    result, reference = np.asarray(result), np.asarray(reference)
+    if result.shape != reference.shape:
+        return math.nan
+    wide = np.result_type(result, reference, np.float64)
+    scale = np.linalg.norm(reference.astype(wide).ravel())
+    return float(np.linalg.norm((result.astype(wide) - reference).ravel()) / (scale or 1.0))
+
+
+def table(about: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as text: the label, milliseconds per competitor, a ratio per competitor that is not ours."""
+    labels = list(dict.fromkeys(key for row in rows for key in row["label"]))
+    names = list(dict.fromkeys(name for row in rows for name in row["competitors"]))
+    lines = [[*labels, *(f"{name} ms" for name in names), *(f"{name} / {names[0]}" for name in names[1:])]]
+    for row in rows:
+        times = [_milliseconds(row["competitors"].get(name)) for name in names]
+        ratios = ["" if name not in row["ratios"] else f"{row['ratios'][name]:.2f}" for name in names[1:]]
+        lines.append([*(str(row["label"].get(key, "")) for key in labels), *times, *ratios])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    body = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines]
+    versions = ", ".join(f"{package} {version}" for package, version in about["versions"].items())
+    head = f"{about['benchmark']} on {about['device']} ({versions}; commit {about['commit']}; {about['date']})"
+    return "\n".join([head, about["timer"], *body])
+
+
+def slug(text: str) -> str:
+    """A name as part of a file name.
+
+    Examples
+    --------
+    >>> slug("NVIDIA H100 80GB HBM3")
+    'nvidia-h100-80gb-hbm3'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def _measure(case: Case, timer: Timer) -> dict[str, Any]:
+    calls, reference = case.prepare()
+    errors = {name: relative_error(call(), reference) for name, call in calls.items()}
+    right = {name: call for name, call in calls.items() if errors[name] <= case.tolerance}
+    timings = timer(right) if right else {}
+    competitors = {
+        name: {
+            "error": error if math.isfinite(error) else str(error),
+            "seconds": timings[name].median if name in timings else None,
+            "quartiles": [timings[name].low, timings[name].high] if name in timings else None,
+            "samples": timings[name].samples if name in timings else 0,
+        }
+        for name, error in errors.items()
+    }
+    return {
+        "label": dict(case.label),
+        "tolerance": case.tolerance,
+        "competitors": competitors,
+        "ratios": _ratios(competitors),
+    }
+
+
+def _ratios(competitors: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    ours, *others = competitors
+    base = competitors[ours]["seconds"]
+    timed = [name for name in others if competitors[name]["seconds"] is not None]
+    return {} if base is None else {name: competitors[name]["seconds"] / base for name in timed}
+
+
+def _ours(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next(iter(row["competitors"].values()))
+
+
+def _milliseconds(competitor: Mapping[str, Any] | None) -> str:
+    if competitor is None:
+        return ""
+    return "WRONG" if competitor["seconds"] is None else f"{competitor['seconds'] * 1e3:.4g}"
+
+
+def _seconds_per_call(call: Call, repeats: int) -> float:
+    begin = time.perf_counter()
+    for _ in range(repeats):
+        call()
+    return (time.perf_counter() - begin) / repeats
+
+
+def _relative_error_of_tensors(result: Any, reference: Any) -> float:
+    import torch
+
+    if result.shape != reference.shape:
+        return math.nan
+    wide = torch.complex128 if result.is_complex() or reference.is_complex() else torch.float64
+    reference = reference.to(result.device, wide)
+    return float(torch.linalg.norm(result.to(wide) - reference) / (torch.linalg.norm(reference) or 1.0))
+
+
+def _cuda_name() -> str:
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _commit() -> str:
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD")
+        return head + ("-dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

@@ -1,0 +1,43 @@
+"""Mends in the HTML of other extensions.
+
+Ids that they repeat on one page, the word that opens a proof, and a role that screen readers no longer know.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+
+PROOF = re.compile(r'<div class="proof admonition" id="proof">\s*<p>Proof\. ')
+SEARCH_ID = ' id="search-input"'
+REPEATED_ID = re.compile(r' id="(?:proof|exercise|solution)-content"')
+
+
+def tidy(body: str) -> str:
+    """Return a page's body without repeated ids, with each proof in a class of its own."""
+    body = PROOF.sub('<div class="proof kv-proof admonition"><p><em class="kv-proof-word">Proof.</em> ', body)
+    return REPEATED_ID.sub("", body).replace('role="doc-biblioentry"', 'role="listitem"')
+
+
+def tidy_page(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Mend one page before it is written."""
+    if "body" in context:
+        context["body"] = tidy(context["body"])
+
+
+def tidy_search_page(app: Sphinx, error: Exception | None) -> None:
+    """Leave the id that the two search fields of this page share to the first of them."""
+    page = Path(app.outdir) / "search.html"
+    if error is None and page.exists():
+        first, *others = page.read_text(encoding="utf-8").split(SEARCH_ID)
+        page.write_text(SEARCH_ID.join([first, "".join(others)]) if others else first, encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Mend every page."""
+    app.connect("html-page-context", tidy_page)
+    app.connect("build-finished", tidy_search_page)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
