@@ -26,7 +26,7 @@ book: $(READY)
 
 test: lint
 	$(PYTEST) -n 2 -m "not browser" --doctest-modules tests konvlib
-	$(PYTEST) -n 2 --nbval notebooks
+	$(PYTEST) -n 2 --dist loadfile --nbval notebooks
 	$(PYTEST) -m browser tests
 
 lab: $(READY)
@@ -36,7 +36,7 @@ notebooks: $(READY)
 	$(RUN) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 gpu-test: $(READY)
-	$(RUN) -m pytest -q tests/test_sequences.py tests/test_sequences_gpu.py
+	$(RUN) -m pytest -q tests/test_sequences.py tests/test_sequences_gpu.py tests/test_sequences_kernels.py
 
 bench: $(READY)
 	$(RUN) -m benchmarks.sequences_cpu

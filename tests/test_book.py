@@ -91,7 +91,9 @@ $$ g = h $$ (eq-nested)
 
 ```python
 """
+
 $$ no = equation $$ (eq-code)
+
 """
 ```
 

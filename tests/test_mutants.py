@@ -1,8 +1,8 @@
 """Sharpness: each usual mistake, made on purpose in a copy of a module, must be caught.
 
 tests/mutants/ lists them. A mistake is caught when at least one test of the package fails: for a room, the tests in
-``tests/test_<package>.py`` whose only argument is ``room``; for `konvlib.geometry`, those of ``tests/test_geometry.py``
-without arguments.
+``tests/test_<package>.py`` whose only argument is ``room``; for kernels, those in ``tests/test_<package>_kernels.py``,
+on the GPU room that launches them; for `konvlib.geometry`, those of ``tests/test_geometry.py`` without arguments.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def mutate(package: str, file: str, old: str, new: str, folder: Path) -> ModuleT
     assert source.count(old) == 1, f"the text to replace occurs {source.count(old)} times in {package}/{file}.py"
     name = f"mutant_{next(numbers)}"
     path = folder / f"{name}.py"
-    path.write_text(source.replace(old, new).replace("konvlib::", f"{name}::"), encoding="utf-8")
+    path.write_text(source.replace(old, new), encoding="utf-8")
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -46,13 +46,17 @@ def killers(module: ModuleType, *arguments: str) -> list:
 
 
 def survives(package: str, file: str, mutant: ModuleType) -> bool:
-    tests = importlib.import_module(f"tests.test_{package}")
+    tests = importlib.import_module(f"tests.test_{package}{'_kernels' * (file == 'kernels')}")
     with pytest.MonkeyPatch.context() as patch:
         if package == "geometry":
             patch.setattr(tests, "geometry", SimpleNamespace(**(vars(geometry) | vars(mutant))))
             runs = killers(tests)
         else:
-            subject = rooms.TensorRoom(mutant, kernels=True) if file == "gpu" else mutant
+            subject = mutant
+            if file == "kernels":
+                gpu = importlib.import_module(f"konvlib.{package}.gpu")
+                patch.setattr(gpu, "kernels", mutant)
+                subject = rooms.TensorRoom(gpu, kernels=True)
             runs = [lambda test=test: test(subject) for test in killers(tests, "room")]
         assert runs
         return all(passes(run) for run in runs)

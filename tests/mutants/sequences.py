@@ -121,4 +121,40 @@ MUTANTS = [
         "overwrite_x=True)\n        y[...",
         "overwrite_x=True)[..., ::-1]\n        y[...",
     ),
+    (
+        "kernels",
+        "the last tap lost",
+        "tl.minimum(start + base + BLOCK, count)",
+        "tl.minimum(start + base + BLOCK, count - 1)",
+    ),
+    (
+        "kernels",
+        "the first sample lost where a tile meets the end",
+        "keep = (m < count) & (at >= 0) & (at < samples)",
+        "keep = (m < count) & (at > 0) & (at < samples)",
+    ),
+    (
+        "kernels",
+        "the conjugate of a complex product",
+        "a_real * b_real - a_imag * b_imag",
+        "a_real * b_real + a_imag * b_imag",
+    ),
+    (
+        "kernels",
+        "one row for the whole batch",
+        "(row % inner_rows).to(tl.int64) * inner_stride",
+        "0 * inner_stride",
+    ),
+    (
+        "kernels",
+        "flip dropped in the Toeplitz matrix",
+        "m = count - 1 + r - k[:, None]",
+        "m = k[:, None] - r",
+    ),
+    (
+        "kernels",
+        "NaN of an FFT left where it is",
+        "last = tl.where(wrong, last, first)\n    real",
+        "last = first\n    real",
+    ),
 ]
