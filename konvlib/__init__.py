@@ -1,14 +1,93 @@
 """The engine of Convolution, Verified: convolution arithmetic, proved against its definitions.
 
-Every function takes NumPy arrays or torch tensors. Importing this package imports NumPy and SciPy, never torch.
+Every function takes NumPy arrays; `convolve` and `correlate` take torch tensors too. Importing this package imports
+NumPy and SciPy, never torch.
 
 >>> import konvlib
 >>> konvlib.convolve([1, 3, 2, 0, 4], [2, 1, -1])
 array([ 2,  7,  6, -1,  6,  4, -4])
 """
 
+from konvlib.gradients import (
+    avg_pool1d_grad,
+    avg_pool2d_grad,
+    avg_pool3d_grad,
+    conv1d_bias_grad,
+    conv1d_input_grad,
+    conv1d_weight_grad,
+    conv2d_bias_grad,
+    conv2d_input_grad,
+    conv2d_weight_grad,
+    conv3d_bias_grad,
+    conv3d_input_grad,
+    conv3d_weight_grad,
+    max_pool1d_grad,
+    max_pool2d_grad,
+    max_pool3d_grad,
+)
+from konvlib.images import (
+    avg_pool1d,
+    avg_pool2d,
+    avg_pool3d,
+    conv1d,
+    conv2d,
+    conv3d,
+    max_pool1d,
+    max_pool2d,
+    max_pool3d,
+)
+from konvlib.matrices import circulant_singular_values, col2im, conv2d_im2col, conv_matrix, im2col
 from konvlib.sequences import convolve, correlate
+from konvlib.transposes import (
+    conv_transpose1d,
+    conv_transpose2d,
+    conv_transpose3d,
+    conv_transpose_by_scattering,
+    conv_transpose_by_zero_insertion,
+    insert_zeros,
+    overlap_counts,
+)
 
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "convolve", "correlate"]
+__all__ = [
+    "__version__",
+    "avg_pool1d",
+    "avg_pool1d_grad",
+    "avg_pool2d",
+    "avg_pool2d_grad",
+    "avg_pool3d",
+    "avg_pool3d_grad",
+    "circulant_singular_values",
+    "col2im",
+    "conv1d",
+    "conv1d_bias_grad",
+    "conv1d_input_grad",
+    "conv1d_weight_grad",
+    "conv2d",
+    "conv2d_bias_grad",
+    "conv2d_im2col",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "conv3d",
+    "conv3d_bias_grad",
+    "conv3d_input_grad",
+    "conv3d_weight_grad",
+    "conv_matrix",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "conv_transpose_by_scattering",
+    "conv_transpose_by_zero_insertion",
+    "convolve",
+    "correlate",
+    "im2col",
+    "insert_zeros",
+    "max_pool1d",
+    "max_pool1d_grad",
+    "max_pool2d",
+    "max_pool2d_grad",
+    "max_pool3d",
+    "max_pool3d_grad",
+    "overlap_counts",
+]

@@ -1,11 +1,25 @@
-// What scrolls must be reachable by keyboard, and paper cannot be unfolded by hand.
+// A full stop stays with its formula, what scrolls can be reached by keyboard, and paper comes unfolded.
 
 const SCROLLING = "mjx-container, span.math, pre, .pst-scrollable-table-container, .cell_output .output";
+
+const BLOCK = "p, li, dd, dt, td, th, figcaption, div";
+
+function tiePunctuation() {
+  for (const formula of document.querySelectorAll("span.math")) {
+    const mark = formula.nextSibling?.nodeType === Node.TEXT_NODE && formula.nextSibling.data.match(/^[.,;:)’”]+/);
+    if (!mark) continue;
+    formula.nextSibling.splitText(mark[0].length);
+    const tie = document.createElement("span");
+    tie.className = "kv-tied";
+    formula.before(tie);
+    tie.append(formula, tie.nextSibling);
+  }
+}
 
 function boxWhatScrolls() {
   for (const formula of document.querySelectorAll("span.math")) {
     formula.classList.remove("kv-wide");
-    const room = formula.parentElement.clientWidth;
+    const room = formula.closest(BLOCK).clientWidth;
     if (room && formula.getBoundingClientRect().width > room) formula.classList.add("kv-wide");
   }
   for (const box of document.querySelectorAll(SCROLLING)) {
@@ -28,6 +42,7 @@ function foldAgain() {
   }
 }
 
+document.addEventListener("DOMContentLoaded", tiePunctuation);
 window.addEventListener("load", () => {
   boxWhatScrolls();
   window.MathJax?.startup?.promise?.then(boxWhatScrolls);

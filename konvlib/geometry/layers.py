@@ -1,0 +1,351 @@
+"""The geometry of a layer: every argument of a convolution, its transpose, its gradients or a pooling, made regular.
+
+Functions here take shapes, not arrays, so that arrays and tensors are checked alike. What they return is the same for
+one to three axes: each field has one entry per spatial axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from konvlib.geometry.arguments import PADDING_MODES, check_channels, integer, one_of, per_axis
+from konvlib.geometry.sizes import conv_size, conv_transpose_size, paddings, pool_size
+
+Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
+PerAxis = int | Sequence[int]
+AXIS_NAMES = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
+
+
+@dataclass(frozen=True)
+class ConvGeometry:
+    """A convolution layer, from an input ``(N, C, *input_size)`` to an output ``(N, C_out, *output_size)``.
+
+    The transposed convolution and the gradients are described by the convolution that they belong to.
+    """
+
+    batch: int
+    in_channels: int
+    out_channels: int
+    groups: int
+    input_size: tuple[int, ...]
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    padding_mode: str
+    output_size: tuple[int, ...]
+
+    @property
+    def axes(self) -> int:
+        return len(self.kernel_size)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.batch, self.in_channels, *self.input_size)
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        return (self.out_channels, self.in_channels // self.groups, *self.kernel_size)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return (self.batch, self.out_channels, *self.output_size)
+
+    @property
+    def products(self) -> int:
+        """How many multiplications the definition has, those with padding included."""
+        return prod(self.output_shape) * prod(self.weight_shape[1:])
+
+
+@dataclass(frozen=True)
+class PoolGeometry:
+    """A pooling, from ``(N, C, *input_size)`` to ``(N, C, *output_size)``."""
+
+    batch: int
+    channels: int
+    input_size: tuple[int, ...]
+    kernel_size: tuple[int, ...]
+    stride: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...]
+    output_size: tuple[int, ...]
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        return (self.batch, self.channels, *self.input_size)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        return (self.batch, self.channels, *self.output_size)
+
+
+def conv_geometry(
+    x_shape: Sequence[int],
+    w_shape: Sequence[int],
+    bias_shape: Sequence[int] | None = None,
+    *,
+    axes: int,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+) -> ConvGeometry:
+    """Check every argument of a convolution layer and return its geometry.
+
+    Parameters
+    ----------
+    x_shape, w_shape : sequence of int
+        ``(N, C, *size)`` and ``(C_out, C // groups, *kernel)``.
+    bias_shape : sequence of int, optional
+        ``(C_out,)``.
+    axes : {1, 2, 3}
+        How many spatial axes the called function has.
+    stride, padding, dilation, groups, padding_mode
+        As in `konvlib.conv2d`.
+
+    Raises
+    ------
+    TypeError
+        If an argument has the wrong kind.
+    ValueError
+        If a shape has the wrong rank, if channels and groups do not go together, if the kernel does not fit, or if a
+        padding mode cannot reach so far.
+
+    Examples
+    --------
+    >>> conv_geometry((1, 3, 8, 9), (4, 3, 3, 3), axes=2, stride=2, padding=1).output_size
+    (4, 5)
+    """
+    batch, in_channels, *size = _shape(x_shape, "x", axes, AXIS_NAMES[axes])
+    out_channels, depth, *kernel = _shape(w_shape, "w", axes, _weight_axes(axes, "C_out, C_in // groups"))
+    check_channels(in_channels, out_channels, groups)
+    if depth * groups != in_channels:
+        raise ValueError(f"w must have {in_channels} // {groups} = {in_channels // groups} channels, got {depth}")
+    _check_bias(bias_shape, out_channels)
+    one_of(padding_mode, "padding_mode", PADDING_MODES)
+    steps, gaps = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
+    pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps)
+    for axis in range(axes):
+        _check_reach(size[axis], pads[axis], padding_mode)
+    each = zip(size, kernel, steps, pads, gaps, strict=True)
+    outputs = tuple(conv_size(n, k, stride=s, padding=p, dilation=d) for n, k, s, p, d in each)
+    return ConvGeometry(
+        batch, in_channels, out_channels, groups, tuple(size), tuple(kernel), steps, pads, gaps, padding_mode, outputs
+    )
+
+
+def conv_transpose_geometry(
+    x_shape: Sequence[int],
+    w_shape: Sequence[int],
+    bias_shape: Sequence[int] | None = None,
+    *,
+    axes: int,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    output_padding: PerAxis = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> ConvGeometry:
+    """Check every argument of a transposed convolution and return the geometry of the convolution that it transposes.
+
+    Its input is the transposed convolution's output: ``x_shape`` is the result's ``output_shape``.
+
+    Parameters
+    ----------
+    x_shape, w_shape : sequence of int
+        ``(N, C_in, *size)`` and ``(C_in, C_out // groups, *kernel)``.
+    bias_shape : sequence of int, optional
+        ``(C_out,)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_geometry`; also if ``output_padding`` is not less than stride or dilation.
+
+    Examples
+    --------
+    >>> conv_transpose_geometry((1, 4, 3, 5), (4, 2, 3, 3), axes=2, stride=2).input_shape
+    (1, 2, 7, 11)
+    """
+    batch, in_channels, *size = _shape(x_shape, "x", axes, AXIS_NAMES[axes])
+    rows, depth, *kernel = _shape(w_shape, "w", axes, _weight_axes(axes, "C_in, C_out // groups"))
+    if rows != in_channels:
+        raise ValueError(f"w must have {in_channels} channels in, as x has, got {rows}")
+    check_channels(in_channels, depth * integer(groups, "groups", least=1), groups)
+    out_channels = depth * groups
+    _check_bias(bias_shape, out_channels)
+    steps, gaps = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
+    extras = per_axis(output_padding, axes, "output_padding", least=0)
+    pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps)
+    each = zip(size, kernel, steps, pads, extras, gaps, strict=True)
+    outputs = tuple(
+        conv_transpose_size(n, k, stride=s, padding=p, output_padding=e, dilation=d) for n, k, s, p, e, d in each
+    )
+    return ConvGeometry(
+        batch, out_channels, in_channels, groups, outputs, tuple(kernel), steps, pads, gaps, "zeros", tuple(size)
+    )
+
+
+def input_grad_geometry(
+    dy_shape: Sequence[int],
+    w_shape: Sequence[int],
+    *,
+    axes: int,
+    input_size: Sequence[int],
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> ConvGeometry:
+    """Return the geometry of the convolution with weight ``w`` and inputs of ``input_size``, if ``dy`` fits its output.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_geometry`; also if ``dy`` has another shape than the convolution's output.
+
+    Examples
+    --------
+    >>> input_grad_geometry((1, 4, 3), (4, 2, 3), axes=1, input_size=7, stride=2).input_shape
+    (1, 2, 7)
+    """
+    batch, *_ = _shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
+    _, depth, *_ = _shape(w_shape, "w", axes, _weight_axes(axes, "C_out, C_in // groups"))
+    size = per_axis(input_size, axes, "input_size")
+    x_shape = (batch, depth * integer(groups, "groups", least=1), *size)
+    layer = conv_geometry(x_shape, w_shape, axes=axes, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    _check_output_grad(dy_shape, layer.output_shape)
+    return layer
+
+
+def weight_grad_geometry(
+    x_shape: Sequence[int],
+    dy_shape: Sequence[int],
+    *,
+    axes: int,
+    kernel_size: PerAxis,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> ConvGeometry:
+    """Return the geometry of the convolution of ``x`` by kernels of ``kernel_size``, if ``dy`` fits its output.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_geometry`; also if ``dy`` has another shape than the convolution's output.
+
+    Examples
+    --------
+    >>> weight_grad_geometry((1, 2, 7), (1, 4, 3), axes=1, kernel_size=3, stride=2).weight_shape
+    (4, 2, 3)
+    """
+    _, in_channels, *_ = _shape(x_shape, "x", axes, AXIS_NAMES[axes])
+    _, out_channels, *_ = _shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
+    check_channels(in_channels, out_channels, groups)
+    w_shape = (out_channels, in_channels // groups, *per_axis(kernel_size, axes, "kernel_size"))
+    layer = conv_geometry(x_shape, w_shape, axes=axes, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    _check_output_grad(dy_shape, layer.output_shape)
+    return layer
+
+
+def pool_geometry(
+    x_shape: Sequence[int],
+    kernel_size: PerAxis,
+    *,
+    axes: int,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    ceil_mode: bool = False,
+) -> PoolGeometry:
+    """Check every argument of a pooling and return its geometry.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the rank is wrong, if no window fits, if a padding is more than half the kernel, or if a window with dilation
+        would step over the whole input.
+
+    Examples
+    --------
+    >>> pool_geometry((1, 3, 7, 8), 2, axes=2, ceil_mode=True).output_size
+    (4, 4)
+    """
+    batch, channels, *size = _shape(x_shape, "x", axes, AXIS_NAMES[axes])
+    if not isinstance(ceil_mode, bool):
+        raise TypeError(f"ceil_mode must be True or False, got {ceil_mode!r}")
+    kernel, gaps = per_axis(kernel_size, axes, "kernel_size"), per_axis(dilation, axes, "dilation")
+    steps = kernel if stride is None else per_axis(stride, axes, "stride")
+    pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps)
+    each = zip(size, kernel, steps, pads, gaps, strict=True)
+    outputs = tuple(pool_size(n, k, stride=s, padding=p, dilation=d, ceil_mode=ceil_mode) for n, k, s, p, d in each)
+    for n, k, s, (before, _), d, windows in zip(size, kernel, steps, pads, gaps, outputs, strict=True):
+        _check_windows_meet_input(n, k, s, before, d, windows)
+    return PoolGeometry(batch, channels, tuple(size), kernel, steps, pads, gaps, outputs)
+
+
+def source_index(index: int, size: int, padding_mode: str) -> int | None:
+    """Return which sample of an axis a padded index shows; ``None`` where it shows a zero.
+
+    ``reflect`` mirrors at the first and last sample without repeating them, ``replicate`` repeats them, ``circular``
+    goes round.
+
+    Examples
+    --------
+    >>> [source_index(-2, 5, mode) for mode in ("zeros", "reflect", "replicate", "circular")]
+    [None, 2, 0, 3]
+    """
+    if 0 <= index < size:
+        return index
+    if padding_mode == "reflect":
+        return -index if index < 0 else 2 * (size - 1) - index
+    if padding_mode == "replicate":
+        return 0 if index < 0 else size - 1
+    return index % size if padding_mode == "circular" else None
+
+
+def _shape(shape: Sequence[int], name: str, axes: int, wanted: str) -> tuple[int, ...]:
+    if len(shape) != axes + 2:
+        raise ValueError(f"{name} must have {axes + 2} axes {wanted}, got shape {tuple(shape)}")
+    least = (0,) if name in ("x", "dy") else (1,)
+    for length, allowed in zip(shape, least + (1,) * (axes + 1), strict=True):
+        if length < allowed:
+            raise ValueError(f"{name} must not be empty, got shape {tuple(shape)}")
+    return tuple(int(length) for length in shape)
+
+
+def _weight_axes(axes: int, channels: str) -> str:
+    return f"({channels}, *kernel_size)" if axes > 1 else f"({channels}, kernel_size)"
+
+
+def _check_bias(shape: Sequence[int] | None, out_channels: int) -> None:
+    if shape is not None and tuple(shape) != (out_channels,):
+        raise ValueError(f"bias must have shape ({out_channels},), one value per output channel, got {tuple(shape)}")
+
+
+def _check_reach(size: int, padding: tuple[int, int], padding_mode: str) -> None:
+    most = {"reflect": size - 1, "circular": size}.get(padding_mode)
+    if most is not None and max(padding) > most:
+        raise ValueError(
+            f"padding must be at most {most} for padding_mode {padding_mode!r} on {size} samples, got {padding}"
+        )
+
+
+def _check_windows_meet_input(size: int, kernel: int, stride: int, before: int, dilation: int, windows: int) -> None:
+    """With dilation, a window that starts in the padding can step over a short input."""
+    for start in range(-before, 0, stride)[:windows]:
+        if start % dilation >= size:
+            raise ValueError(
+                f"padding must let each window meet the input, got {before} samples before the {size} of an axis "
+                f"with kernel_size {kernel} and dilation {dilation}"
+            )
+
+
+def _check_output_grad(shape: Sequence[int], output_shape: tuple[int, ...]) -> None:
+    if tuple(shape) != output_shape:
+        raise ValueError(f"dy must have the convolution's output shape {output_shape}, got {tuple(shape)}")

@@ -1,0 +1,208 @@
+"""The geometry of what a layer is as a matrix: the matrix itself, im2col and its adjoint, a circular layer's spectrum.
+
+Functions here serve one to three axes; how many there are is told by the operands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+
+from konvlib.geometry.arguments import is_sequence, per_axis
+from konvlib.geometry.layers import ConvGeometry, Padding, PerAxis, conv_geometry
+
+RANKS = (1, 2, 3)
+
+
+def spatial_axes(shape: Sequence[int], name: str, channels: str = "N, C") -> int:
+    """Return how many spatial axes an array of this shape has, after the two axes ``channels``.
+
+    Raises
+    ------
+    ValueError
+        If there are not one to three of them.
+
+    Examples
+    --------
+    >>> spatial_axes((1, 3, 8, 9), "x")
+    2
+    """
+    if len(shape) - 2 not in RANKS:
+        raise ValueError(f"{name} must have 3 to 5 axes ({channels}, *size), got shape {tuple(shape)}")
+    return len(shape) - 2
+
+
+def axis_sizes(value: int | Sequence[int], name: str) -> tuple[int, ...]:
+    """Return the sizes of one to three axes; one integer is the size of one axis.
+
+    Raises
+    ------
+    TypeError
+        If a size is no integer.
+    ValueError
+        If there are not one to three sizes, or if one is less than 1.
+
+    Examples
+    --------
+    >>> axis_sizes(5, "size"), axis_sizes((4, 5), "size")
+    ((5,), (4, 5))
+    """
+    if not is_sequence(value):
+        return per_axis(value, 1, name)
+    if len(value) not in RANKS:
+        raise ValueError(f"{name} must be one to three integers, one per axis, got {tuple(value)!r}")
+    return per_axis(value, len(value), name)
+
+
+def matrix_geometry(
+    w_shape: Sequence[int],
+    input_shape: Sequence[int],
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> ConvGeometry:
+    """Return the geometry of a convolution of one input of shape ``(C, *size)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_geometry`; also if ``input_shape`` is no such shape.
+
+    Examples
+    --------
+    >>> matrix_geometry((1, 1, 3, 3), (1, 4, 4)).output_size
+    (2, 2)
+    """
+    if not is_sequence(input_shape) or len(input_shape) - 1 not in RANKS:
+        got = tuple(input_shape) if is_sequence(input_shape) else input_shape
+        raise ValueError(f"input_shape must be (C, *size) with one to three sizes, got {got!r}")
+    shape = per_axis(input_shape, len(input_shape), "input_shape")
+    return conv_geometry(
+        (1, *shape),
+        w_shape,
+        axes=len(shape) - 1,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+    )
+
+
+def check_sparse_dtype(dtype: np.dtype, name: str) -> None:
+    """Check that SciPy's sparse arrays compute with a dtype: they know neither Python objects nor half precision.
+
+    Raises
+    ------
+    TypeError
+        If they do not.
+
+    Examples
+    --------
+    >>> check_sparse_dtype(np.dtype(np.int8), "w")
+    """
+    if dtype.kind == "O" or dtype == np.float16:
+        raise TypeError(f"{name} must have a dtype that sparse arrays multiply, got {dtype}; use int64 or float64")
+
+
+def im2col_geometry(
+    x_shape: Sequence[int],
+    kernel_size: PerAxis,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+) -> ConvGeometry:
+    """Return the geometry of the windows of ``x``, as of a convolution with one output channel.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_geometry`.
+
+    Examples
+    --------
+    >>> im2col_geometry((1, 3, 8, 9), 3, stride=2).output_size
+    (3, 4)
+    """
+    axes = spatial_axes(x_shape, "x")
+    kernel = per_axis(kernel_size, axes, "kernel_size")
+    w_shape = (1, max(1, x_shape[1]), *kernel)
+    return conv_geometry(x_shape, w_shape, axes=axes, stride=stride, padding=padding, dilation=dilation)
+
+
+def col2im_geometry(
+    cols_shape: Sequence[int],
+    output_size: int | Sequence[int],
+    kernel_size: PerAxis,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+) -> ConvGeometry:
+    """Return the geometry of the `im2col` that gives columns of this shape from images of ``output_size``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_geometry`; also if the columns have another number of axes, rows or columns than that.
+
+    Examples
+    --------
+    >>> col2im_geometry((1, 27, 42), (8, 9), 3).input_shape
+    (1, 3, 8, 9)
+    """
+    size = axis_sizes(output_size, "output_size")
+    kernel = per_axis(kernel_size, len(size), "kernel_size")
+    if len(cols_shape) != 3:
+        raise ValueError(f"cols must have 3 axes (N, C * prod(kernel_size), L), got shape {tuple(cols_shape)}")
+    batch, rows, windows = cols_shape
+    if rows == 0 or rows % prod(kernel):
+        raise ValueError(f"cols must have {prod(kernel)} rows per channel, one per tap of {kernel}, got {rows}")
+    x_shape = (batch, rows // prod(kernel), *size)
+    layer = im2col_geometry(x_shape, kernel, stride=stride, padding=padding, dilation=dilation)
+    if windows != prod(layer.output_size):
+        raise ValueError(
+            f"cols must have {prod(layer.output_size)} columns, one per window of {layer.output_size}, got {windows}"
+        )
+    return layer
+
+
+def circulant_geometry(w: np.ndarray, shape: PerAxis) -> tuple[int, ...]:
+    """Return the sizes of the images on which a circular layer with weight ``w`` acts.
+
+    Raises
+    ------
+    TypeError
+        If a size is no integer, or if ``w`` holds Python objects.
+    ValueError
+        If ``w`` has the wrong rank, is empty or not finite, or if the number of sizes differs from its axes.
+
+    Examples
+    --------
+    >>> circulant_geometry(np.ones((1, 1, 3, 3)), (8, 9))
+    (8, 9)
+    """
+    axes = spatial_axes(w.shape, "w", "C_out, C_in")
+    if 0 in w.shape:
+        raise ValueError(f"w must not be empty, got shape {w.shape}")
+    size = per_axis(shape, axes, "shape")
+    if w.dtype.kind == "O":
+        raise TypeError("w must hold machine numbers for singular values, got dtype object")
+    if not np.isfinite(w).all():
+        raise ValueError("w must be finite for singular values, got NaN or infinity")
+    return size
+
+
+def spectral_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype of singular values: float32 for float32 and complex64, float64 for all else.
+
+    Examples
+    --------
+    >>> spectral_dtype(np.dtype(np.int8)), spectral_dtype(np.dtype(np.complex64))
+    (dtype('float64'), dtype('float32'))
+    """
+    return np.dtype(np.float32 if dtype in (np.float32, np.complex64) else np.float64)

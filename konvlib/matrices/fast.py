@@ -1,0 +1,229 @@
+"""The convolution as a matrix with NumPy and SciPy: index arithmetic, strided views, BLAS and FFTs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import ArrayLike
+from scipy import fft as transforms
+from scipy.sparse import csr_array
+
+from konvlib import geometry
+from konvlib.geometry import ConvGeometry, Padding, PerAxis
+
+
+def conv_matrix(
+    w: ArrayLike,
+    input_shape: Sequence[int],
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> csr_array:
+    """Return the matrix of a convolution layer: `konvlib.conv_matrix` on arrays.
+
+    The rows of all output channels have their entries in the same places, but for the channels of their group.
+
+    Examples
+    --------
+    >>> conv_matrix([[[2, 1]]], (1, 4), stride=2).toarray()
+    array([[2, 1, 0, 0],
+           [0, 0, 2, 1]])
+    """
+    w = geometry.as_array(w, "w")
+    geometry.check_sparse_dtype(w.dtype, "w")
+    layer = geometry.matrix_geometry(
+        w.shape, input_shape, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+    shape = prod(layer.output_shape[1:]), prod(layer.input_shape[1:])
+    index = np.int32 if max(*shape, prod(layer.output_shape) * prod(layer.weight_shape[1:])) < 2**31 else np.int64
+    per_row, columns, taps = _places(layer, index)
+    depth, width = layer.in_channels // groups, layer.out_channels // groups
+    first_channel = np.arange(layer.out_channels, dtype=index) // width * depth
+    starts = np.zeros(shape[0] + 1, dtype=index)
+    np.cumsum(np.tile(per_row, layer.out_channels), out=starts[1:])
+    columns = columns + first_channel[:, np.newaxis] * prod(layer.input_size)
+    entries = np.take(w.reshape(layer.out_channels, -1), taps, axis=1)
+    return csr_array((entries.ravel(), columns.ravel(), starts), shape=shape)
+
+
+def _places(layer: ConvGeometry, index: type) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where one output channel of the first group has its entries, row by row.
+
+    Returns how many each row has, the column of each, and which of the weights of the channel it is.
+    """
+    source, inside = np.zeros((1, 1), dtype=index), np.ones((1, 1), dtype=bool)
+    for axis, n in enumerate(layer.input_size):
+        windows = np.arange(layer.output_size[axis], dtype=index) * layer.stride[axis] - layer.padding[axis][0]
+        place = windows[:, np.newaxis] + np.arange(layer.kernel_size[axis], dtype=index) * layer.dilation[axis]
+        place, good = place[:, np.newaxis, :], ((place >= 0) & (place < n))[:, np.newaxis, :]
+        shape = len(source) * len(place), -1
+        source = (source[:, np.newaxis, :, np.newaxis] * n + place).reshape(shape)
+        inside = (inside[:, np.newaxis, :, np.newaxis] & good).reshape(shape)
+    depth, (rows, taps) = layer.weight_shape[1], source.shape
+    channel = np.arange(depth, dtype=index)[:, np.newaxis]
+    columns = source[:, np.newaxis, :] + channel * prod(layer.input_size)
+    weights = np.broadcast_to(np.arange(depth * taps).reshape(depth, taps), (rows, depth, taps))
+    if inside.all():
+        return np.full(rows, depth * taps), columns.ravel(), weights.ravel()
+    kept = np.broadcast_to(inside[:, np.newaxis, :], columns.shape)
+    return depth * inside.sum(axis=1), columns[kept], weights[kept]
+
+
+def im2col(
+    x: ArrayLike, kernel_size: PerAxis, *, stride: PerAxis = 1, padding: Padding = 0, dilation: PerAxis = 1
+) -> np.ndarray:
+    """Write each window of a batch of images as a column: `konvlib.im2col` on arrays.
+
+    Examples
+    --------
+    >>> im2col([[[1, 3, 2, 0]]], 2, stride=2)
+    array([[[1, 2],
+            [3, 0]]])
+    """
+    x = geometry.as_array(x, "x")
+    layer = geometry.im2col_geometry(x.shape, kernel_size, stride=stride, padding=padding, dilation=dilation)
+    cols = gather(x, layer)
+    return cols.copy() if np.may_share_memory(cols, x) else cols
+
+
+def gather(x: np.ndarray, layer: ConvGeometry) -> np.ndarray:
+    """Return the windows of ``x`` as columns, a view of ``x`` where no sample is needed twice.
+
+    Examples
+    --------
+    >>> x = np.array([[[1, 3, 2, 0]]])
+    >>> gather(x, geometry.im2col_geometry(x.shape, 1)).base is x
+    True
+    """
+    if any(before or after for before, after in layer.padding):
+        x = np.pad(x, ((0, 0), (0, 0), *layer.padding))
+    if prod(layer.kernel_size) == prod(layer.stride) == 1:
+        return x.reshape(layer.batch, layer.in_channels, prod(layer.output_size))
+    steps = [size * step for size, step in zip(x.strides[2:], layer.stride, strict=True)]
+    gaps = [size * gap for size, gap in zip(x.strides[2:], layer.dilation, strict=True)]
+    shape = (*x.shape[:2], *layer.kernel_size, *layer.output_size)
+    windows = as_strided(x, shape, (*x.strides[:2], *gaps, *steps), writeable=False)
+    return windows.reshape(layer.batch, layer.in_channels * prod(layer.kernel_size), prod(layer.output_size))
+
+
+def col2im(
+    cols: ArrayLike,
+    output_size: int | Sequence[int],
+    kernel_size: PerAxis,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+) -> np.ndarray:
+    """Add each column up where its window came from: `konvlib.col2im` on arrays.
+
+    Examples
+    --------
+    >>> col2im([[[1, 2], [3, 0]]], 4, 2, stride=2)
+    array([[[1, 3, 2, 0]]])
+    """
+    cols = geometry.as_array(cols, "cols")
+    layer = geometry.col2im_geometry(
+        cols.shape, output_size, kernel_size, stride=stride, padding=padding, dilation=dilation
+    )
+    return scatter(cols, layer)
+
+
+def scatter(cols: np.ndarray, layer: ConvGeometry) -> np.ndarray:
+    """Return an array of ``layer.input_shape`` to which the columns of its windows are added, tap by tap.
+
+    Examples
+    --------
+    >>> layer = geometry.im2col_geometry((1, 1, 4), 2)
+    >>> scatter(np.array([[[1, 3, 2], [3, 2, 0]]]), layer)
+    array([[[1, 6, 4, 0]]])
+    """
+    cols = cols.reshape(layer.batch, layer.in_channels, *layer.kernel_size, *layer.output_size)
+    sizes = [n + before + after for n, (before, after) in zip(layer.input_size, layer.padding, strict=True)]
+    padded = np.zeros((layer.batch, layer.in_channels, *sizes), dtype=cols.dtype)
+    each = list(zip(layer.dilation, layer.stride, layer.output_size, strict=True))
+    for u in np.ndindex(layer.kernel_size):
+        places = [slice(d * tap, d * tap + s * (o - 1) + 1, s) for tap, (d, s, o) in zip(u, each, strict=True)]
+        padded[(..., *places)] += cols[(slice(None), slice(None), *u)]
+    inside = [slice(before, before + n) for n, (before, _) in zip(layer.input_size, layer.padding, strict=True)]
+    return np.ascontiguousarray(padded[(..., *inside)])
+
+
+def conv2d_im2col(
+    x: ArrayLike,
+    w: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> np.ndarray:
+    """Convolve by `im2col` and one matrix product per group: `konvlib.conv2d_im2col` on arrays.
+
+    Examples
+    --------
+    >>> conv2d_im2col([[[[1, 3, 2], [2, 0, 1], [0, 4, 2]]]], [[[[2, 1], [0, 3]]]], [10])
+    array([[[[15, 21],
+             [26, 17]]]])
+    """
+    x, w = geometry.as_array(x, "x"), geometry.as_array(w, "w")
+    terms = [x, w] if bias is None else [x, w, bias := geometry.as_array(bias, "bias")]
+    layer = geometry.conv_geometry(
+        x.shape,
+        w.shape,
+        None if bias is None else bias.shape,
+        axes=2,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+    )
+    dtype = np.result_type(*terms)
+    rows = prod(layer.weight_shape[1:])
+    cols = gather(x.astype(dtype, copy=False), layer).reshape(layer.batch, groups, rows, prod(layer.output_size))
+    y = w.astype(dtype, copy=False).reshape(groups, -1, rows) @ cols
+    y = y.reshape(layer.output_shape)
+    if bias is not None:
+        y += bias.astype(dtype, copy=False)[:, np.newaxis, np.newaxis]
+    return y
+
+
+def circulant_singular_values(w: ArrayLike, shape: PerAxis) -> np.ndarray:
+    """Return the singular values of a layer with circular boundary: `konvlib.circulant_singular_values` on arrays.
+
+    For a real weight, frequencies ``f`` and ``-f`` have conjugate matrices, so half of them are enough.
+
+    Examples
+    --------
+    >>> circulant_singular_values([[[3, 1]]], 2)
+    array([4., 2.])
+    """
+    w = geometry.as_array(w, "w")
+    size = geometry.circulant_geometry(w, shape)
+    real = w.dtype.kind != "c"
+    single = geometry.spectral_dtype(w.dtype) == np.float32
+    w = w.astype((np.float32 if single else np.float64) if real else (np.complex64 if single else np.complex128))
+    transform = transforms.rfftn if real else transforms.fftn
+    spectrum = np.moveaxis(transform(_fold(w, size), axes=range(2, w.ndim)), (0, 1), (-2, -1))
+    values = np.linalg.svd(spectrum, compute_uv=False)
+    if real:
+        twins = slice(1, (size[-1] + 1) // 2)
+        values = np.concatenate((values, values[..., twins, :]), axis=-2)
+    return np.sort(values, axis=None)[::-1]
+
+
+def _fold(w: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """The kernel on a circle of ``size`` samples per axis: taps a whole turn apart are added."""
+    for axis, n in enumerate(size, start=2):
+        turns = -(-w.shape[axis] // n)
+        margin = [(0, 0)] * w.ndim
+        margin[axis] = (0, turns * n - w.shape[axis])
+        w = np.pad(w, margin)
+        w = w.reshape(*w.shape[:axis], turns, n, *w.shape[axis + 1 :]).sum(axis=axis)
+    return w

@@ -1,0 +1,190 @@
+"""The convolution as a matrix, by definition: one entry at a time.
+
+Every dtype works, Python integers and ``fractions.Fraction`` (dtype ``object``) exactly, save that sparse arrays and
+singular values need machine numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse import csr_array
+
+from konvlib import geometry
+from konvlib.geometry import Padding, PerAxis
+from konvlib.images.naive import taps
+
+
+def conv_matrix(
+    w: ArrayLike,
+    input_shape: Sequence[int],
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> csr_array:
+    r"""Return the matrix of a convolution layer: `konvlib.conv_matrix`, by definition.
+
+    .. math:: K_{(o, i),\,(c, j)} = w[o, c, u] \quad\text{where}\quad j = s\,i + d\,u - p
+
+    Examples
+    --------
+    >>> conv_matrix([[[2, 1]]], (1, 4)).toarray()
+    array([[2, 1, 0, 0],
+           [0, 2, 1, 0],
+           [0, 0, 2, 1]])
+    """
+    w = geometry.as_array(w, "w")
+    geometry.check_sparse_dtype(w.dtype, "w")
+    layer = geometry.matrix_geometry(
+        w.shape, input_shape, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+    outputs, inputs = layer.output_shape[1:], layer.input_shape[1:]
+    depth, width = layer.in_channels // groups, layer.out_channels // groups
+    rows, columns, entries = [], [], []
+    for o in range(layer.out_channels):
+        for i in np.ndindex(layer.output_size):
+            for c in range(depth):
+                for u, source in taps(layer, i):
+                    rows.append(np.ravel_multi_index((o, *i), outputs))
+                    columns.append(np.ravel_multi_index((o // width * depth + c, *source), inputs))
+                    entries.append(w[(o, c, *u)])
+    places = np.array(rows, dtype=np.int64), np.array(columns, dtype=np.int64)
+    return csr_array((np.array(entries, dtype=w.dtype), places), shape=(prod(outputs), prod(inputs)))
+
+
+def im2col(
+    x: ArrayLike, kernel_size: PerAxis, *, stride: PerAxis = 1, padding: Padding = 0, dilation: PerAxis = 1
+) -> np.ndarray:
+    r"""Write each window of a batch of images as a column: `konvlib.im2col`, by definition.
+
+    .. math:: \text{cols}[b, (c, u), i] = x[b, c, s\,i + d\,u - p]
+
+    Examples
+    --------
+    >>> im2col([[[1, 3, 2, 0]]], 2)
+    array([[[1, 3, 2],
+            [3, 2, 0]]])
+    """
+    x = geometry.as_array(x, "x")
+    layer = geometry.im2col_geometry(x.shape, kernel_size, stride=stride, padding=padding, dilation=dilation)
+    cols = np.zeros(
+        (layer.batch, layer.in_channels, *layer.kernel_size, *layer.output_size),
+        dtype=x.dtype,
+    )
+    for b in range(layer.batch):
+        for c in range(layer.in_channels):
+            for i in np.ndindex(layer.output_size):
+                for u, source in taps(layer, i):
+                    cols[(b, c, *u, *i)] = x[(b, c, *source)]
+    return cols.reshape(layer.batch, layer.in_channels * prod(layer.kernel_size), prod(layer.output_size))
+
+
+def col2im(
+    cols: ArrayLike,
+    output_size: int | Sequence[int],
+    kernel_size: PerAxis,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+) -> np.ndarray:
+    r"""Add each column up where its window came from: `konvlib.col2im`, by definition.
+
+    .. math:: x[b, c, j] = \sum_{s\,i + d\,u - p = j} \text{cols}[b, (c, u), i]
+
+    Examples
+    --------
+    >>> col2im([[[1, 3, 2], [3, 2, 0]]], 4, 2)
+    array([[[1, 6, 4, 0]]])
+    """
+    cols = geometry.as_array(cols, "cols")
+    layer = geometry.col2im_geometry(
+        cols.shape, output_size, kernel_size, stride=stride, padding=padding, dilation=dilation
+    )
+    cols = cols.reshape(layer.batch, layer.in_channels, *layer.kernel_size, *layer.output_size)
+    x = np.zeros(layer.input_shape, dtype=cols.dtype)
+    for b in range(layer.batch):
+        for c in range(layer.in_channels):
+            for i in np.ndindex(layer.output_size):
+                for u, source in taps(layer, i):
+                    x[(b, c, *source)] += cols[(b, c, *u, *i)]
+    return x
+
+
+def conv2d_im2col(
+    x: ArrayLike,
+    w: ArrayLike,
+    bias: ArrayLike | None = None,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> np.ndarray:
+    r"""Convolve by `im2col` and one matrix product per group: `konvlib.conv2d_im2col`, in loops.
+
+    .. math:: y[b, o, i] = \text{bias}[o] + \sum_{(c, u)} w[o, (c, u)]\; \text{cols}[b, (c, u), i]
+
+    Examples
+    --------
+    >>> conv2d_im2col([[[[1, 3, 2], [2, 0, 1], [0, 4, 2]]]], [[[[2, 1], [0, 3]]]])
+    array([[[[ 5, 11],
+             [16,  7]]]])
+    """
+    x, w = geometry.as_array(x, "x"), geometry.as_array(w, "w")
+    terms = [x, w] if bias is None else [x, w, bias := geometry.as_array(bias, "bias")]
+    layer = geometry.conv_geometry(
+        x.shape,
+        w.shape,
+        None if bias is None else bias.shape,
+        axes=2,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+    )
+    dtype = np.result_type(*terms)
+    cols = im2col(x.astype(dtype), layer.kernel_size, stride=stride, padding=layer.padding, dilation=dilation)
+    weights = w.astype(dtype).reshape(layer.out_channels, -1)
+    rows, width = weights.shape[1], layer.out_channels // groups
+    y = np.zeros((layer.batch, layer.out_channels, prod(layer.output_size)), dtype=dtype)
+    for b in range(layer.batch):
+        for o in range(layer.out_channels):
+            for i in range(y.shape[2]):
+                for row in range(rows):
+                    y[b, o, i] += weights[o, row] * cols[b, o // width * rows + row, i]
+                if bias is not None:
+                    y[b, o, i] += bias[o]
+    return y.reshape(layer.output_shape)
+
+
+def circulant_singular_values(w: ArrayLike, shape: PerAxis) -> np.ndarray:
+    r"""Return the singular values of a layer with circular boundary: of its matrix, entry by entry.
+
+    .. math:: K_{(o, i),\,(c, j)} = \sum_{u \,:\, i + u \equiv j} w[o, c, u]
+
+    The congruence is modulo the size of each axis.
+
+    Examples
+    --------
+    >>> circulant_singular_values([[[1, 1]]], 4).round(6) + 0
+    array([2.      , 1.414214, 1.414214, 0.      ])
+    """
+    w = geometry.as_array(w, "w")
+    size = geometry.circulant_geometry(w, shape)
+    out_channels, in_channels, *kernel = w.shape
+    wide = np.result_type(w, np.float64) if w.dtype.kind == "c" else np.float64
+    matrix = np.zeros((out_channels, *size, in_channels, *size), dtype=wide)
+    for o in range(out_channels):
+        for i in np.ndindex(size):
+            for c in range(in_channels):
+                for u in np.ndindex(*kernel):
+                    j = tuple((place + tap) % n for place, tap, n in zip(i, u, size, strict=True))
+                    matrix[(o, *i, c, *j)] += w[(o, c, *u)]
+    values = np.linalg.svd(matrix.reshape(out_channels * prod(size), -1), compute_uv=False)
+    return values.astype(geometry.spectral_dtype(w.dtype))

@@ -1,0 +1,288 @@
+"""The transposed convolution, by sub-pixel phases, by zero insertion and by scattering, in one to three dimensions.
+
+Arrays are computed by `konvlib.transposes.fast`; `konvlib.transposes.naive` is the definition that it is held to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from konvlib.dispatch import room
+from konvlib.geometry import Padding, PerAxis, by_rank
+from konvlib.transposes import fast
+
+_gpu = None
+
+
+def conv_transpose(
+    axes: int,
+    x: Any,
+    w: Any,
+    bias: Any = None,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    output_padding: PerAxis = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> Any:
+    r"""Transpose the convolution layer, over # spatial axes: add up what each input sample scatters.
+
+    .. math:: y[b, o, j] = \text{bias}[o] + \sum_c \sum_{s\,i + d\,u - p = j} x[b, c, i]\; w[c, o, u]
+
+    Here ``i``, ``j`` and ``u`` have one entry per spatial axis, ``p`` is the padding before, and ``c`` runs over the
+    channels of the group of ``o``. Without bias, this is the adjoint of `konvlib.conv#d` with the same arguments: the
+    map whose matrix is the transposed one.
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C_in, *size)
+        The batch: what the convolution has as its output.
+    w : array_like, shape (C_in, C_out // groups, *kernel_size)
+        The weight: that of the convolution, unchanged.
+    bias : array_like, shape (C_out,), optional
+        Added to each output channel.
+    stride, dilation : int or sequence of int
+        Those of the convolution; one for all axes, or one each.
+    padding : int, "same", "valid", or sequence
+        That of the convolution, in every form that `konvlib.conv#d` takes: so many samples are cut off here. ``"same"``
+        needs stride 1 and gives as many outputs as inputs.
+    output_padding : int or sequence of int
+        Samples more at the end of each axis, less than its stride or dilation. ``stride`` sizes of the convolution's
+        input share one output size; this chooses among them. It pads no zeros: taps reach the new samples too.
+    groups : int
+        Into how many groups the channels fall, each transposed by itself.
+
+    Returns
+    -------
+    ndarray, shape (N, C_out, *output_size)
+        Along each axis ``(size - 1) * stride + dilation * (kernel_size - 1) + 1 - before - after + output_padding``
+        samples. With the dtype that NumPy gives the operands together, in which all is computed. Integers wrap as
+        NumPy's do: give a wider dtype, or ``object``, where sums are large.
+
+    Raises
+    ------
+    TypeError
+        If an argument has the wrong kind.
+    ValueError
+        If shapes, channels or groups do not go together, if ``output_padding`` is too large, or if padding cuts
+        everything off; it names the argument.
+
+    Notes
+    -----
+    It is computed by sub-pixel phases. Outputs ``stride`` samples apart are made by the same taps of the kernel, so
+    that each such phase is a convolution of ``x`` with stride 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv_transpose2d([[[[1, 3], [2, 0]]]], [[[[2, 1], [0, 3]]]])
+    array([[[[2, 7, 3],
+             [4, 5, 9],
+             [0, 6, 0]]]])
+    >>> conv_transpose1d([[[1, 3, 2]]], [[[2, 1, 4]]], stride=2)
+    array([[[ 2,  1, 10,  3, 16,  2,  8]]])
+    >>> conv_transpose1d([[[1, 3, 2]]], [[[2, 1, 4]]], stride=2, padding=1, output_padding=1)
+    array([[[ 1, 10,  3, 16,  2,  8]]])
+    """
+    return getattr(room(fast, _gpu, x, w, bias), f"conv_transpose{axes}d")(
+        x,
+        w,
+        bias,
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        groups=groups,
+    )
+
+
+conv_transpose1d, conv_transpose2d, conv_transpose3d = by_rank(conv_transpose, "conv_transpose#d")
+
+
+def conv_transpose_by_zero_insertion(
+    x: Any,
+    w: Any,
+    bias: Any = None,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    output_padding: PerAxis = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> Any:
+    r"""Transpose the convolution layer by convolving ``x``, zeros inserted, with the flipped kernel.
+
+    .. math:: y[b, o, j] = \text{bias}[o] + \sum_c \sum_u z[b, c, j + p - d\,(k - 1) + d\,u]\; w[c, o, k - 1 - u]
+
+    Here ``z`` is ``insert_zeros(x, stride)``, with zeros all around. All but one of ``prod(stride)`` products are with
+    an inserted zero.
+
+    Parameters
+    ----------
+    x, w, bias, stride, padding, output_padding, dilation, groups
+        As in `konvlib.conv_transpose2d`; ``x`` tells the number of axes, one to three.
+
+    Returns
+    -------
+    ndarray, shape (N, C_out, *output_size)
+        What `konvlib.conv_transpose2d` gives.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `konvlib.conv_transpose2d`.
+
+    Examples
+    --------
+    >>> conv_transpose_by_zero_insertion([[[1, 3, 2]]], [[[2, 1, 4]]], stride=2)
+    array([[[ 2,  1, 10,  3, 16,  2,  8]]])
+    """
+    return room(fast, _gpu, x, w, bias).conv_transpose_by_zero_insertion(
+        x,
+        w,
+        bias,
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        groups=groups,
+    )
+
+
+def conv_transpose_by_scattering(
+    x: Any,
+    w: Any,
+    bias: Any = None,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    output_padding: PerAxis = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> Any:
+    r"""Transpose the convolution layer by one matrix product per group and `konvlib.col2im`.
+
+    .. math:: y = \text{col2im}(W^\mathsf{T} x)
+
+    Each input sample becomes one kernel's worth of products for each output channel, which are added up where they
+    overlap.
+
+    Parameters
+    ----------
+    x, w, bias, stride, padding, output_padding, dilation, groups
+        As in `konvlib.conv_transpose2d`; ``x`` tells the number of axes, one to three.
+
+    Returns
+    -------
+    ndarray, shape (N, C_out, *output_size)
+        What `konvlib.conv_transpose2d` gives.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `konvlib.conv_transpose2d`.
+
+    Examples
+    --------
+    >>> conv_transpose_by_scattering([[[1, 3, 2]]], [[[2, 1, 4]]], stride=2)
+    array([[[ 2,  1, 10,  3, 16,  2,  8]]])
+    """
+    return room(fast, _gpu, x, w, bias).conv_transpose_by_scattering(
+        x,
+        w,
+        bias,
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        dilation=dilation,
+        groups=groups,
+    )
+
+
+def insert_zeros(x: Any, stride: PerAxis) -> Any:
+    r"""Put ``stride - 1`` zeros between neighbouring samples of each spatial axis.
+
+    .. math:: z[b, c, s\,i] = x[b, c, i]
+
+    Parameters
+    ----------
+    x : array_like, shape (N, C, *size)
+        The batch, with one to three spatial axes.
+    stride : int or sequence of int
+        How far apart samples come to lie; one for all axes, or one each.
+
+    Returns
+    -------
+    ndarray, shape (N, C, *((n - 1) * s + 1 for each axis))
+        A copy, with the dtype of ``x``.
+
+    Raises
+    ------
+    TypeError
+        If an argument has the wrong kind.
+    ValueError
+        If ``x`` has the wrong rank or is empty, or if a stride is less than 1.
+
+    Examples
+    --------
+    >>> insert_zeros([[[[1, 3], [2, 4]]]], (2, 3))
+    array([[[[1, 0, 0, 3],
+             [0, 0, 0, 0],
+             [2, 0, 0, 4]]]])
+    """
+    return room(fast, _gpu, x).insert_zeros(x, stride)
+
+
+def overlap_counts(
+    size: int | Sequence[int],
+    kernel_size: PerAxis,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    output_padding: PerAxis = 0,
+    dilation: PerAxis = 1,
+) -> Any:
+    r"""Count how many taps of a transposed convolution reach each output sample.
+
+    .. math:: n[j] = \bigl|\{(i, u) : s\,i + d\,u - p = j\}\bigr|
+
+    Parameters
+    ----------
+    size : int or sequence of int
+        The size of the input, which tells the number of axes, one to three; one integer for one axis.
+    kernel_size, stride, padding, output_padding, dilation
+        As in `konvlib.conv_transpose2d`.
+
+    Returns
+    -------
+    ndarray of int64, shape output_size
+        What a transposed convolution makes of ones with a kernel of ones.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `konvlib.conv_transpose2d`.
+
+    Notes
+    -----
+    Away from the borders all counts are alike exactly when each stride divides its kernel size and has no divisor in
+    common with its dilation (or is 1). Where they differ, the result shows a checkerboard.
+
+    Examples
+    --------
+    >>> overlap_counts(4, 3, stride=2)
+    array([1, 1, 2, 1, 2, 1, 2, 1, 1])
+    >>> overlap_counts(4, 4, stride=2, padding=1)
+    array([1, 2, 2, 2, 2, 2, 2, 1])
+    >>> overlap_counts((3, 2), 3, stride=2, padding=1)
+    array([[1, 2, 1],
+           [2, 4, 2],
+           [1, 2, 1],
+           [2, 4, 2],
+           [1, 2, 1]])
+    """
+    return room(fast, _gpu).overlap_counts(
+        size, kernel_size, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation
+    )
