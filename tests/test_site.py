@@ -174,7 +174,6 @@ def findings(pages: dict[str, Page], address: str, browser: Any) -> dict[str, Fi
 def examine(browser: Any, address: str, name: str) -> Findings:
     found = Findings()
     page = opened(browser, address + name, found)
-    found.requests = [url for url in found.requests if not url.startswith((address, "data:"))]
     found.mathematics = page.evaluate(MATHEMATICS)
     found.search_boxes = page.locator("input[type=search]:visible, .search-button-field:visible").count()
     page.emulate_media(media="print")
@@ -190,6 +189,7 @@ def examine(browser: Any, address: str, name: str) -> Findings:
     page.evaluate(ONE_OF_EACH_KIND)
     found.inaccessible = violations(page, "light") + violations(page, "dark", only="color-contrast")
     page.close()
+    found.requests = [url for url in found.requests if not url.startswith((address, "data:"))]
     return found
 
 
