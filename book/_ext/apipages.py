@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from types import ModuleType
 
 from sphinx.application import Sphinx
@@ -45,6 +46,7 @@ def public_names(module: ModuleType) -> list[str]:
         if not name.startswith("_")
         and (inspect.isfunction(value) or inspect.isclass(value))
         and value.__module__ == module.__name__
+        and "#d" not in (value.__doc__ or "")  # made into functions of one to three axes, which are listed
     ]
 
 
@@ -66,9 +68,15 @@ def skip_field_aliases(app: Sphinx, what: str, name: str, value: object, skip: b
     return True if (getattr(value, "__doc__", None) or "").startswith("Alias for field number") else None
 
 
+def escape_stars(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
+    """Keep the star of a shape such as ``(N, C, *size)`` from beginning an emphasis."""
+    lines[:] = [line if re.search("`|>>>", line) else re.sub(r"(?<=[ (])\*(?=\w)", r"\\*", line) for line in lines]
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Generate the page in every build: new packages change it without changing its file."""
     app.connect("source-read", fill_page)
     app.connect("autodoc-skip-member", skip_field_aliases)
+    app.connect("autodoc-process-docstring", escape_stars, priority=400)
     app.connect("env-get-outdated", lambda app, env, added, changed, removed: [PAGE] if PAGE in env.found_docs else [])
     return {"parallel_read_safe": True, "parallel_write_safe": True}
