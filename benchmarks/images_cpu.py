@@ -1,7 +1,7 @@
 """`konvlib.conv2d` on arrays against PyTorch on ResNet-18's layers, and against SciPy on one image.
 
 ``python -m benchmarks.images_cpu`` prints the tables and writes the records; ``--methods`` times konvlib's own methods
-against each other instead, which is what the costs in `konvlib.images.fast` were fitted to.
+against each other instead, to which the costs in `konvlib.images.windows` and `konvlib.images.spectra` were fitted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scipy import ndimage, signal
 
 from benchmarks import harness
 from konvlib import geometry, images
-from konvlib.images import fast
+from konvlib.images import spectra, windows
 
 RESNET18 = (
     (3, 64, 224, 7, 2),
@@ -115,9 +115,9 @@ def image(size: int, kernel: int, dtype: str) -> tuple[Mapping[str, harness.Call
 def methods(channels: int, size: int, kernel: int) -> tuple[Mapping[str, harness.Call], np.ndarray]:
     x, w = operands((1, channels, size, size), (channels, channels, kernel, kernel), "float32")
     valid = geometry.conv_geometry(x.shape, w.shape, axes=2)
-    calls = {"auto": lambda: images.conv2d(x, w), "spectra": lambda: fast.by_spectra(x, w, valid)}
+    calls = {"auto": lambda: images.conv2d(x, w), "spectra": lambda: spectra.by_spectra(x, w, valid)}
     for rows in (1, 4, 16):
-        calls[f"windows, {rows} rows"] = functools.partial(fast.by_windows, x, w, valid, rows)
+        calls[f"windows, {rows} rows"] = functools.partial(windows.by_windows, x, w, valid, rows)
     double = (torch.from_numpy(operand).double() for operand in (x, w))
     return calls, torch.nn.functional.conv2d(*double).numpy()
 

@@ -38,6 +38,7 @@ from konvlib.images import (
 )
 from konvlib.matrices import circulant_singular_values, col2im, conv2d_im2col, conv_matrix, im2col
 from konvlib.sequences import convolve, correlate
+from konvlib.strides import Layer, collapse, compose, compose_chain, dilate, factor
 from konvlib.transposes import (
     conv_transpose1d,
     conv_transpose2d,
@@ -51,6 +52,7 @@ from konvlib.transposes import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Layer",
     "__version__",
     "avg_pool1d",
     "avg_pool1d_grad",
@@ -60,6 +62,9 @@ __all__ = [
     "avg_pool3d_grad",
     "circulant_singular_values",
     "col2im",
+    "collapse",
+    "compose",
+    "compose_chain",
     "conv1d",
     "conv1d_bias_grad",
     "conv1d_input_grad",
@@ -81,6 +86,8 @@ __all__ = [
     "conv_transpose_by_zero_insertion",
     "convolve",
     "correlate",
+    "dilate",
+    "factor",
     "im2col",
     "insert_zeros",
     "max_pool1d",

@@ -1,8 +1,9 @@
 """Sharpness: each usual mistake, made on purpose in a copy of a module, must be caught.
 
-tests/mutants/ lists them. A mistake is caught when at least one test of the package fails: for a room, the tests in
-``tests/test_<package>.py`` whose only argument is ``room``; for kernels, those in ``tests/test_<package>_kernels.py``,
-on the GPU room that launches them; for `konvlib.geometry`, those of ``tests/test_geometry.py`` without arguments.
+tests/mutants/ lists them. A mistake is caught when at least one test of the package fails: for a room, the tests whose
+only argument is ``room`` in ``tests/test_<package>.py`` and in the files that start with this name; for kernels, those
+in ``tests/test_<package>_kernels.py``, on the GPU room that launches them; for `konvlib.geometry`, those of
+``tests/test_geometry.py`` without arguments.
 """
 
 from __future__ import annotations
@@ -45,19 +46,30 @@ def killers(module: ModuleType, *arguments: str) -> list:
     return [function for function in functions if tuple(inspect.signature(function).parameters) == arguments]
 
 
+def modules_of(package: str, file: str) -> list[ModuleType]:
+    """The modules whose tests must catch a mistake in this file, the one named after the package first."""
+    if file == "kernels":
+        return [importlib.import_module(f"tests.test_{package}_kernels")]
+    paths = sorted(Path(__file__).parent.glob(f"test_{package}*.py"))
+    return [importlib.import_module(f"tests.{path.stem}") for path in paths if not path.stem.endswith("_kernels")]
+
+
 def survives(package: str, file: str, mutant: ModuleType) -> bool:
-    tests = importlib.import_module(f"tests.test_{package}{'_kernels' * (file == 'kernels')}")
+    modules = modules_of(package, file)
     with pytest.MonkeyPatch.context() as patch:
         if package == "geometry":
-            patch.setattr(tests, "geometry", SimpleNamespace(**(vars(geometry) | vars(mutant))))
-            runs = killers(tests)
+            patch.setattr(modules[0], "geometry", SimpleNamespace(**(vars(geometry) | vars(mutant))))
+            runs = killers(modules[0])
         else:
             subject = mutant
             if file == "kernels":
                 gpu = importlib.import_module(f"konvlib.{package}.gpu")
                 patch.setattr(gpu, "kernels", mutant)
                 subject = rooms.TensorRoom(gpu, kernels=True)
-            runs = [lambda test=test: test(subject) for test in killers(tests, "room")]
+            runs = [
+                lambda test=test: test(subject)
+                for test in itertools.chain(*(killers(module, "room") for module in modules))
+            ]
         assert runs
         return all(passes(run) for run in runs)
 

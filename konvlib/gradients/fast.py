@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial, reduce
 from math import prod
 
@@ -12,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from konvlib import geometry
 from konvlib.geometry import ConvGeometry, Padding, PerAxis, PoolGeometry, by_rank
+from konvlib.transposes.fast import blocks, by_phases, channels_first
 
 BLOCK = 1 << 20
 """About how many entries the matrix of windows holds at once, whatever the size of the layer."""
@@ -52,7 +54,7 @@ def conv_input_grad(
     layer = geometry.with_padding_mode(layer, padding_mode)
     dtype = np.result_type(dy, w)
     sums = sum_dtype(dtype, dy, w, layer.out_channels // groups * prod(layer.kernel_size))
-    dx = _scatter(layer, dy.astype(sums, copy=False), w.astype(sums, copy=False))
+    dx = _transpose(layer, dy.astype(sums, copy=False), w.astype(sums, copy=False))
     return unpad(_as_dtype(dx, dtype), layer)
 
 
@@ -248,21 +250,10 @@ def _as_dtype(sums: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return sums.astype(dtype, copy=False)
 
 
-def _scatter(layer: ConvGeometry, dy: np.ndarray, w: np.ndarray) -> np.ndarray:
-    """The padded input's gradient: per block one product gives each tap of each window, slices add them in place."""
-    groups, taps = layer.groups, prod(layer.kernel_size)
-    rows = w.reshape(groups, layer.out_channels // groups, -1).swapaxes(1, 2)
-    padded = [size + sum(padding) for size, padding in zip(layer.input_size, layer.padding, strict=True)]
-    dx = np.zeros((layer.batch, layer.in_channels, *padded), dtype=dy.dtype)
-    for batch, lines in _blocks(layer):
-        block = dy[batch, :, lines]
-        windows = (rows @ _channels_first(block, groups)).reshape(layer.in_channels, taps, len(block), *block.shape[2:])
-        for tap, u in enumerate(np.ndindex(layer.kernel_size)):
-            first = [lines.start, *[0] * (layer.axes - 1)]
-            places = zip(first, block.shape[2:], u, layer.stride, layer.dilation, strict=True)
-            target = tuple(slice(i * s + t * d, (i + n - 1) * s + t * d + 1, s) for i, n, t, s, d in places)
-            dx[(batch, slice(None), *target)] += windows[:, tap].swapaxes(0, 1)
-    return dx
+def _transpose(layer: ConvGeometry, dy: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """The padded input's gradient: the transposed convolution, with nothing cut off."""
+    padded = tuple(size + sum(padding) for size, padding in zip(layer.input_size, layer.padding, strict=True))
+    return by_phases(dy, w, replace(layer, input_size=padded, padding=((0, 0),) * layer.axes), BLOCK)
 
 
 def _correlate(layer: ConvGeometry, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
@@ -275,25 +266,10 @@ def _correlate(layer: ConvGeometry, x: np.ndarray, dy: np.ndarray) -> np.ndarray
     windows = sliding_window_view(x, spans, axis=tuple(range(2, axes + 2)))[(slice(None), slice(None), *every)]
     windows = windows.transpose(1, *range(axes + 2, 2 * axes + 2), 0, *range(2, axes + 2))
     dw = np.zeros((groups, layer.out_channels // groups, prod(layer.weight_shape[1:])), dtype=x.dtype)
-    for batch, lines in _blocks(layer):
+    for batch, lines in blocks(layer, BLOCK):
         samples = windows[(..., batch, lines, *[slice(None)] * (axes - 1))].reshape(groups, dw.shape[2], -1)
-        dw += _channels_first(dy[batch, :, lines], groups) @ samples.swapaxes(1, 2)
+        dw += channels_first(dy[batch, :, lines], groups) @ samples.swapaxes(1, 2)
     return dw.reshape(layer.weight_shape)
-
-
-def _blocks(layer: ConvGeometry) -> Iterator[tuple[slice, slice]]:
-    """Some rows of the batch with all lines of the output, or one row with some lines: about `BLOCK` entries."""
-    line = layer.in_channels * prod(layer.kernel_size) * prod(layer.output_size[1:])
-    lines = min(max(BLOCK // line, 1), layer.output_size[0])
-    together = max(BLOCK // (line * layer.output_size[0]), 1)
-    for row in range(0, layer.batch, together):
-        for start in range(0, layer.output_size[0], lines):
-            yield slice(row, row + together), slice(start, start + lines)
-
-
-def _channels_first(dy: np.ndarray, groups: int) -> np.ndarray:
-    """``(N, C, *size)`` as one matrix per group, of channels by samples."""
-    return dy.swapaxes(0, 1).reshape(groups, dy.shape[1] // groups, -1)
 
 
 def _largest(x: np.ndarray, pool: PoolGeometry, axis: int) -> tuple[np.ndarray, np.ndarray]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import ArrayLike
 from scipy import fft as transforms
-from scipy.sparse import csr_array
 
 from konvlib import geometry
 from konvlib.geometry import ConvGeometry, Padding, PerAxis
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 def conv_matrix(
@@ -34,6 +37,9 @@ def conv_matrix(
     array([[2, 1, 0, 0],
            [0, 0, 2, 1]])
     """
+    # Here and not at the top: only those who ask for the matrix wait for the import of sparse arrays.
+    from scipy.sparse import csr_array
+
     w = geometry.as_array(w, "w")
     geometry.check_sparse_dtype(w.dtype, "w")
     layer = geometry.matrix_geometry(

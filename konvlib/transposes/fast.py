@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from itertools import product
 from math import gcd, prod
-from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import ArrayLike
 
 from konvlib import geometry
 from konvlib.geometry import ConvGeometry, Padding, PerAxis, by_rank
 from konvlib.matrices.fast import gather, scatter
 
-
-class Phases(NamedTuple):
-    """The phases ``first`` to ``last - 1`` of one axis, which have equally many taps: see `phases_of_axis`."""
-
-    first: int
-    last: int
-    taps: int
-    step: int
-    gap: int
+BLOCK = 1 << 20
+"""About how many products to hold at once, whatever the size of the layer."""
 
 
-def phases_of_axis(kernel: int, stride: int, dilation: int) -> list[Phases]:
-    r"""Return the phases of a transposed convolution along one axis, grouped by their number of taps.
+def phases_of_axis(kernel: int, stride: int, dilation: int) -> list[range]:
+    r"""Return the phases of a transposed convolution along one axis: the taps of each.
 
     Tap ``u`` of input ``i`` reaches output ``s i + d u``, before padding is cut off. With ``step = s / gcd(s, d)`` and
     ``gap = d / gcd(s, d)``, write ``u = a + step t``; then
@@ -36,20 +27,17 @@ def phases_of_axis(kernel: int, stride: int, dilation: int) -> list[Phases]:
     .. math:: s\,i + d\,u = d\,a + s\,q \quad\text{where}\quad q = i + \text{gap}\;t
 
     So phase ``a`` alone has the taps ``a + step t`` and the outputs ``d a + s q``, and is a convolution with stride 1
-    and dilation ``gap``. Phases differ by at most one tap. Outputs that belong to no phase are zero.
+    and dilation ``gap``. Outputs that belong to no phase are zero.
 
     Examples
     --------
     >>> phases_of_axis(4, 2, 1)
-    [Phases(first=0, last=2, taps=2, step=2, gap=1)]
-    >>> [(p.first, p.last, p.taps) for p in phases_of_axis(5, 3, 1)]
-    [(0, 2, 2), (2, 3, 1)]
+    [range(0, 4, 2), range(1, 4, 2)]
+    >>> [list(taps) for taps in phases_of_axis(5, 3, 1)]
+    [[0, 3], [1, 4], [2]]
     """
-    common = gcd(stride, dilation)
-    step, gap = stride // common, dilation // common
-    taps, longer = divmod(kernel, step)
-    groups = Phases(0, longer, taps + 1, step, gap), Phases(longer, step, taps, step, gap)
-    return [phases for phases in groups if phases.first < phases.last and phases.taps]
+    step = stride // gcd(stride, dilation)
+    return [range(first, kernel, step) for first in range(min(step, kernel))]
 
 
 def conv_transpose(
@@ -66,8 +54,7 @@ def conv_transpose(
 ) -> np.ndarray:
     """Transpose the convolution layer, over # spatial axes, by sub-pixel phases: `konvlib.conv_transpose#d` on arrays.
 
-    Each phase is a convolution with stride 1, and no product with an inserted zero is ever formed. Phases with equally
-    many taps share one matrix product.
+    Each phase is a convolution with stride 1, and no product with an inserted zero is ever formed.
 
     Examples
     --------
@@ -87,45 +74,89 @@ def conv_transpose(
         dilation=dilation,
         groups=groups,
     )
-    y = np.zeros(layer.input_shape, dtype=x.dtype)
-    each = zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)
-    for phases in product(*(phases_of_axis(*axis) for axis in each)):
-        _interleave(_convolve_phases(x, w, phases, groups), y, phases, layer)
-    return _with_bias(y, bias)
+    return _with_bias(by_phases(x, w, layer, BLOCK), bias)
 
 
 conv_transpose1d, conv_transpose2d, conv_transpose3d = by_rank(conv_transpose, "conv_transpose#d")
 
 
-def _convolve_phases(x: np.ndarray, w: np.ndarray, phases: Sequence[Phases], groups: int) -> np.ndarray:
-    """What ``x`` gives to each phase: an array ``(N, groups, *phases, C_out // groups, *q)``."""
-    counts, taps = [p.last - p.first for p in phases], [p.taps for p in phases]
-    steps = [size * p.step for size, p in zip(w.strides[2:], phases, strict=True)]
-    start = w[(..., *(slice(p.first, None) for p in phases))]
-    apart = as_strided(start, (*w.shape[:2], *counts, *taps), (*w.strides, *steps), writeable=False)
-    apart = np.flip(apart, tuple(range(-len(taps), 0)))
-    apart = apart.reshape(groups, -1, *apart.shape[1:])
-    weights = np.moveaxis(apart, 1, -1 - len(taps))
-    weights = np.moveaxis(weights, 1, 1 + len(counts))
-    shape = groups * prod(counts) * w.shape[1], w.shape[0] // groups, *taps
-    margins = [((p.taps - 1) * p.gap,) * 2 for p in phases]
-    z = _convolve(_pad(x, margins), weights.reshape(shape), [p.gap for p in phases], groups)
-    return z.reshape(len(x), groups, *counts, w.shape[1], *z.shape[2:])
+def by_phases(x: np.ndarray, w: np.ndarray, layer: ConvGeometry, block: int) -> np.ndarray:
+    """Return the transposed convolution, without bias, of operands of one dtype; ``layer`` is what it transposes.
+
+    One product per block of samples serves all taps. Each phase is summed apart, where its samples are neighbours, and
+    they are interleaved at the end.
+
+    Examples
+    --------
+    >>> x, w, _, layer = geometry.conv_transpose_arguments([[[1, 3]]], [[[2, 1, 1]]], stride=2)
+    >>> by_phases(x, w, layer, BLOCK)
+    array([[[2, 1, 7, 3, 3]]])
+    """
+    each = list(zip(layer.kernel_size, layer.stride, layer.dilation, strict=True))
+    gaps = [dilation // gcd(stride, dilation) for _, stride, dilation in each]
+    phases = {}
+    for taps in product(*(phases_of_axis(*axis) for axis in each)):
+        size = (n + gap * (len(t) - 1) for n, gap, t in zip(layer.output_size, gaps, taps, strict=True))
+        phases[taps] = np.zeros((layer.in_channels, layer.batch, *size), dtype=x.dtype)
+    rows = w.reshape(layer.groups, layer.out_channels // layer.groups, -1).swapaxes(1, 2)
+    for batch, lines in blocks(layer, block):
+        part = x[batch, :, lines]
+        first, size = [lines.start, *[0] * (layer.axes - 1)], part.shape[2:]
+        products = (rows @ channels_first(part, layer.groups)).reshape(-1, *layer.kernel_size, len(part), *size)
+        for taps, z in phases.items():
+            for t in np.ndindex(*map(len, taps)):
+                starts = [begin + gap * index for begin, gap, index in zip(first, gaps, t, strict=True)]
+                places = (slice(start, start + n) for start, n in zip(starts, size, strict=True))
+                u = (tap[index] for tap, index in zip(taps, t, strict=True))
+                z[(slice(None), batch, *places)] += products[(slice(None), *u)]
+    y = np.zeros(layer.input_shape, dtype=x.dtype)
+    for taps, z in phases.items():
+        _interleave(z.swapaxes(0, 1), y, [tap.start for tap in taps], layer)
+    return y
 
 
-def _interleave(z: np.ndarray, y: np.ndarray, phases: Sequence[Phases], layer: ConvGeometry) -> None:
-    """Put each phase where it belongs in ``y``: its value ``q`` at ``d a + s q - p``."""
-    y = y.reshape(*z.shape[:2], z.shape[2 + len(phases)], *layer.input_size)
-    for phase in np.ndindex(*(p.last - p.first for p in phases)):
-        sources, targets = [], []
-        for axis, index in enumerate(phase):
-            stride, size = layer.stride[axis], layer.input_size[axis]
-            begin = layer.dilation[axis] * (phases[axis].first + index) - layer.padding[axis][0]
-            first = max(0, -(begin // stride))
-            last = max(first, min(z.shape[axis - len(phase)], -((begin - size) // stride)))
-            sources.append(slice(first, last))
-            targets.append(slice(begin + stride * first, begin + stride * last, stride))
-        y[(..., *targets)] = z[(slice(None), slice(None), *phase, slice(None), *sources)]
+def blocks(layer: ConvGeometry, most: int) -> Iterator[tuple[slice, slice]]:
+    """Yield parts of a layer's output whose windows have about ``most`` entries: rows of the batch, and lines of them.
+
+    They are some rows with all lines, or one row with some lines, a line being what the first axis counts.
+
+    Examples
+    --------
+    >>> layer = geometry.im2col_geometry((2, 1, 5, 6), (2, 3))
+    >>> [(batch.start, lines.start, lines.stop) for batch, lines in blocks(layer, 48)]
+    [(0, 0, 2), (0, 2, 4), (1, 0, 2), (1, 2, 4)]
+    """
+    line = layer.in_channels * prod(layer.kernel_size) * prod(layer.output_size[1:])
+    lines = min(max(most // line, 1), layer.output_size[0])
+    together = max(most // (line * layer.output_size[0]), 1)
+    for row in range(0, layer.batch, together):
+        for start in range(0, layer.output_size[0], lines):
+            yield slice(row, row + together), slice(start, min(start + lines, layer.output_size[0]))
+
+
+def channels_first(x: np.ndarray, groups: int) -> np.ndarray:
+    """Return ``(N, C, *size)`` as one matrix per group, of channels by samples.
+
+    Examples
+    --------
+    >>> channels_first(np.array([[[1, 2], [3, 4]], [[5, 6], [7, 8]]]), 1)
+    array([[[1, 2, 5, 6],
+            [3, 4, 7, 8]]])
+    """
+    return x.swapaxes(0, 1).reshape(groups, x.shape[1] // groups, -1)
+
+
+def _interleave(z: np.ndarray, y: np.ndarray, phase: Sequence[int], layer: ConvGeometry) -> None:
+    """Put a phase where it belongs in ``y``: its value ``q`` at ``d a + s q - p``."""
+    sources, targets = [], []
+    for axis, index in enumerate(phase):
+        stride, size = layer.stride[axis], layer.input_size[axis]
+        begin = layer.dilation[axis] * index - layer.padding[axis][0]
+        first = max(0, -(begin // stride))
+        last = max(first, min(z.shape[axis + 2], -((begin - size) // stride)))
+        sources.append(slice(first, last))
+        targets.append(slice(begin + stride * first, begin + stride * last, stride))
+    y[(..., *targets)] = z[(..., *sources)]
 
 
 def _pad(x: np.ndarray, margins: Sequence[tuple[int, int]]) -> np.ndarray:

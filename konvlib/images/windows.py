@@ -1,0 +1,203 @@
+"""Convolution as a product of matrices: the weight times windows of the padded input, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import product
+from math import prod
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from konvlib import geometry
+from konvlib.geometry import ConvGeometry
+
+BLOCK = 1 << 21
+"""Bytes of windows to copy at once: few enough for a processor's cache."""
+
+FEWEST = 64
+"""Windows to copy at once at least, so that a matrix product is worth reading its weight for."""
+
+SERIAL = 1 << 18
+"""Products up to which OpenBLAS multiplies matrices on the calling thread, without waiting for others."""
+
+NARROW = 1 << 12
+"""Entries up to which a weight is multiplied in serial pieces: threads gain little where most time goes into copies."""
+
+
+def by_windows(x: np.ndarray, w: np.ndarray, layer: ConvGeometry, rows: int) -> np.ndarray:
+    """Convolve the padded input: each window, written as a column, is multiplied by all kernels of its group.
+
+    Outputs that neighbour on the first axis can share a column: ``rows`` of them become output channels of a layer
+    whose stride is ``rows`` times as large, and whose kernels hold the same taps, each kernel ``stride`` further down.
+
+    Examples
+    --------
+    >>> x, w = np.array([[[1.0, 3.0, 2.0, 0.0]]]), np.array([[[2.0, 1.0]]])
+    >>> layer = geometry.conv_geometry(x.shape, w.shape, axes=1)
+    >>> by_windows(x, w, layer, 1), by_windows(x, w, layer, 2)
+    (array([[[5., 8., 4.]]]), array([[[5., 8., 4.]]]))
+    """
+    x, w = grouped(x, w, layer)
+    if prod(layer.kernel_size) == 1:
+        return _by_pixels(x, w, layer)
+    step, *steps = layer.stride
+    gap, *gaps = layer.dilation
+    if rows > 1:
+        w, gap = _stacked(w, rows, step, gap), 1
+    y = np.empty(layer.output_shape, dtype=x.dtype)
+    first, *rest = layer.output_size
+    places = [(0, first // rows * rows)]
+    if first % rows:
+        places.append((first - rows, first))  # the rows left over, and again some that are done
+    for begin, end in places:
+        part = y[:, :, begin:end].reshape(layer.batch, layer.groups, -1, (end - begin) // rows, rows, *rest)
+        _multiply_windows(x[:, :, :, begin * step :], w, part, (rows * step, *steps), (gap, *gaps))
+    return y
+
+
+def windows_cost(layer: ConvGeometry, rows: int) -> float:
+    """How many nanoseconds `by_windows` is estimated to take in float32.
+
+    The constants are fitted to timings (``python -m benchmarks.images_cpu --methods``): what it takes to copy one
+    sample, to multiply it by each of the first eight weights, and by each of the others, which BLAS does faster.
+
+    Examples
+    --------
+    >>> layer = geometry.conv_geometry((1, 1, 99, 99), (1, 1, 3, 3), axes=2)
+    >>> windows_cost(layer, 4) < windows_cost(layer, 1)
+    True
+    """
+    span, *rest = layer.kernel_size
+    if rows > 1:
+        span = (rows - 1) * layer.stride[0] + geometry.span(span, dilation=layer.dilation[0])
+    columns = layer.batch * layer.groups * prod(layer.output_size) / rows
+    products = layer.out_channels // layer.groups * rows
+    each = 0.4 + 0.05 * min(products, 8) + 0.02 * max(products - 8, 0)
+    return columns * layer.weight_shape[1] * span * prod(rest) * each
+
+
+def rows_at_once(layer: ConvGeometry) -> int:
+    """How many outputs that neighbour on the first axis should share a column.
+
+    More outputs per column mean fewer copies per output, which is what few output channels cost, and more products
+    with zeros.
+
+    Examples
+    --------
+    >>> image, layer = ((1, 1, 99, 99), (1, 1, 3, 3)), ((1, 64, 56, 56), (64, 64, 3, 3))
+    >>> [rows_at_once(geometry.conv_geometry(*shapes, axes=2)) for shapes in (image, layer)]
+    [4, 1]
+    """
+    choices = [rows for rows in (1, 2, 4, 8, 16, 32) if rows <= layer.output_size[0]]
+    return min(choices, key=lambda rows: windows_cost(layer, rows))
+
+
+def grouped(x: np.ndarray, w: np.ndarray, layer: ConvGeometry) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``x`` as (N, groups, C // groups, *size) and ``w`` as (groups, C_out // groups, C // groups, *kernel).
+
+    Examples
+    --------
+    >>> layer = geometry.conv_geometry((5, 4, 9), (6, 2, 3), axes=1, groups=2)
+    >>> [a.shape for a in grouped(np.ones((5, 4, 9)), np.ones((6, 2, 3)), layer)]
+    [(5, 2, 2, 9), (2, 3, 2, 3)]
+    """
+    depth, width = layer.in_channels // layer.groups, layer.out_channels // layer.groups
+    return x.reshape(-1, layer.groups, depth, *x.shape[2:]), w.reshape(layer.groups, width, *w.shape[1:])
+
+
+def _by_pixels(x: np.ndarray, w: np.ndarray, layer: ConvGeometry) -> np.ndarray:
+    """Where kernels have one tap, the input itself is the matrix of windows."""
+    x = x[(..., *(slice(None, (n - 1) * s + 1, s) for n, s in zip(layer.output_size, layer.stride, strict=True)))]
+    return (w.reshape(*w.shape[:3]) @ x.reshape(*x.shape[:3], -1)).reshape(layer.output_shape)
+
+
+def _stacked(w: np.ndarray, rows: int, step: int, gap: int) -> np.ndarray:
+    """``rows`` copies of each kernel, each ``step`` further down the first axis, as output channels."""
+    groups, width, depth, kernel, *rest = w.shape
+    span = geometry.span(kernel, dilation=gap)
+    stacked = np.zeros((groups, width, rows, depth, (rows - 1) * step + span, *rest), dtype=w.dtype)
+    for row in range(rows):
+        stacked[:, :, row, :, row * step : row * step + span : gap] = w
+    return stacked.reshape(groups, width * rows, *stacked.shape[3:])
+
+
+def _multiply_windows(
+    x: np.ndarray, w: np.ndarray, y: np.ndarray, stride: Sequence[int], dilation: Sequence[int]
+) -> None:
+    """Fill ``y``, shaped (N, groups, C_out // groups, outputs, rows, *outputs), block by block."""
+    batch, groups, width, first, rows, *rest = y.shape
+    depth, *kernel = w.shape[2:]
+    w = w.reshape(groups, width * rows, -1)
+    x = _by_phase(x, stride[-1])
+    columns = np.empty(0, dtype=x.dtype)
+    for place in _blocks((batch, groups, first, *rest), w.shape[2] * x.itemsize):
+        images, some, *outputs = (part.stop - part.start for part in place)
+        shape = (some, depth, *kernel, images, *outputs)
+        if columns.size < prod(shape):
+            columns = np.empty(prod(shape), dtype=x.dtype)
+        windows = columns[: prod(shape)].reshape(shape)
+        _copy_windows(x, windows, place, stride, dilation)
+        products = _multiply(w[place[1]], windows.reshape(some, w.shape[2], -1))
+        products = products.reshape(some, width, rows, images, *outputs)
+        order = (3, 0, 1, 4, 2, *range(5, products.ndim))
+        y[(*place[:2], slice(None), place[2], slice(None), *place[3:])] = products.transpose(order)
+
+
+def _by_phase(x: np.ndarray, stride: int) -> np.ndarray:
+    """The last axis as two, so that what a stride selects lies together: sample ``i`` at ``(i % stride, i // stride)``.
+
+    Zeros follow the end.
+    """
+    if stride == 1:
+        return x[..., np.newaxis, :]
+    split = np.zeros((*x.shape[:-1], stride, -(-x.shape[-1] // stride)), dtype=x.dtype)
+    for phase in range(min(stride, x.shape[-1])):
+        samples = x[..., phase::stride]
+        split[..., phase, : samples.shape[-1]] = samples
+    return split
+
+
+def _blocks(extents: Sequence[int], unit: int) -> Iterator[tuple[slice, ...]]:
+    """Cut a box into blocks of about `BLOCK` bytes, ``unit`` bytes per entry, whole on its last axes."""
+    inner, most = unit * prod(extents), max(BLOCK, FEWEST * unit)
+    ranges = []
+    for extent in extents:
+        inner //= extent
+        pieces = -(-extent // max(1, min(extent, most // inner)))
+        ranges.append(range(0, extent, -(-extent // pieces)))
+    for starts in product(*ranges):
+        yield tuple(slice(s, min(s + r.step, n)) for s, r, n in zip(starts, ranges, extents, strict=True))
+
+
+def _copy_windows(
+    x: np.ndarray, windows: np.ndarray, place: Sequence[slice], stride: Sequence[int], dilation: Sequence[int]
+) -> None:
+    """Fill ``windows``, shaped (groups, depth, *kernel, N, *outputs), from those at ``place`` of ``x`` by phase.
+
+    One copy for each tap on the last axis takes it in all places of all other axes.
+    """
+    others = len(stride) - 1
+    rows = x.strides[3 : 3 + others]
+    taps = (size * gap for size, gap in zip(rows, dilation[:-1], strict=True))
+    moves = (size * step for size, step in zip(rows, stride[:-1], strict=True))
+    strides = (*x.strides[1:3], *taps, x.strides[0], *moves, x.strides[-1])
+    starts = (slice(part.start * step, None) for part, step in zip(place[2:-1], stride[:-1], strict=True))
+    x = x[(*(slice(part.start, None) for part in place[:2]), slice(None), *starts)]
+    for tap in range(windows.shape[2 + others]):
+        skip, phase = divmod(tap * dilation[-1], stride[-1])
+        target = windows[(slice(None),) * (2 + others) + (tap,)]
+        np.copyto(target, as_strided(x[..., phase, place[-1].start + skip :], target.shape, strides))
+
+
+def _multiply(w: np.ndarray, windows: np.ndarray) -> np.ndarray:
+    """``w @ windows``; with a narrow weight, in pieces so small that each stays on this thread and in its cache."""
+    size, columns = SERIAL // prod(w.shape[1:]), windows.shape[-1]
+    if prod(w.shape[1:]) > NARROW or columns <= size:
+        return w @ windows
+    products = np.empty((*w.shape[:2], columns), dtype=w.dtype)
+    whole = columns // size * size
+    pieces = (a[..., :whole].reshape(*a.shape[:2], -1, size).swapaxes(1, 2) for a in (windows, products))
+    np.matmul(w[:, np.newaxis], next(pieces), out=next(pieces))
+    products[..., whole:] = w @ windows[..., whole:]
+    return products
