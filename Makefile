@@ -6,6 +6,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
 SITE := _build/html
 PYTEST := $(RUN) -m pytest -q
+GPU_TESTS := $(foreach word,sequences trilinear images matrices transposes gradients strides pooling,$(wildcard tests/test_$(word)*.py)) tests/test_sanitizer.py
 
 .PHONY: help book test lab notebooks gpu-test bench lint clean
 
@@ -36,11 +37,12 @@ notebooks: $(READY)
 	$(RUN) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 gpu-test: $(READY)
-	$(RUN) -m pytest -q tests/test_sequences.py tests/test_sequences_gpu.py tests/test_sequences_kernels.py
+	$(PYTEST) --record $(GPU_TESTS)
 
 bench: $(READY)
 	$(RUN) -m benchmarks.sequences_cpu
 	$(RUN) -m benchmarks.sequences_gpu
+	$(RUN) -m benchmarks.layers_gpu
 
 lint: $(READY)
 	$(RUN) -m ruff check .

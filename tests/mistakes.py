@@ -39,11 +39,14 @@ MISTAKES["count_include_pad"] = [(None, TypeError, "count_include_pad must be Tr
 OPERANDS = ("x", "w", "bias", "dy", "cols")
 
 
-def mistakes_in(function: Callable[..., Any]) -> Iterator[tuple[dict[str, Any], type[Exception], str]]:
-    """Each wrong argument of a function over two axes, its kind of error and the whole message."""
+def mistakes_in(function: Callable[..., Any], *, arrays: bool) -> Iterator[tuple[dict[str, Any], type[Exception], str]]:
+    """Each wrong argument of a function over two axes, its kind of error and the whole message.
+
+    With ``arrays``, also operands that are no arrays of numbers.
+    """
     for name in inspect.signature(function).parameters:
         for value, kind, message in MISTAKES.get(name, ()):
             yield {name: value}, kind, message
-        if name in OPERANDS:
+        if arrays and name in OPERANDS:
             yield {name: [[["one"]]]}, TypeError, f"{name} must hold numbers, got dtype <U3"
             yield {name: [[1], [1, 2]]}, ValueError, f"{name} must be rectangular, got rows of different lengths"

@@ -23,6 +23,9 @@ HOPPER = 90
 SHARED_MEMORY = 227 * 1024
 """The most shared memory that a program can have on an H100, in bytes."""
 
+DRAIN = re.compile(r"(?:wgmma|cp\.async)\.wait_group(?:\.sync\.aligned)?\s+0;")
+"""Waiting until nothing is under way, matrix products or copies."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -97,7 +100,18 @@ def _assembled(ptx: str) -> dict[str, Any]:
         "stack": int(spills[1]),
         "spilled": int(spills[2]) + int(spills[3]),
         "tensor_core": "wgmma" in ptx or "mma.sync" in ptx,
+        "asynchronous": "wgmma.mma_async" in ptx and "cp.async" in ptx,
+        "drains": sum(len(DRAIN.findall(loop)) for loop in _loops(ptx)),
     }
+
+
+def _loops(ptx: str) -> list[str]:
+    """The innermost loops: from each label to a later branch back to it, without the loops that hold others."""
+    labels = {match[1]: match.start() for match in re.finditer(r"^(\$L__\w+):", ptx, re.MULTILINE)}
+    branches = [(labels[match[1]], match.end()) for match in re.finditer(r"bra(?:\.uni)?\s+(\$L__\w+);", ptx)]
+    spans = [(begin, end) for begin, end in branches if begin < end]
+    inner = [span for span in spans if not any(span != s and span[0] <= s[0] and s[1] <= span[1] for s in spans)]
+    return [ptx[begin:end] for begin, end in inner]
 
 
 if __name__ == "__main__":

@@ -10,12 +10,14 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 
 from konvlib import tiles
 
@@ -35,20 +37,45 @@ class TensorRoom:
 
         @functools.wraps(function)
         def on_arrays(*args: Any, **kwargs: Any) -> Any:
+            args = [self._given(a) for a in args]
+            kwargs = {name: self._given(a) if isinstance(a, np.ndarray) else a for name, a in kwargs.items()}
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(tiles, "INTERPRET", self.kernels and self.device == "cpu")
-                return self._array(function(*map(self._tensor, args), **kwargs))
+                return self._array(function(*args, **kwargs))
 
         return on_arrays
 
-    def _tensor(self, value: Any) -> Any:
+    def _given(self, value: Any) -> Any:
+        """Arrays as tensors, and so lists of numbers; also those of a list of layers."""
+        if isinstance(value, list) and any(isinstance(entry, tuple) for entry in value):
+            return [tuple(map(self._given, entry)) if isinstance(entry, tuple) else entry for entry in value]
+        if isinstance(value, list) and value:
+            value = np.array(value, dtype=object if _ragged(value) else None)
+        if isinstance(value, str):
+            pytest.skip("no tensor holds these values")
         if not isinstance(value, np.ndarray):
             return value
+        if value.dtype.kind not in "biufc" or value.dtype.char in "gG":
+            pytest.skip("no tensor holds these values")
         floats = value.astype(np.float64) if value.dtype.kind in "biu" else value.copy()
         return torch.from_numpy(floats).to(self.device)
 
     def _array(self, value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and value.layout == torch.sparse_csr:
+            parts = (value.values(), value.col_indices(), value.crow_indices())
+            return csr_array(tuple(part.cpu().numpy() for part in parts), shape=tuple(value.shape))
+        if isinstance(value, tuple):
+            parts = [self._array(part) for part in value]
+            return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
         return value.cpu().resolve_conj().numpy() if isinstance(value, torch.Tensor) else value
+
+
+def _ragged(rows: list) -> bool:
+    try:
+        np.array(rows)
+    except ValueError:
+        return True
+    return False
 
 
 def of(package: str) -> list[Any]:
@@ -60,3 +87,26 @@ def of(package: str) -> list[Any]:
     gpu = importlib.import_module(f"konvlib.{package}.gpu")
     kernels, aten = TensorRoom(gpu, kernels=True), TensorRoom(gpu, kernels=False)
     return [*faces, pytest.param(aten, id="gpu-aten"), pytest.param(kernels, id="gpu-kernel")]
+
+
+def share(room: Any, rows: Sequence[Any]) -> Sequence[Any]:
+    """The rows that a test runs in a room: one in seven where kernels are interpreted, which is slow, else all."""
+    interpreted = isinstance(room, TensorRoom) and room.kernels and room.device == "cpu"
+    return rows[::7] if interpreted else rows
+
+
+def takes_arrays(room: Any) -> bool:
+    """Whether a room has Python's numbers and all of NumPy's dtypes, as tensors have not."""
+    return not isinstance(room, TensorRoom)
+
+
+def held(room: Any, dtype: Any) -> np.dtype:
+    """The dtype in which a room holds an array of this dtype."""
+    dtype = np.dtype(dtype)
+    return dtype if takes_arrays(room) or dtype.kind not in "biu" else np.dtype(np.float64)
+
+
+def needs_arrays(room: Any) -> None:
+    """Skip a test of NumPy's dtypes in a room of tensors, where integers become floats."""
+    if not takes_arrays(room):
+        pytest.skip("tensors have other dtypes")

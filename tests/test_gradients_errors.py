@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from konvlib import gradients
 from konvlib.gradients import fast, naive
@@ -172,11 +171,6 @@ def test_bad_input_gets_the_same_error_in_every_room(room, row):
     assert str(raised.value) == message
 
 
-def test_a_tensor_is_refused_by_name():
-    with pytest.raises(TypeError, match=r"konvlib\.gradients takes arrays, got a torch tensor"):
-        gradients.conv1d_input_grad(torch.ones(1, 1, 3), torch.ones(1, 1, 2), input_size=4)
-
-
 def test_geometries_that_do_not_fit_are_refused_alike():
     refused = [axis for axis, channels in boxes.whole(fitting=False) if channels == boxes.CHANNELS[0]]
     assert refused
@@ -206,8 +200,8 @@ GOOD = {
 def test_each_wrong_argument_is_named_in_every_room(room, name):
     function = getattr(room, name)
     function(**GOOD[name])
-    found = list(mistakes_in(function))
-    assert found
+    found = list(mistakes_in(function, arrays=rooms.takes_arrays(room)))
+    assert found or not rooms.takes_arrays(room)
     for wrong, kind, message in found:
         with pytest.raises(kind) as raised:
             function(**GOOD[name] | wrong)

@@ -61,7 +61,7 @@ def max_pools():
 
 def test_max_pooling_on_one_axis_as_torchs_autograd(room):
     """Of small integers, so that windows have several largest samples."""
-    for x, kernel, options, dy, expected in max_pools():
+    for x, kernel, options, dy, expected in rooms.share(room, max_pools()):
         dx = room.max_pool1d_grad(x, dy, kernel, **options)
         assert dx.shape == x.shape
         assert (dx == expected).all()
@@ -84,7 +84,7 @@ def max_pools_of_more_axes():
 
 
 def test_max_pooling_on_more_axes_goes_to_the_first_largest_in_row_major_order(room):
-    for axes, x, kernel, options, dy, expected in max_pools_of_more_axes():
+    for axes, x, kernel, options, dy, expected in rooms.share(room, max_pools_of_more_axes()):
         assert (call(room, "max_pool#d_grad", axes, x, dy, kernel, **options) == expected).all()
 
 
@@ -124,7 +124,7 @@ def max_pools_of_nan_and_infinity():
 
 
 def test_max_pooling_of_nan_and_infinity_as_torchs_autograd(room):
-    for x, options, dy, expected in max_pools_of_nan_and_infinity():
+    for x, options, dy, expected in rooms.share(room, max_pools_of_nan_and_infinity()):
         assert (room.max_pool2d_grad(x, dy, (2, 3), **options) == expected).all()
 
 
@@ -144,7 +144,7 @@ def avg_pools():
 
 def test_average_pooling_on_one_axis_as_torchs_autograd(room):
     """Of multiples of every count, so that doubles are exact."""
-    for kernel, options, dy, expected in avg_pools():
+    for kernel, options, dy, expected in rooms.share(room, avg_pools()):
         dx = room.avg_pool1d_grad(dy, kernel, **options)
         assert dx.dtype == np.float64
         assert dx.shape == expected.shape

@@ -145,6 +145,7 @@ def test_rows_are_sorted_and_the_weight_stays_as_it_was(room):
 
 
 def test_dtypes_of_the_matrix(room):
+    rooms.needs_arrays(room)
     for kind in "?bhilBHILfdgFD":
         matrix = matrix_of(room, np.ones((1, 1, 2), dtype=kind), (1, 3))
         assert matrix.dtype == np.dtype(kind)

@@ -22,11 +22,11 @@ room = pytest.fixture(params=rooms.of("matrices"))(lambda request: request.param
 
 
 def test_columns_are_torchs_unfold(room):
-    for axes, x, expected in images_and_columns():
+    for axes, x, expected in rooms.share(room, images_and_columns()):
         cols = room.im2col(x, tuple(axis.kernel for axis in axes), **options(*axes))
         assert cols.shape == expected.shape
         assert (cols == expected).all()
-        assert cols.dtype == x.dtype
+        assert cols.dtype == rooms.held(room, x.dtype)
 
 
 def test_columns_are_numpys_sliding_windows(room):
@@ -39,7 +39,7 @@ def test_columns_are_numpys_sliding_windows(room):
 
 def test_adding_columns_up_is_the_adjoint_of_cutting_them(room):
     """<im2col x, c> = <x, col2im c> on all impulses x: so col2im c, sample by sample, is what this sum says."""
-    for axes, cols, expected in columns_and_sums():
+    for axes, cols, expected in rooms.share(room, columns_and_sums()):
         size, kernel = tuple(axis.size for axis in axes), tuple(axis.kernel for axis in axes)
         x = room.col2im(cols, size, kernel, **options(*axes))
         assert x.shape == expected.shape
@@ -85,7 +85,7 @@ def test_one_matrix_product_per_group_convolves(room):
         y = room.conv2d_im2col(*operands, groups=groups, **options(*axes))
         assert y.shape == expected.shape
         assert (y == expected).all()
-        assert y.dtype == np.int64
+        assert y.dtype == rooms.held(room, np.int64)
 
 
 def test_padding_same_and_valid_are_understood(room):
@@ -126,6 +126,7 @@ def test_fractions_are_exact(room):
 
 
 def test_result_dtypes_are_numpys(room):
+    rooms.needs_arrays(room)
     kinds = "?bhlBLfdFD"
     for a, b, c in [*product(kinds, kinds, [None]), *product("bHd", "bf", kinds)]:
         x, w = np.ones((1, 1, 3, 3), dtype=a), np.ones((1, 1, 2, 2), dtype=b)
@@ -136,6 +137,7 @@ def test_result_dtypes_are_numpys(room):
 
 
 def test_machine_integers_wrap_in_the_dtype_of_the_result(room):
+    rooms.needs_arrays(room)
     x, w = np.full((1, 1, 1, 2), 100, dtype=np.int8), np.full((1, 1, 1, 2), 2, dtype=np.int8)
     with np.errstate(over="ignore"):
         assert room.conv2d_im2col(x, w).item() == 400 - 512

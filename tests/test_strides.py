@@ -43,7 +43,7 @@ def test_dilation_puts_zeros_between_the_taps(room):
             assert dilated.shape[-axes:] == tuple(step * (taps - 1) + 1 for step, taps in zip(steps, size, strict=True))
             assert (dilated[places] == k).all()
             assert np.count_nonzero(dilated) == k.size
-            assert dilated.dtype == k.dtype
+            assert dilated.dtype == rooms.held(room, k.dtype)
 
 
 def test_dilation_takes_the_last_axes_of_a_weight(room):
@@ -74,11 +74,11 @@ def assert_the_table(room, box):
 
 
 def test_every_pair_of_taps_meets_in_one_tap(room):
-    assert_the_table(room, ONE_AXIS[::7])
+    assert_the_table(room, rooms.share(room, ONE_AXIS[::7]))
 
 
 def test_two_layers_are_one(room):
-    for number, channels in product(range(0, len(ONE_AXIS), 29), CHANNELS):
+    for number, channels in rooms.share(room, list(product(range(0, len(ONE_AXIS), 29), CHANNELS))):
         axes = (ONE_AXIS[number],)
         whole, x = composed(room, axes, channels), example_input(axes, channels)
         assert (by_torch([whole], x) == by_torch(two_layers(axes, channels), x)).all()

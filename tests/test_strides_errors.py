@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from konvlib import strides
 from konvlib.strides import Layer
 from tests import rooms
 
@@ -117,15 +115,3 @@ def test_bad_input_gets_the_same_error_in_every_room(room, row):
     with pytest.raises(kind) as raised:
         function(room)
     assert str(raised.value) == message
-
-
-def test_a_tensor_is_refused_by_name():
-    k = torch.ones(3)
-    for call in (
-        lambda: strides.dilate(k, 2),
-        lambda: strides.compose(np.ones(3), k),
-        lambda: strides.compose_chain([([1, 2],), ([1], 1, 1, k)]),
-        lambda: strides.factor(k),
-    ):
-        with pytest.raises(TypeError, match=r"konvlib\.strides takes arrays, got a torch tensor"):
-            call()

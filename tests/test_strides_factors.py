@@ -12,9 +12,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import konvlib
-from tests import rooms
+from konvlib import strides
+from konvlib.strides import fast, naive
 
-room = pytest.fixture(params=rooms.of("strides"))(lambda request: request.param)
+room = pytest.fixture(params=[strides, naive, fast], ids=["konvlib", "naive", "fast"])(lambda request: request.param)
 
 
 def composed(g, h, step=2):

@@ -57,7 +57,7 @@ def test_zeros_are_inserted_between_samples_and_nowhere_else(room):
         assert z.shape == (2, 3, *((n - 1) * s + 1 for n, s in zip(size, steps, strict=True)))
         assert (z[(..., *(slice(None, None, s) for s in steps))] == x).all()
         assert np.count_nonzero(z) == x.size
-        assert z.dtype == x.dtype
+        assert z.dtype == rooms.held(room, x.dtype)
     assert (room.insert_zeros(x, 1) == x).all()
 
 
@@ -95,12 +95,12 @@ def test_all_algorithms_on_planes_and_cubes_as_torch(room):
             y = getattr(room, name)(*operands, output_padding=extra, groups=groups, **options(*axes))
             assert y.shape == expected.shape
             assert (y == expected).all()
-            assert y.dtype == np.int64
+            assert y.dtype == rooms.held(room, np.int64)
 
 
 def test_it_is_the_adjoint_of_the_convolution(room):
     """<conv(x), y> = <x, conv_transpose(y)> for every impulse y: so each output is what this sum says."""
-    for number, axes in enumerate([*PLANES, *CUBES[::2]]):
+    for number, axes in rooms.share(room, list(enumerate([*PLANES, *CUBES[::2]]))):
         channels = axis_boxes.CHANNELS[number % len(axis_boxes.CHANNELS)]
         fitting = [[extra for extra in extras(axis) if extra < axis.stride] for axis in axes]
         if not all(fitting):
@@ -119,7 +119,7 @@ def test_it_is_the_transposed_matrix(room):
     """Not for an output padding of a whole stride, which no convolution has."""
     of_one_axis = [
         ((axis,), (extra,), channels.groups, integers(1, channels.inputs, axis.size), weight(channels, axis))
-        for axis, extra, channels in EVERY_ROOM[::3]
+        for axis, extra, channels in rooms.share(room, EVERY_ROOM[::3])
     ]
     of_more = [(axes, extra, groups, x[:1], w) for axes, extra, groups, (x, w, _), _ in layers_of_more_axes()]
     for axes, extra, groups, x, w in [*of_one_axis, *of_more]:
@@ -218,7 +218,7 @@ def test_same_and_valid_are_the_convolutions(room):
 
 
 def test_every_geometry_on_one_axis(room):
-    for axis, extra, channels in EVERY_ROOM:
+    for axis, extra, channels in rooms.share(room, EVERY_ROOM):
         functions = [room.conv_transpose1d]
         functions += [getattr(room, name) for name in ALGORITHMS] if channels != (1, 1, 1) else []
         assert_right_on_impulses(axis, extra, channels, *functions)

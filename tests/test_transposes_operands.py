@@ -52,6 +52,7 @@ def test_fractions_are_exact(room):
 
 
 def test_result_dtypes_are_numpys(room):
+    rooms.needs_arrays(room)
     kinds = "?bhlBLfdFD"
     for a, b, c in [*product(kinds, kinds, [None]), *product("bHd", "bf", kinds)]:
         x, w = np.ones((1, 1, 3), dtype=a), np.ones((1, 1, 2), dtype=b)
@@ -63,6 +64,7 @@ def test_result_dtypes_are_numpys(room):
 
 
 def test_machine_integers_wrap_in_the_dtype_of_the_result(room):
+    rooms.needs_arrays(room)
     x, w = np.array([[[100, 100]]], dtype=np.int8), np.array([[[2, 2]]], dtype=np.int8)
     for name in ("conv_transpose1d", *ALGORITHMS):
         with np.errstate(over="ignore"):

@@ -124,7 +124,7 @@ def conv_geometry(
     check_channels(in_channels, out_channels, groups)
     if depth * groups != in_channels:
         raise ValueError(f"w must have {in_channels} // {groups} = {in_channels // groups} channels, got {depth}")
-    _check_bias(bias_shape, out_channels)
+    check_bias(bias_shape, out_channels)
     one_of(padding_mode, "padding_mode", PADDING_MODES)
     steps, gaps = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
     pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps)
@@ -176,7 +176,7 @@ def conv_transpose_geometry(
         raise ValueError(f"w must have {in_channels} channels in, as x has, got {rows}")
     check_channels(in_channels, depth * integer(groups, "groups", least=1), groups)
     out_channels = depth * groups
-    _check_bias(bias_shape, out_channels)
+    check_bias(bias_shape, out_channels)
     steps, gaps = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
     extras = per_axis(output_padding, axes, "output_padding", least=0)
     pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps)
@@ -217,7 +217,7 @@ def input_grad_geometry(
     size = per_axis(input_size, axes, "input_size")
     x_shape = (batch, depth * integer(groups, "groups", least=1), *size)
     layer = conv_geometry(x_shape, w_shape, axes=axes, stride=stride, padding=padding, dilation=dilation, groups=groups)
-    _check_output_grad(dy_shape, layer.output_shape)
+    check_output_grad(dy_shape, layer.output_shape)
     return layer
 
 
@@ -249,7 +249,7 @@ def weight_grad_geometry(
     check_channels(in_channels, out_channels, groups)
     w_shape = (out_channels, in_channels // groups, *per_axis(kernel_size, axes, "kernel_size"))
     layer = conv_geometry(x_shape, w_shape, axes=axes, stride=stride, padding=padding, dilation=dilation, groups=groups)
-    _check_output_grad(dy_shape, layer.output_shape)
+    check_output_grad(dy_shape, layer.output_shape)
     return layer
 
 
@@ -323,7 +323,19 @@ def _weight_axes(axes: int, channels: str) -> str:
     return f"({channels}, *kernel_size)" if axes > 1 else f"({channels}, kernel_size)"
 
 
-def _check_bias(shape: Sequence[int] | None, out_channels: int) -> None:
+def check_bias(shape: Sequence[int] | None, out_channels: int) -> None:
+    """Check that a bias, if there is one, has a value for each output channel.
+
+    Raises
+    ------
+    ValueError
+        If it has another shape.
+
+    Examples
+    --------
+    >>> check_bias(None, 4), check_bias((4,), 4)
+    (None, None)
+    """
     if shape is not None and tuple(shape) != (out_channels,):
         raise ValueError(f"bias must have shape ({out_channels},), one value per output channel, got {tuple(shape)}")
 
@@ -346,6 +358,17 @@ def _check_windows_meet_input(size: int, kernel: int, stride: int, before: int, 
             )
 
 
-def _check_output_grad(shape: Sequence[int], output_shape: tuple[int, ...]) -> None:
+def check_output_grad(shape: Sequence[int], output_shape: tuple[int, ...]) -> None:
+    """Check that an output's gradient has the output's shape.
+
+    Raises
+    ------
+    ValueError
+        If it has another.
+
+    Examples
+    --------
+    >>> check_output_grad((1, 2, 3), (1, 2, 3))
+    """
     if tuple(shape) != output_shape:
         raise ValueError(f"dy must have the convolution's output shape {output_shape}, got {tuple(shape)}")

@@ -1,17 +1,17 @@
 """Layers of images: convolution with every argument, and pooling, in one to three dimensions.
 
-Arrays are computed by `konvlib.images.fast`; `konvlib.images.naive` is the definition that it is held to.
+Arrays are computed by `konvlib.images.fast`, torch tensors by `konvlib.images.gpu`, on their own device;
+`konvlib.images.naive` is the definition that both are held to.
 """
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 from konvlib.dispatch import room
 from konvlib.geometry import Padding, PerAxis, by_rank
 from konvlib.images import fast
-
-_gpu = None
 
 
 def conv(
@@ -215,3 +215,9 @@ def avg_pool(
 
 
 avg_pool1d, avg_pool2d, avg_pool3d = by_rank(avg_pool, "avg_pool#d")
+
+
+def _gpu() -> ModuleType:
+    from konvlib.images import gpu
+
+    return gpu

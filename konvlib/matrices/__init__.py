@@ -1,18 +1,18 @@
 """The convolution layer as a matrix: sparse, as a product with im2col, and diagonal in the Fourier basis.
 
-Arrays are computed by `konvlib.matrices.fast`; `konvlib.matrices.naive` is the definition that it is held to.
+Arrays are computed by `konvlib.matrices.fast`, torch tensors by `konvlib.matrices.gpu`, on their own device;
+`konvlib.matrices.naive` is the definition that both are held to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 from konvlib.dispatch import room
 from konvlib.geometry import Padding, PerAxis
 from konvlib.matrices import fast
-
-_gpu = None
 
 
 def conv_matrix(
@@ -267,3 +267,9 @@ def circulant_singular_values(w: Any, shape: PerAxis) -> Any:
     array([8.485, 2.828, 0.   , 0.   ])
     """
     return room(fast, _gpu, w).circulant_singular_values(w, shape)
+
+
+def _gpu() -> ModuleType:
+    from konvlib.matrices import gpu
+
+    return gpu

@@ -91,16 +91,7 @@ def correlate(f: torch.Tensor, g: torch.Tensor, *, mode: str = "valid", method: 
 def _arguments(f: Any, g: Any, mode: str, method: str) -> tuple[torch.Tensor, torch.Tensor]:
     geometry.one_of(mode, "mode", geometry.MODES)
     geometry.one_of(method, "method", geometry.METHODS)
-    for name, tensor in (("f", f), ("g", g)):
-        if not isinstance(tensor, torch.Tensor):
-            raise TypeError(f"{name} must be a torch tensor like the other operand, got {type(tensor).__name__}")
-        if tensor.dtype not in DTYPES:
-            fits = ", ".join(str(dtype).removeprefix("torch.") for dtype in DTYPES)
-            raise TypeError(f"{name} must be of dtype {fits}, got {tensor.dtype}; convert it, as with {name}.double()")
-    if f.device != g.device:
-        raise ValueError(f"f and g must be on one device, got {f.device} and {g.device}")
-    if f.dtype != g.dtype and not (tiles.lowers(f) and tiles.lowers(g)):
-        raise TypeError(f"f and g must have one dtype, got {f.dtype} and {g.dtype}")
+    tiles.check_tensors(DTYPES, f=f, g=g)
     f, g = torch.atleast_1d(f), torch.atleast_1d(g)
     geometry.sequence_batch(f.shape, g.shape)
     axes = max(f.ndim, g.ndim)

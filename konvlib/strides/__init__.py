@@ -1,19 +1,19 @@
 """Composing strides: dilated filters, several layers as one, and which filters are several layers.
 
-Arrays are computed by `konvlib.strides.fast`; `konvlib.strides.naive` is the definition.
+Arrays are computed by `konvlib.strides.fast`, torch tensors by `konvlib.strides.gpu`, on their own device;
+`konvlib.strides.naive` is the definition that both are held to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 from konvlib.dispatch import room
 from konvlib.geometry import PerAxis
 from konvlib.strides import fast
 from konvlib.strides.chains import Layer as Layer
-
-_gpu = None
 
 
 def dilate(k: Any, step: PerAxis, *, axes: int | None = None) -> Any:
@@ -210,7 +210,7 @@ def factor(k: Any, *, step: int = 2, same: bool = True, tolerance: float | None 
     >>> factor([1, 2, 2, 5]) is None
     True
     """
-    return room(fast, None, k).factor(k, step=step, same=same, tolerance=tolerance)
+    return room(fast, _gpu, k).factor(k, step=step, same=same, tolerance=tolerance)
 
 
 def collapse(model: Any) -> Any:
@@ -248,3 +248,9 @@ def collapse(model: Any) -> Any:
     Conv2d(3, 4, kernel_size=(7, 7), stride=(4, 4), padding=(1, 1))
     """
     return fast.collapse(model)
+
+
+def _gpu() -> ModuleType:
+    from konvlib.strides import gpu
+
+    return gpu

@@ -53,9 +53,7 @@ def regular_layers(layers: Sequence[Layer]) -> tuple[list[Layer], Chain]:
     >>> whole.kernel_size, whole.stride
     ((8,), (2,))
     """
-    if isinstance(layers, Layer) or not isinstance(layers, (list, tuple)):
-        raise TypeError(f"layers must be a list of layers, got {type(layers).__name__}")
-    chain = [_as_layer(number, layer) for number, layer in enumerate(layers)]
+    chain = [_with_arrays(f"layers[{number}]", layer) for number, layer in enumerate(named_layers(layers))]
     whole = geometry.chain_geometry(
         [layer.weight.shape for layer in chain],
         [None if layer.bias is None else layer.bias.shape for layer in chain],
@@ -87,11 +85,29 @@ def whole_layer(layers: Sequence[Layer], whole: Chain, weight: np.ndarray, bias:
     return Layer(weight[0, 0] if bare else weight, whole.stride, whole.dilation, bias, whole.groups)
 
 
-def _as_layer(number: int, layer: Any) -> Layer:
-    if not isinstance(layer, tuple) or not 1 <= len(layer) <= len(Layer._fields):
-        raise TypeError(
-            f"layers[{number}] must be a Layer or a tuple ({', '.join(Layer._fields)}), got {type(layer).__name__}"
-        )
-    layer = Layer(*layer)
-    bias = None if layer.bias is None else geometry.as_array(layer.bias, f"layers[{number}].bias")
-    return layer._replace(weight=geometry.as_array(layer.weight, f"layers[{number}].weight"), bias=bias)
+def named_layers(layers: Sequence[Layer]) -> list[Layer]:
+    """Return the layers of a chain, those given as tuples too, with what was left out.
+
+    Raises
+    ------
+    TypeError
+        If ``layers`` is no list of layers.
+
+    Examples
+    --------
+    >>> named_layers([([1, 2], 2)])
+    [Layer(weight=[1, 2], stride=2, dilation=1, bias=None, groups=1)]
+    """
+    if isinstance(layers, Layer) or not isinstance(layers, (list, tuple)):
+        raise TypeError(f"layers must be a list of layers, got {type(layers).__name__}")
+    for number, layer in enumerate(layers):
+        if not isinstance(layer, tuple) or not 1 <= len(layer) <= len(Layer._fields):
+            raise TypeError(
+                f"layers[{number}] must be a Layer or a tuple ({', '.join(Layer._fields)}), got {type(layer).__name__}"
+            )
+    return [Layer(*layer) for layer in layers]
+
+
+def _with_arrays(name: str, layer: Layer) -> Layer:
+    bias = None if layer.bias is None else geometry.as_array(layer.bias, f"{name}.bias")
+    return layer._replace(weight=geometry.as_array(layer.weight, f"{name}.weight"), bias=bias)

@@ -1,18 +1,18 @@
 """The transposed convolution, by sub-pixel phases, by zero insertion and by scattering, in one to three dimensions.
 
-Arrays are computed by `konvlib.transposes.fast`; `konvlib.transposes.naive` is the definition that it is held to.
+Arrays are computed by `konvlib.transposes.fast`, torch tensors by `konvlib.transposes.gpu`, on their own device;
+`konvlib.transposes.naive` is the definition that both are held to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 from konvlib.dispatch import room
 from konvlib.geometry import Padding, PerAxis, by_rank
 from konvlib.transposes import fast
-
-_gpu = None
 
 
 def conv_transpose(
@@ -286,3 +286,9 @@ def overlap_counts(
     return room(fast, _gpu).overlap_counts(
         size, kernel_size, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation
     )
+
+
+def _gpu() -> ModuleType:
+    from konvlib.transposes import gpu
+
+    return gpu
