@@ -36,6 +36,21 @@ from konvlib.images import (
     max_pool2d,
     max_pool3d,
 )
+from konvlib.konvolution import (
+    bases,
+    konv1d,
+    konv1d_bias_grad,
+    konv1d_input_grad,
+    konv1d_kappa_grad,
+    konv2d,
+    konv2d_bias_grad,
+    konv2d_input_grad,
+    konv2d_kappa_grad,
+    konv3d,
+    konv3d_bias_grad,
+    konv3d_input_grad,
+    konv3d_kappa_grad,
+)
 from konvlib.matrices import circulant_singular_values, col2im, conv2d_im2col, conv_matrix, im2col
 from konvlib.sequences import convolve, correlate
 from konvlib.strides import Layer, collapse, compose, compose_chain, dilate, factor
@@ -60,6 +75,7 @@ __all__ = [
     "avg_pool2d_grad",
     "avg_pool3d",
     "avg_pool3d_grad",
+    "bases",
     "circulant_singular_values",
     "col2im",
     "collapse",
@@ -90,6 +106,18 @@ __all__ = [
     "factor",
     "im2col",
     "insert_zeros",
+    "konv1d",
+    "konv1d_bias_grad",
+    "konv1d_input_grad",
+    "konv1d_kappa_grad",
+    "konv2d",
+    "konv2d_bias_grad",
+    "konv2d_input_grad",
+    "konv2d_kappa_grad",
+    "konv3d",
+    "konv3d_bias_grad",
+    "konv3d_input_grad",
+    "konv3d_kappa_grad",
     "max_pool1d",
     "max_pool1d_grad",
     "max_pool2d",
