@@ -90,7 +90,7 @@ def test_overlap_counts_are_the_transpose_of_ones(room):
 
 
 def test_all_algorithms_on_planes_and_cubes_as_torch(room):
-    for axes, extra, groups, operands, expected in layers_of_more_axes():
+    for axes, extra, groups, operands, expected in rooms.share(room, layers_of_more_axes()):
         for name in (f"conv_transpose{len(axes)}d", *ALGORITHMS):
             y = getattr(room, name)(*operands, output_padding=extra, groups=groups, **options(*axes))
             assert y.shape == expected.shape

@@ -46,7 +46,7 @@ def konv(
         Added to each output channel.
     basis : str
         ``"monomial"``, ``"chebyshev"``, ``"chebyshev2"``, ``"legendre"``, ``"hermite"``, or one that was added by
-        `konvlib.bases.add_basis`.
+        ``konvlib.bases.add_basis``.
     stride, padding, dilation, groups, padding_mode
         As in `konvlib.conv#d`.
     pad : {"basis", "input"}
@@ -69,10 +69,10 @@ def konv(
 
     Notes
     -----
-    It is an ordinary convolution of the expanded batch, `konvlib.bases.expand`, with the weight
+    It is an ordinary convolution of the expanded batch, `konvlib.konvolution.bases.expand`, with the weight
     ``kappa.reshape(C_out, -1, *kernel_size)``. Degree 1 without the constant is the ordinary convolution of the batch,
     in bases whose first polynomial is ``x``. The basis changes nothing but what the numbers in ``kappa`` mean:
-    `konvlib.bases.convert` gives those of the same functions in another.
+    `konvlib.konvolution.bases.convert` gives those of the same functions in another.
 
     The expanded batch is ``degree + 1`` times as large as ``x``. Only a block of it ever exists.
 

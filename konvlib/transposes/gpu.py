@@ -1,6 +1,6 @@
 """The transposed convolution on tensors: one launch for all sub-pixel phases, and the chapter's two other ways.
 
-The transpose is an operator of the layer's trilinear form, `konvlib.trilinear.operators.conv_transpose`; the gradient
+The transpose is an operator of the layer's trilinear form, ``konvlib.trilinear.operators.conv_transpose``; the gradient
 of the layer by its input is the same one.
 """
 

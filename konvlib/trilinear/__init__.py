@@ -8,11 +8,11 @@ linear in each of three tensors:
 Its derivative by ``y`` is the layer, the one by ``x`` its input gradient, which is the transposed convolution, and the
 one by ``w`` its weight gradient. So the three operators are each other's derivatives, to any order:
 
-- `konvlib.trilinear.operators` registers them with torch;
-- `konvlib.trilinear.gather` computes the layer and its input gradient, `konvlib.trilinear.reduction` the weight
-  gradient, `konvlib.trilinear.depthwise` all three where each output channel reads one input channel;
-- `konvlib.trilinear.aten` is what runs where no kernel does;
-- `konvlib.trilinear.tuning` chooses tiles, `konvlib.trilinear.layout` says how tensors lie in memory.
+- ``konvlib.trilinear.operators`` registers them with torch;
+- ``konvlib.trilinear.gather`` computes the layer and its input gradient, ``konvlib.trilinear.reduction`` the weight
+  gradient, ``konvlib.trilinear.depthwise`` all three where each output channel reads one input channel;
+- ``konvlib.trilinear.aten`` is what runs where no kernel does;
+- ``konvlib.trilinear.tuning`` chooses tiles, ``konvlib.trilinear.layout`` says how tensors lie in memory.
 
 The GPU rooms of `konvlib.images`, `konvlib.transposes`, `konvlib.gradients` and `konvlib.strides` are made of these.
 """

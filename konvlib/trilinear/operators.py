@@ -1,6 +1,6 @@
 """The layer, its transpose and its weight gradient as torch operators: each other's derivatives, to any order.
 
-``padding`` is flat here: before and after, axis by axis. Padding is with zeros; `konvlib.trilinear.borders` fills it
+``padding`` is flat here: before and after, axis by axis. Padding is with zeros; ``konvlib.trilinear.borders`` fills it
 otherwise. The operators check what they are given, so that no call of theirs can reach beyond a tensor's memory.
 """
 
