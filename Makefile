@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
 SITE := _build/html
 PYTEST := $(RUN) -m pytest -q
-GPU_TESTS := $(foreach word,sequences trilinear images matrices transposes gradients strides pooling,$(wildcard tests/test_$(word)*.py)) tests/test_sanitizer.py
+GPU_TESTS := $(foreach word,sequences trilinear images matrices transposes gradients strides pooling konvolution,$(wildcard tests/test_$(word)*.py)) tests/test_sanitizer.py
 
 .PHONY: help book test lab notebooks gpu-test bench lint clean
 
@@ -43,6 +43,7 @@ bench: $(READY)
 	$(RUN) -m benchmarks.sequences_cpu
 	$(RUN) -m benchmarks.sequences_gpu
 	$(RUN) -m benchmarks.layers_gpu
+	$(RUN) -m benchmarks.konvolution_gpu
 
 lint: $(READY)
 	$(RUN) -m ruff check .

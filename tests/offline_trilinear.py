@@ -10,23 +10,27 @@ from tests.offline import Row
 
 SUMS = {"fp16": "fp32", "bf16": "fp32", "fp32": "fp32", "fp64": "fp64"}
 TILES = {"fp16": tuning.HALVES, "bf16": tuning.HALVES, "fp32": tuning.SINGLES, "fp64": tuning.DOUBLES}
-WIDTHS = ("xn", "x0", "x1", "x2", "yn", "y0", "y1", "y2", "wn", "wt", "wk", "channels", "outputs")
+WIDTHS = (
+    *(f"{tensor}{axis}" for tensor in "xyz" for axis in "n012"),
+    *("wn", "wt", "wk", "wd", "m0", "m1", "m2", "channels", "outputs"),
+)
 """What is a multiple of 16 where the number of channels is."""
 
 
 def types(kernel: Any, dtype: str, **other: Any) -> dict[str, Any]:
     """All arguments 32-bit integers but for the pointers, the strides of one, and those named."""
-    pointers = dict.fromkeys(("x", "y", "dy", "w", "dw", "bias"), f"*{dtype}") | {"sums": f"*{SUMS[dtype]}"}
+    pointers = dict.fromkeys(("x", "y", "dy", "w", "dw", "bias", "z"), f"*{dtype}") | {"sums": f"*{SUMS[dtype]}"}
     names = kernel.arg_names
     return {name: pointers.get(name, "i32") for name in names if name.islower()} | other
 
 
 def gather_row(dtype: str, tile: tuning.Tile, *, axes: int = 2, transposed: bool = False, **constants: Any) -> Row:
-    constants = {"FLAT": False, "WHOLE": True, "BIAS": False, "WIDE": False, "PRECISION": "ieee", **constants}
+    constants = {"FLAT": False, "WHOLE": True, "BIAS": "none", "WIDE": False, "PRECISION": "ieee", **constants}
+    constants = {"DEGREES": 1, "BASIS": "none", "SQUASH": "none", "MASKED": False, **constants}
     aligned = () if constants["FLAT"] else WIDTHS
-    step = {"yc": 1, "wn" if transposed else "wk": 1}
+    step = {"yc": 1, "zc": 1, "mc": 1, "wn" if transposed else "wk": 1}
     name = " ".join(["gather", dtype, *map(str, tile), f"{axes}d", *(["T"] * transposed)])
-    name += "".join(f" {key}={value}" for key, value in constants.items() if key != "BIAS")
+    name += "".join(f" {key}={value}" for key, value in constants.items() if value not in ("none", False))
     rows, columns, depth, warps, stages = tile
     constants |= {"AXES": axes, "TRANSPOSED": transposed, "ROWS": rows, "COLUMNS": columns, "DEPTH": depth}
     constants["SUM"] = SUMS[dtype]
@@ -35,10 +39,16 @@ def gather_row(dtype: str, tile: tuning.Tile, *, axes: int = 2, transposed: bool
     return Row(name, gather.__name__, "_gather_kernel", types(kernel, dtype, **step), constants, warps, stages, aligned)
 
 
-def reduction_row(dtype: str, tile: tuning.Tile, *, axes: int = 2, flat: bool = False, precision: str = "ieee") -> Row:
+def reduction_row(
+    dtype: str, tile: tuning.Tile, *, axes: int = 2, flat: bool = False, precision: str = "ieee", **expansion: Any
+) -> Row:
     rows, columns, depth, warps, stages = tile
-    constants = {"AXES": axes, "FLAT": flat, "ROWS": rows, "COLUMNS": columns, "DEPTH": depth, "PRECISION": precision}
-    name = " ".join(["reduction", dtype, *map(str, tile), f"{axes}d", "FLAT" * flat, precision])
+    constants = {"AXES": axes, "FLAT": flat, "PRECISION": precision}
+    constants |= {"ROWS": rows, "COLUMNS": columns, "DEPTH": depth}
+    constants |= {"DEGREE": 1, "BASIS": "none", "SQUASH": "none", "MASKED": False} | expansion
+    name = " ".join(
+        ["reduction", dtype, *map(str, tile), f"{axes}d", "FLAT" * flat, precision, *map(str, expansion.values())]
+    )
     kernel = reduction._reduction_kernel
     aligned = tuple(name for name in WIDTHS if name in kernel.arg_names) if not flat else ()
     given = types(kernel, dtype, f0="i64", f1="i64", f2="i64")
@@ -78,15 +88,26 @@ GEMMS = [
 ]
 """The kernels in whose inner loop the tensor cores are never waited for, nor memory in full."""
 
-PRODUCTS = GEMMS
+KONV = {"BASIS": "chebyshev", "SQUASH": "tanh", "MASKED": True}
+GEMMS += [
+    *(gather_row("bf16", tile, DEGREES=4, BIAS="map", **KONV) for tile in tuning.EXPANDED),
+    *(gather_row("bf16", tile, DEGREES=4, transposed=True, **KONV) for tile in tuning.SLOPED),
+]
+SUMS_OF_POLYNOMIALS = [reduction_row("bf16", tile, DEGREE=4, **KONV) for tile in tuning.EXPANDED]
+"""Konvolution's gradient by its coefficients: what it sums over has to be written to shared memory first."""
+
+PRODUCTS = [*GEMMS, *SUMS_OF_POLYNOMIALS]
 ROWS = [
-    *GEMMS,
+    *PRODUCTS,
     *(gather_row(dtype, tile) for dtype in ("fp32", "fp64") for tile in TILES[dtype][::2]),
     *(gather_row("fp32", tile, PRECISION="tf32") for tile in tuning.SINGLES[::2]),
     *(gather_row(dtype, TILES[dtype][1], transposed=True, axes=3) for dtype in ("bf16", "fp64")),
     *(gather_row("bf16", tuning.for_few_channels(tile), FLAT=True) for tile in (tuning.HALVES[1], tuning.HALVES[-1])),
     gather_row("fp32", tuning.for_few_channels(tuning.SINGLES[0]), FLAT=True, transposed=True),
-    gather_row("bf16", tuning.HALVES[3], WIDE=True, WHOLE=False, BIAS=True),
+    *(gather_row(dtype, TILES[dtype][1], DEGREES=3, **KONV) for dtype in ("fp32", "fp64")),
+    *(gather_row(dtype, TILES[dtype][2], DEGREES=3, transposed=True, **KONV) for dtype in ("fp32", "fp64")),
+    gather_row("bf16", tuning.for_few_channels(tuning.EXPANDED[0]), FLAT=True, DEGREES=3, **KONV),
+    gather_row("bf16", tuning.HALVES[3], WIDE=True, WHOLE=False, BIAS="channel"),
     *(reduction_row(dtype, TILES[dtype][1]) for dtype in ("fp32", "fp64")),
     reduction_row("bf16", tuning.for_few_channels(tuning.HALVES[-1]), flat=True),
     reduction_row("fp32", tuning.SINGLES[1], precision="tf32"),

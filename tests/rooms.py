@@ -91,8 +91,12 @@ def of(package: str) -> list[Any]:
 
 def share(room: Any, rows: Sequence[Any]) -> Sequence[Any]:
     """The rows that a test runs in a room: one in seven where kernels are interpreted, which is slow, else all."""
-    interpreted = isinstance(room, TensorRoom) and room.kernels and room.device == "cpu"
-    return rows[::7] if interpreted else rows
+    return rows[::7] if is_interpreted(room) else rows
+
+
+def is_interpreted(room: Any) -> bool:
+    """Whether a room's kernels run in Triton's interpreter."""
+    return isinstance(room, TensorRoom) and room.kernels and room.device == "cpu"
 
 
 def takes_arrays(room: Any) -> bool:

@@ -85,9 +85,7 @@ def test_same_padding_as_its_sides(room):
 def test_each_coefficient_is_of_its_degree_channel_and_tap(room):
     """One coefficient at a time: the output is that polynomial of the sample that the tap shows, and nothing else."""
     x, kappa, _, options = layer(3, batch=1)
-    for number, place in enumerate(np.ndindex(kappa.shape)):
-        if number % 7:
-            continue
+    for place in rooms.share(room, list(np.ndindex(kappa.shape))[::7]):
         o, delta, c, *u = place
         one = np.zeros_like(kappa)
         one[place] = 1
@@ -124,7 +122,7 @@ def test_degree_zero_is_a_bias_map(room):
 
 def test_on_the_border_the_paddings_differ_by_phi_of_zero(room):
     """By as many values at 0 as a window has taps in the padding; by none inside."""
-    for basis, degree in product(oracles.BASES, (1, 2, 3)):
+    for basis, degree in rooms.share(room, list(product(oracles.BASES, (3, 2, 1)))):
         x, kappa, _, options = layer(degree)
         sides = options["padding"]
         at_zero = bases.values(basis, 0, degree)
@@ -182,6 +180,8 @@ def test_nan_reaches_those_windows_that_show_it(room):
     for pad in oracles.PADS:
         y = room.konv2d(np.where(one, np.nan, x), kappa.astype(float), pad=pad, **options)
         assert (np.isnan(y) == shown).all()
+    if not rooms.takes_arrays(room):
+        return  # there, as in torch, zeros of the padding are multiplied: with NaN they are NaN
     kappa = kappa.astype(float)
     kappa[4, 1, 1, 0, 1] = np.nan
     y = room.konv2d(x.astype(float), kappa, **options)
@@ -193,6 +193,7 @@ def test_nan_reaches_those_windows_that_show_it(room):
 
 def test_blocks_of_any_size_give_the_same(room):
     """The fast room expands in blocks; here so small that they cut degrees, channels, groups and images."""
+    rooms.needs_arrays(room)
     for pad in oracles.PADS:
         it = oracles.row(AXES, GROUPED, 3, batch=3, basis="chebyshev", pad=pad)
         for block in (1, 500, 1000, 2500, 6000):

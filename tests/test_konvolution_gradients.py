@@ -224,7 +224,8 @@ def autograd_function(room, axes, degree, kernel_size, **options):
 
 
 def test_torchs_own_check_of_gradients_passes(room):
-    for axes, (basis, pad) in product((1, 2), zip(oracles.BASES, ("basis", "input") * 3, strict=False)):
+    rows = list(product((1, 2), zip(oracles.BASES, ("basis", "input") * 3, strict=False)))
+    for axes, (basis, pad) in rows[:1] if rooms.is_interpreted(room) else rows:
         torch.manual_seed(axes)
         kernel_size = (2, 2)[:axes]
         options = {"basis": basis, "pad": pad, "padding": ((1, 0),) * axes, "stride": (2, 1)[:axes], "groups": 2}

@@ -1,17 +1,17 @@
 """Konvolution: a learned polynomial in place of each product of a convolution, and the bases of its polynomials.
 
-Arrays are computed by `konvlib.konvolution.fast`; `konvlib.konvolution.naive` is the definition that it is held to.
+Arrays are computed by `konvlib.konvolution.fast`, torch tensors by `konvlib.konvolution.gpu`, on their own device;
+`konvlib.konvolution.naive` is the definition that both are held to. `konvlib.konvolution.module` has the torch modules.
 """
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 from konvlib.dispatch import room
 from konvlib.geometry import Padding, PerAxis, by_rank
 from konvlib.konvolution import fast
-
-_gpu = None
 
 
 def konv(
@@ -281,3 +281,9 @@ def konv_bias_grad(axes: int, dy: Any) -> Any:
 
 
 konv1d_bias_grad, konv2d_bias_grad, konv3d_bias_grad = by_rank(konv_bias_grad, "konv#d_bias_grad")
+
+
+def _gpu() -> ModuleType:
+    from konvlib.konvolution import gpu
+
+    return gpu

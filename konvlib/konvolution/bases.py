@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from math import lcm
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from numpy.typing import ArrayLike
 
 from konvlib import geometry
 from konvlib.konvolution.recurrences import BASES as BASES
-from konvlib.konvolution.recurrences import Basis, get_basis
+from konvlib.konvolution.recurrences import Basis, get_basis, whole_step
 from konvlib.konvolution.recurrences import add_basis as add_basis
 
 
@@ -317,11 +316,9 @@ def _arguments(basis: str, x: ArrayLike, degree: int) -> tuple[Basis, int, np.nd
 
 def _step(basis: Basis, n: int, dtype: np.dtype) -> tuple[Any, Any, Any, Any]:
     """``(a_n, b_n, c_n)`` as numerators over one denominator, which comes last, all as a dtype's numbers."""
-    step = basis.step(n)
-    divisor = lcm(*(number.denominator for number in step))
-    numbers = [int(number * divisor) for number in step] + [divisor]
+    numbers = whole_step(basis, n)
     if dtype.kind == "O":
-        return (*numbers[:3], Fraction(divisor))
+        return (*numbers[:3], Fraction(numbers[3]))
     return tuple(np.array(numbers).astype(dtype))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from math import inf
+from math import inf, lcm
 from numbers import Rational
 
 from konvlib import geometry
@@ -114,3 +114,16 @@ def add_basis(name: str, recurrence: Recurrence, domain: tuple[float, float]) ->
     basis.step(0)
     BASES[name] = basis
     return basis
+
+
+def whole_step(basis: Basis, n: int) -> tuple[int, int, int, int]:
+    """``(a_n, b_n, c_n)`` as whole numbers over one denominator, which comes last.
+
+    Examples
+    --------
+    >>> whole_step(get_basis("legendre"), 2)
+    (5, 0, 2, 3)
+    """
+    step = basis.step(n)
+    divisor = lcm(*(number.denominator for number in step))
+    return *(int(number * divisor) for number in step), divisor

@@ -187,8 +187,14 @@ conv_transpose.register_autograd(_conv_transpose_gradients, setup_context=_keep_
 conv_weight_grad.register_autograd(_conv_weight_grad_gradients, setup_context=_keep_conv_weight_grad)
 
 
-def _in_channels(tensor: torch.Tensor | None, dim: int | None, size: int, axis: int) -> torch.Tensor | None:
-    """A batch of tensors as one, side by side along an axis: more groups of one layer."""
+def in_channels(tensor: torch.Tensor | None, dim: int | None, size: int, axis: int) -> torch.Tensor | None:
+    """A batch of tensors as one, side by side along an axis: more groups of one layer.
+
+    Examples
+    --------
+    >>> in_channels(torch.tensor([[[1, 2]], [[3, 4]]]), 0, 2, 1)
+    tensor([[1, 2, 3, 4]])
+    """
     if tensor is None:
         return None
     tensor = tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
@@ -203,8 +209,8 @@ def _vmap_of(operator):
         if in_dims[1] is None and in_dims[2] is None:
             y = operator(x.movedim(in_dims[0], 0).flatten(0, 1), w, bias, *arguments, groups)
             return y.unflatten(0, (info.batch_size, -1)), 0
-        x = _in_channels(x, in_dims[0], info.batch_size, 1)
-        w, bias = (_in_channels(t, dim, info.batch_size, 0) for t, dim in zip((w, bias), in_dims[1:3], strict=True))
+        x = in_channels(x, in_dims[0], info.batch_size, 1)
+        w, bias = (in_channels(t, dim, info.batch_size, 0) for t, dim in zip((w, bias), in_dims[1:3], strict=True))
         y = operator(x, w, bias, *arguments, groups * info.batch_size)
         return y.unflatten(1, (info.batch_size, -1)), 1
 
@@ -213,7 +219,7 @@ def _vmap_of(operator):
 
 def _weight_grad_over_one_more_axis(info, in_dims, x, dy, *rest):
     *arguments, groups = rest
-    x, dy = (_in_channels(t, dim, info.batch_size, 1) for t, dim in zip((x, dy), in_dims[:2], strict=True))
+    x, dy = (in_channels(t, dim, info.batch_size, 1) for t, dim in zip((x, dy), in_dims[:2], strict=True))
     dw = conv_weight_grad(x, dy, *arguments, groups * info.batch_size)
     return dw.unflatten(0, (info.batch_size, -1)), 0
 

@@ -15,6 +15,7 @@ from konvlib import tiles
 from konvlib.geometry import ConvGeometry
 from konvlib.tiles import tl
 from konvlib.trilinear import layout, tuning
+from konvlib.trilinear.expansion import polynomial, squashed
 from konvlib.trilinear.tuning import Tile
 
 SIZES = ("rows", "groups", "parts", "share", *(f"{name}{axis}" for name in "tikpsd" for axis in range(layout.AXES)))
@@ -35,9 +36,13 @@ def _divided(value, factor, shift):
 def _reduction_kernel(
     sums, x, dy, rows, groups, parts, share, t0, t1, t2, i0, i1, i2, k0, k1, k2, p0, p1, p2, s0, s1, s2, d0, d1, d2,
     f0, f1, f2, h0, h1, h2, xn, x0, x1, x2, yn, y0, y1, y2, channels, outputs, AXES: tl.constexpr, FLAT: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr, DEPTH: tl.constexpr, SUM: tl.constexpr, PRECISION: tl.constexpr,
+    DEGREE: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr, MASKED: tl.constexpr, ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr, DEPTH: tl.constexpr, SUM: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One part of a tile of sums, ``ROWS`` output channels by ``COLUMNS`` taps and input channels."""
+    """One part of a tile of sums, ``ROWS`` output channels by ``COLUMNS`` taps and input channels.
+
+    With a ``BASIS``, of the polynomial of ``DEGREE`` of each sample; padding is left out of it if ``MASKED``.
+    """
     taps = k0 * k1 * k2
     wide = tl.cdiv(taps * channels, COLUMNS) if FLAT else taps * tl.cdiv(channels, COLUMNS)
     down = tl.cdiv(outputs, ROWS)
@@ -97,7 +102,11 @@ def _reduction_kernel(
                 at = a0 * s0 + u0
                 keep &= (at >= 0) & (at < i0)
                 shown += at.to(tl.int64) * x0
-            right = tl.load(x + (shown[:, None] + c[None, :]), mask=keep[:, None] & there[None, :], other=0)
+            keep = keep[:, None] & there[None, :]
+            right = tl.load(x + (shown[:, None] + c[None, :]), mask=keep, other=0)
+        if BASIS != "none":
+            right = polynomial(squashed(right.to(SUM), SQUASH), DEGREE, BASIS)
+            right = (tl.where(keep, right, 0.0) if MASKED else right).to(dy.dtype.element_ty)
         total = tl.dot(tl.trans(left), right, total, input_precision=PRECISION, out_dtype=SUM)
     base = ((part * groups + group) * outputs).to(tl.int64) * taps * channels
     out = sums + (base + (o.to(tl.int64) * (taps * channels))[:, None] + entry[None, :])
@@ -130,9 +139,36 @@ def conv_weight_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> 
     tensor([[[ 9., 16.]]])
     """
     dw = empty_weight(x, layer)
+    write_weight_grad(dw, x, dy, layer)
+    return dw
+
+
+def write_weight_grad(
+    dw: torch.Tensor,
+    x: torch.Tensor,
+    dy: torch.Tensor,
+    layer: ConvGeometry,
+    *,
+    degree: int = 1,
+    basis: str = "none",
+    squash: str = "none",
+    masked: bool = False,
+) -> None:
+    """Write the weight gradient into ``dw``; with a basis, that of a layer of the polynomial of ``degree`` of ``x``.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> x, dy, dw = torch.tensor([[[4.0, 1, 3]]]), torch.tensor([[[1.0, 5]]]), torch.empty(1, 1, 2)
+    >>> with tiles.interpreted():
+    ...     write_weight_grad(dw, x, dy, conv_geometry(x.shape, (1, 1, 2), axes=1), degree=2, basis="monomial")
+    >>> dw
+    tensor([[[21., 46.]]])
+    """
     rows = layer.batch * math.prod(layer.output_size)
     if rows == 0:
-        return dw.zero_()
+        dw.zero_()
+        return
     x, dy = layout.with_channels_last(x), layout.with_channels_last(dy)
     depth, width, taps = layer.in_channels // layer.groups, layer.out_channels // layer.groups, _taps(layer)
     axes = [
@@ -151,15 +187,17 @@ def conv_weight_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> 
         sums = torch.empty(parts * dw.numel(), dtype=tiles.sum_dtype(x.dtype), device=x.device)
         _reduction_kernel[(programs * parts,)](
             sums, x, dy, rows, layer.groups, parts, share, *(value for axis in axes for value in axis), xn, *x_strides,
-            yn, *y_strides, depth, width, AXES=layer.axes, FLAT=flat, ROWS=tile.rows, COLUMNS=columns,
-            DEPTH=tile.depth, SUM=tiles.sum_type(x), PRECISION=tiles.precision(x), num_warps=tile.warps,
-            num_stages=tile.stages,
+            yn, *y_strides, depth, width, AXES=layer.axes, FLAT=flat, DEGREE=degree, BASIS=basis, SQUASH=squash,
+            MASKED=masked, ROWS=tile.rows, COLUMNS=columns, DEPTH=tile.depth, SUM=tiles.sum_type(x),
+            PRECISION=tiles.precision(x), num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
         add_parts(dw, sums, parts)
 
     with tiles.on_device_of(dw):
-        tuning.launch("conv_weight_grad", layer, x, launch, rows=width, columns=taps * depth, programs=layer.groups)
-    return dw
+        name = "conv_weight_grad" + f" {basis} {squash} {degree}" * (basis != "none")
+        among = tuning.tiles_of(x.dtype, expanded=basis != "none")
+        columns, programs = taps * depth, layer.groups
+        tuning.launch(name, layer, x, launch, rows=width, columns=columns, programs=programs, among=among)
 
 
 def empty_weight(x: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:

@@ -51,6 +51,12 @@ HALVES = (
 )
 SINGLES = (Tile(128, 64, 32, 8, 3), Tile(64, 64, 32, 4, 3), Tile(64, 32, 32, 4, 3), Tile(64, 16, 32, 4, 3))
 DOUBLES = (Tile(64, 32, 16, 4, 3), Tile(32, 32, 16, 4, 3), Tile(32, 16, 16, 4, 3))
+EXPANDED = (Tile(128, 128, 64, 8, 3), Tile(128, 64, 64, 8, 3), Tile(64, 64, 64, 4, 4))
+"""For halves whose polynomials are evaluated on the way: they need registers."""
+
+SLOPED = (Tile(64, 64, 64, 8, 3), Tile(128, 32, 64, 8, 3), Tile(64, 32, 32, 8, 3))
+"""For the gradient by the input of such a layer, which keeps two sums and a tile of the input."""
+
 _measured: dict[str, Tile] = {}
 
 
@@ -66,17 +72,30 @@ def for_few_channels(tile: Tile) -> Tile:
     return Tile(rows, columns, min(tile.depth, 32), 8 if rows * columns > 4096 else 4, tile.stages)
 
 
-def candidates(dtype: torch.dtype, rows: int, columns: int, programs: int) -> list[Tile]:
+def tiles_of(dtype: torch.dtype, *, expanded: bool = False, sloped: bool = False) -> tuple[Tile, ...]:
+    """All tiles for operands of a dtype.
+
+    Examples
+    --------
+    >>> tiles_of(torch.float64, expanded=True)[0]
+    Tile(rows=32, columns=32, depth=16, warps=4, stages=3)
+    """
+    if dtype in tiles.HALVES:
+        return SLOPED if sloped else EXPANDED if expanded else HALVES
+    known = DOUBLES if dtype == torch.float64 else SINGLES
+    return known[2:] if sloped else known[1:] if expanded else known
+
+
+def candidates(among: tuple[Tile, ...], rows: int, columns: int, programs: int) -> list[Tile]:
     """The tiles worth trying for ``programs`` matrix products of ``rows`` by ``columns``, the likeliest first.
 
     A tile should waste no columns and leave no multiprocessor without work; of those, large ones read least.
 
     Examples
     --------
-    >>> candidates(torch.bfloat16, 100352, 64, 1)[0]
+    >>> candidates(HALVES, 100352, 64, 1)[0]
     Tile(rows=128, columns=64, depth=64, warps=4, stages=4)
     """
-    tiles_of_dtype = HALVES if dtype in tiles.HALVES else DOUBLES if dtype == torch.float64 else SINGLES
 
     def cost(tile: Tile) -> float:
         down, across = -(-rows // tile.rows), -(-columns // tile.columns)
@@ -84,7 +103,7 @@ def candidates(dtype: torch.dtype, rows: int, columns: int, programs: int) -> li
         waves = -(-count // PROCESSORS)
         return waves * (tile.rows * tile.columns + 64 * (tile.rows + tile.columns))
 
-    return sorted(tiles_of_dtype, key=cost)[:3]
+    return sorted(among, key=cost)[:3]
 
 
 def launch(
@@ -96,6 +115,7 @@ def launch(
     rows: int,
     columns: int,
     programs: int,
+    among: tuple[Tile, ...] | None = None,
 ) -> None:
     """Run a kernel with its best tile, found first where it is not known; ``run`` writes the same each time.
 
@@ -109,7 +129,7 @@ def launch(
     name = key(kind, layer, y)
     tile = _known(y).get(name) or _measured.get(name)
     if tile is None:
-        likely = candidates(y.dtype, rows, columns, programs)
+        likely = candidates(among or tiles_of(y.dtype), rows, columns, programs)
         tile = _quickest(likely, run) if _may_measure(y) else likely[0]
         _measured[name] = tile
     run(tile)

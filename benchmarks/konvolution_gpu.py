@@ -1,0 +1,197 @@
+"""Konvolution on a CUDA device: ours, the expansion with cuDNN, the same compiled, and the floor, in one run.
+
+``python -m benchmarks.konvolution_gpu`` prints the tables of forward and of a training step with peak memory, their
+means and worst shapes, and writes the records; without a CUDA device it says so. The floor is the larger of the time
+that the products need at the measured rate of a matrix product, and of the time that input, output and coefficients
+need at the measured rate of a copy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.util
+import json
+import statistics
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks import harness
+
+TOLERANCE = 2e-2
+"""bfloat16 rounds the polynomials of all competitors to 8 bits before they are multiplied."""
+
+
+class Shape(NamedTuple):
+    batch: int
+    inputs: int
+    size: int
+    outputs: int
+    kernel: int
+    stride: int
+    padding: int
+    degree: int
+
+
+SHAPES = (
+    Shape(32, 64, 56, 64, 3, 1, 1, 4),
+    Shape(32, 128, 28, 128, 3, 1, 1, 4),
+    Shape(32, 256, 14, 256, 3, 1, 1, 4),
+    Shape(64, 512, 7, 512, 3, 1, 1, 4),
+    Shape(128, 16, 32, 32, 5, 1, 2, 4),
+    Shape(32, 64, 112, 64, 3, 2, 1, 4),
+    Shape(32, 256, 56, 64, 1, 1, 0, 4),
+    Shape(8, 128, 128, 128, 3, 1, 1, 8),
+    Shape(64, 256, 56, 256, 3, 1, 1, 3),
+)
+
+
+def expansion_and_cudnn(x, kappa, stride: int, padding: int):
+    """Chebyshev's polynomials of tanh, degree by degree, then one ordinary convolution."""
+    import torch
+
+    t = torch.tanh(x)
+    terms = [torch.ones_like(t), t]
+    while len(terms) < kappa.shape[1]:
+        terms.append(2 * t * terms[-1] - terms[-2])
+    return torch.nn.functional.conv2d(torch.cat(terms, 1), kappa.flatten(1, 2), None, stride, padding)
+
+
+def ours(x, kappa, stride: int, padding: int):
+    from konvlib.konvolution import gpu
+
+    options = {"axes": 2, "basis": "chebyshev", "squash": "tanh", "stride": stride, "padding": padding}
+    return gpu.squashed_konv(x, kappa, None, **options)
+
+
+def operands(shape: Shape):
+    import torch
+
+    generator = torch.Generator("cuda").manual_seed(1)
+    x = torch.randn(shape.batch, shape.inputs, shape.size, shape.size, generator=generator, device="cuda")
+    kappa_shape = (shape.outputs, shape.degree + 1, shape.inputs, shape.kernel, shape.kernel)
+    kappa = torch.randn(kappa_shape, generator=generator, device="cuda").bfloat16()
+    return x.bfloat16().to(memory_format=torch.channels_last), kappa
+
+
+def layers() -> dict[str, Callable]:
+    import torch
+
+    torch._dynamo.reset()
+    return {"konvlib": ours, "eager": expansion_and_cudnn, "torch.compile": torch.compile(expansion_and_cudnn)}
+
+
+def forward(shape: Shape) -> tuple[Mapping[str, harness.Call], Any]:
+    x, kappa = operands(shape)
+    rest = shape.stride, shape.padding
+    calls = {name: functools.partial(layer, x, kappa, *rest) for name, layer in layers().items()}
+    return calls, expansion_and_cudnn(x.float(), kappa.float(), *rest)
+
+
+def training_step(shape: Shape) -> tuple[Mapping[str, harness.Call], Any]:
+    """Forward and both gradients; the result compared is the gradient by the coefficients."""
+    import torch
+
+    x, kappa = (tensor.requires_grad_() for tensor in operands(shape))
+    rest = shape.stride, shape.padding
+    y = ours(x, kappa, *rest)
+    dy = torch.randn(y.shape, device="cuda").to(y.dtype).contiguous(memory_format=torch.channels_last)
+
+    def step(layer: Callable, x, kappa) -> torch.Tensor:
+        return torch.autograd.grad(layer(x, kappa, *rest), (x, kappa), dy.to(x.dtype))[1]
+
+    calls = {name: functools.partial(step, layer, x, kappa) for name, layer in layers().items()}
+    wide = [tensor.detach().float().requires_grad_() for tensor in (x, kappa)]
+    return calls, step(expansion_and_cudnn, *wide)
+
+
+@cache
+def rates() -> tuple[float, float]:
+    """Multiplications and additions per second of a bfloat16 matrix product, bytes per second of a copy."""
+    import torch
+
+    timer = harness.GpuTimer(graphs=True)
+    a = torch.randn(8192, 8192, device="cuda").bfloat16()
+    large = torch.empty(2**28, device="cuda", dtype=torch.bfloat16)
+    timings = timer({"product": lambda: a @ a, "copy": lambda: large.clone()})
+    return 2 * 8192**3 / timings["product"].median, 4 * 2**28 / timings["copy"].median
+
+
+def floor_seconds(shape: Shape) -> float:
+    size = (shape.size + 2 * shape.padding - shape.kernel) // shape.stride + 1
+    pixels = shape.batch * size**2
+    products = 2 * pixels * shape.outputs * shape.inputs * shape.kernel**2 * shape.degree
+    samples = shape.batch * shape.inputs * shape.size**2 + pixels * shape.outputs
+    samples += shape.outputs * shape.inputs * shape.kernel**2 * (shape.degree + 1)
+    per_second, bytes_per_second = rates()
+    return max(products / per_second, 2 * samples / bytes_per_second)
+
+
+def peak_memory(shape: Shape) -> dict[str, float]:
+    """MiB that a training step takes beyond its operands, by competitor."""
+    import torch
+
+    calls, _ = training_step(shape)
+    peaks = {}
+    for name, call in calls.items():
+        call()
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        peaks[name] = (torch.cuda.max_memory_allocated() - before) / 2**20
+    return peaks
+
+
+def cases(prepare: Callable) -> Iterator[harness.Case]:
+    for shape in SHAPES:
+        yield harness.Case(shape._asdict(), functools.partial(prepare, shape), TOLERANCE)
+
+
+def summary(name: str) -> None:
+    """Print how many times faster ours is, in the mean and at worst, and how near the floor."""
+    path = harness.RESULTS / f"{harness.slug(harness.facts('cuda')['device'])}-{name}.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    for peer in ("eager", "torch.compile"):
+        ratios = [row["ratios"][peer] for row in record["rows"] if peer in row["ratios"]]
+        print(f"{name}: {peer} / konvlib, mean {statistics.geometric_mean(ratios):.2f}, worst {min(ratios):.2f}")
+    if name == "konvolution_forward":
+        for row in record["rows"]:
+            row["floor_seconds"] = floor_seconds(Shape(**row["label"]))
+        parts = [row["floor_seconds"] / row["competitors"]["konvlib"]["seconds"] for row in record["rows"]]
+        print(f"{name}: floor / konvlib, mean {statistics.geometric_mean(parts):.2f}, worst {min(parts):.2f}")
+    else:
+        for row in record["rows"]:
+            row["peak_mib"] = peak_memory(Shape(**row["label"]))
+            print(row["label"], {competitor: round(mib) for competitor, mib in row["peak_mib"].items()})
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def main() -> int:
+    if importlib.util.find_spec("torch") is None:
+        print("konvolution_gpu: torch is not installed, nothing measured")
+        return 0
+    import torch
+
+    if not torch.cuda.is_available():
+        print("konvolution_gpu: no CUDA device, nothing measured")
+        return 0
+    from konvlib.trilinear import tuning
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--choices", type=Path, help="where to keep the tiles that were found quickest")
+    chosen = parser.parse_args()
+    torch.backends.cudnn.benchmark = True
+    timer, wrong = harness.GpuTimer(graphs=True), 0
+    for name, prepare in (("konvolution_forward", forward), ("konvolution_step", training_step)):
+        wrong |= harness.run(name, list(cases(prepare)), timer=timer)
+        summary(name)
+    if chosen.choices:
+        tuning.save(chosen.choices)
+    return wrong
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,397 @@
+"""Konvolution as layers of a network: `torch.nn` modules with the arguments and habits of `torch.nn.Conv2d`.
+
+A layer draws its first coefficients so that a batch of variance 1 gives one of variance 1: see `Konv2d`.
+"""
+
+from __future__ import annotations
+
+from math import prod, sqrt
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.lazy import LazyModuleMixin
+from torch.nn.parameter import UninitializedParameter, is_lazy
+
+from konvlib import geometry, tiles
+from konvlib.geometry import PADDING_MODES, PADS, Padding, PerAxis
+from konvlib.konvolution import bases, gpu
+from konvlib.konvolution.recurrences import get_basis
+from konvlib.trilinear.expansion import SQUASHES
+
+_NODES = np.linspace(-20, 20, 641)
+"""Where expectations are sampled. Equal steps are exact to rounding for a function as smooth as these; Gauss-Hermite
+quadrature with a hundred nodes misses the variance of Chebyshev's degree 8 after tanh by 5 %."""
+
+
+def moments(basis: str, degree: int, squash: str = "tanh") -> tuple[np.ndarray, np.ndarray]:
+    r"""Return the mean and the variance of each polynomial of a squashed standard normal sample.
+
+    .. math:: \mu_\delta = \mathrm{E}\,p_\delta(\sigma(x)), \qquad v_\delta = \mathrm{Var}\,p_\delta(\sigma(x)),
+        \qquad x \sim N(0, 1)
+
+    Parameters
+    ----------
+    basis : str
+        The name of a basis.
+    degree : int
+        The last polynomial's.
+    squash : {"tanh", "none"}
+        What sigma is.
+
+    Returns
+    -------
+    mean, variance : ndarray of float64, shape (degree + 1,)
+        By numerical integration, exact but for rounding up to degree 16.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the basis or the squash is unknown, or ``degree`` negative.
+
+    Examples
+    --------
+    >>> mean, variance = moments("monomial", 4, "none")
+    >>> mean[::2].round(9), variance.round(9)
+    (array([1., 1., 3.]), array([ 0.,  1.,  2., 15., 96.]))
+    """
+    geometry.one_of(squash, "squash", SQUASHES)
+    weights = np.exp(-(_NODES**2) / 2)
+    weights /= weights.sum()
+    p = bases.values(basis, np.tanh(_NODES) if squash == "tanh" else _NODES, degree)
+    mean = p @ weights
+    return mean, (p - mean[:, None]) ** 2 @ weights
+
+
+class _Konv(nn.Module):
+    """What the layers over one to three axes share; ``in_channels`` is None while it is not known."""
+
+    axes: ClassVar[int]
+
+    def __init__(
+        self,
+        in_channels: int | None,
+        out_channels: int,
+        kernel_size: PerAxis,
+        *,
+        degree: int = 3,
+        basis: str = "chebyshev",
+        squash: str = "tanh",
+        stride: PerAxis = 1,
+        padding: Padding = 0,
+        dilation: PerAxis = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        pad: str = "basis",
+        affine: bool = False,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        # Lazy layers know half of their channels: the other half is checked when the first batch comes.
+        geometry.check_channels(out_channels if in_channels is None else in_channels, out_channels, groups)
+        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        self.degree = geometry.integer(degree, "degree", least=0)
+        self.basis = get_basis(basis).name
+        self.squash = geometry.one_of(squash, "squash", SQUASHES)
+        self.kernel_size = geometry.per_axis(kernel_size, self.axes, "kernel_size")
+        self.stride = geometry.per_axis(stride, self.axes, "stride")
+        self.dilation = geometry.per_axis(dilation, self.axes, "dilation")
+        self.padding = _checked_padding(padding, self.kernel_size, self.stride, self.dilation)
+        self.padding_mode = geometry.one_of(padding_mode, "padding_mode", PADDING_MODES)
+        self.pad = geometry.one_of(pad, "pad", PADS)
+        kind = {"device": device, "dtype": dtype}
+        self.kappa = _parameter(self._kappa_shape, kind)
+        self.register_parameter("bias", _parameter((out_channels,), kind) if bias else None)
+        self.register_parameter("scale", _parameter(self._affine_shape, kind) if affine else None)
+        self.register_parameter("shift", _parameter(self._affine_shape, kind) if affine else None)
+        self.reset_parameters()
+
+    @property
+    def _kappa_shape(self) -> tuple[int, ...] | None:
+        if self.in_channels is None:
+            return None
+        return (self.out_channels, self.degree + 1, self.in_channels // self.groups, *self.kernel_size)
+
+    @property
+    def _affine_shape(self) -> tuple[int, ...] | None:
+        return None if self.in_channels is None else (self.in_channels, *(1,) * self.axes)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw coefficients that keep the variance; the bias and the shift start at 0, the scale at 1."""
+        if self.bias is not None:
+            self.bias.zero_()
+        if is_lazy(self.kappa):
+            return
+        if self.scale is not None:
+            self.scale.fill_(1)
+            self.shift.zero_()
+        self.kappa.zero_()
+        if self.degree == 0:
+            return
+        mean, variance = moments(self.basis, self.degree, self.squash)
+        terms = self.degree * prod(self.kappa.shape[2:])
+        for n in range(1, self.degree + 1):
+            self.kappa[:, n].normal_(0, 1 / sqrt(terms * variance[n]))
+            self.kappa[:, 0] -= float(mean[n]) * self.kappa[:, n]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the layer of a batch ``(N, C, *size)``, or of one sample ``(C, *size)``."""
+        tiles.check_tensors(x=x, kappa=self.kappa)
+        if x.dim() == self.axes + 1:
+            return self.forward(x.unsqueeze(0)).squeeze(0)
+        options = {name: getattr(self, name) for name in _OPTIONS}
+        if self.scale is not None:
+            # Before the product, which would broadcast a batch of one channel.
+            geometry.konv_geometry(x.shape, self.kappa.shape, axes=self.axes, **options)
+            x = x * self.scale + self.shift
+        return gpu.squashed_konv(
+            x, self.kappa, self.bias, axes=self.axes, basis=self.basis, squash=self.squash, **options
+        )
+
+    def extra_repr(self) -> str:
+        """Return the arguments: always those that Conv2d shows and what the polynomials are, others if unusual."""
+        shown = [str(self.in_channels), str(self.out_channels)]
+        shown += [f"{name}={getattr(self, name)!r}" for name in ("kernel_size", "degree", "basis", "squash", "stride")]
+        for name, usual in _USUAL.items():
+            value = getattr(self, name)
+            if value != (usual,) * self.axes and value != usual:
+                shown.append(f"{name}={value!r}")
+        shown += ["bias=False"] if self.bias is None else []
+        return ", ".join(shown + (["affine=True"] if self.scale is not None else []))
+
+    @classmethod
+    @torch.no_grad()
+    def from_conv(cls, conv: nn.Module) -> _Konv:
+        """Return the layer that computes the same function as a `torch.nn.Conv1d`, `Conv2d` or `Conv3d`.
+
+        It has degree 1, no constant and no squash: ``kappa[:, 1]`` is the weight. Its parameters are copies, on the
+        same device and with the same dtype.
+
+        Parameters
+        ----------
+        conv : torch.nn.Module
+            A convolution over as many axes. Hooks on it are not taken along.
+
+        Raises
+        ------
+        TypeError
+            If it is no such convolution, or one with a `forward` of its own.
+        ValueError
+            If it is lazy, and no batch has told its channels.
+        """
+        kind = getattr(nn, f"Conv{cls.axes}d")
+        if not isinstance(conv, kind) or type(conv).forward is not kind.forward:
+            raise TypeError(f"conv must be a torch.nn.{kind.__name__}, got {type(conv).__name__}")
+        if is_lazy(conv.weight):
+            raise ValueError("conv must know its channels, got a lazy one that has seen no batch")
+        names = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+        layer = cls(
+            conv.in_channels,
+            conv.out_channels,
+            degree=1,
+            basis="monomial",
+            squash="none",
+            bias=conv.bias is not None,
+            device=conv.weight.device,
+            dtype=conv.weight.dtype,
+            **{name: getattr(conv, name) for name in names},
+        )
+        layer.kappa.zero_()
+        layer.kappa[:, 1] = conv.weight
+        if conv.bias is not None:
+            layer.bias.copy_(conv.bias)
+        return layer.train(conv.training)
+
+
+_USUAL = {"padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros", "pad": "basis"}
+_OPTIONS = ("stride", *_USUAL)
+
+
+class Konv1d(_Konv):
+    """Konvolution over one axis as a layer: see `Konv2d`, whose arguments it has.
+
+    Examples
+    --------
+    >>> Konv1d(2, 3, 5, stride=2)(torch.zeros(4, 2, 9)).shape
+    torch.Size([4, 3, 3])
+    """
+
+    axes = 1
+
+
+class Konv2d(_Konv):
+    r"""Konvolution over two axes as a layer: a learned polynomial in place of each product of `torch.nn.Conv2d`.
+
+    .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c, u} \phi_{o,c,u}(\sigma(x[b, c, s\,i + d\,u - p])),
+        \qquad \phi_{o,c,u}(t) = \sum_{\delta} \kappa[o, \delta, c, u]\, p_\delta(t)
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Channels of the input and of the output.
+    kernel_size : int or sequence of int
+        Taps per axis.
+    degree : int
+        The degree of the polynomials.
+    basis : str
+        ``"chebyshev"``, ``"monomial"``, ``"chebyshev2"``, ``"legendre"``, ``"hermite"``, or one added by
+        ``konvlib.bases.add_basis``.
+    squash : {"tanh", "none"}
+        What samples pass through first, to keep them where the basis is well conditioned.
+    stride, dilation, groups, padding_mode
+        As in `torch.nn.Conv2d`.
+    padding : int, str, or sequence
+        As in `torch.nn.Conv2d`, or one pair ``(before, after)`` per axis.
+    bias : bool
+        Whether each output channel has a bias.
+    pad : {"basis", "input"}
+        What is padded with zeros: see `konvlib.konv2d`.
+    affine : bool
+        Whether each input channel has a learned scale and shift, before the squash. Padding is put on after it: it does
+        not shift zeros.
+    device, dtype
+        Of the parameters.
+
+    Attributes
+    ----------
+    kappa : Parameter, shape (out_channels, degree + 1, in_channels // groups, *kernel_size)
+        The coefficients of each tap's polynomial, the constant first.
+    bias : Parameter, shape (out_channels,), or None
+    scale, shift : Parameter, shape (in_channels, 1, 1), or None
+
+    Raises
+    ------
+    TypeError
+        If an argument has the wrong kind.
+    ValueError
+        If the basis, the squash, a padding or ``pad`` is unknown, if ``degree`` is negative, if ``groups`` does not
+        divide the channels; for a batch, as in `konvlib.konv2d`.
+
+    Notes
+    -----
+    *The first coefficients keep the variance.* Let each sample of the batch be standard normal, and let
+    :math:`\mu_\delta` and :math:`v_\delta` be mean and variance of :math:`p_\delta(\sigma(x))`: see `moments`. Draw
+
+    .. math:: \kappa_\delta \sim N(0, s_\delta^2) \quad (\delta \ge 1), \qquad
+        \kappa_0 = -\sum_{\delta \ge 1} \kappa_\delta\,\mu_\delta,
+
+    so that every tap's :math:`\phi(\sigma(x)) = \sum_{\delta \ge 1} \kappa_\delta\,(p_\delta(\sigma(x)) - \mu_\delta)`
+    has mean 0 over the samples. So does ``y``, while the bias is 0. Coefficients are independent and have mean 0, so
+    that in the mean over them no two terms of the sum are correlated, even where samples are. Over the
+    :math:`n = \text{in\_channels} / \text{groups} \cdot \prod \text{kernel\_size}` taps,
+
+    .. math:: \mathrm{E}\,\mathrm{Var}(y) = n \sum_{\delta = 1}^{d} s_\delta^2\, v_\delta = 1
+        \quad \text{for} \quad s_\delta^2 = \frac{1}{n\, d\, v_\delta},
+
+    to which each degree contributes as much as any other. A sum of many terms is nearly normal, so the next layer finds
+    what it expects. Without the constant the variance over all channels would be 1 as well, but part of it would be
+    each channel's mean, which tells nothing of the sample, and that part would grow from layer to layer. Where padding
+    contributes nothing, an output that sees some has less variance.
+
+    Examples
+    --------
+    >>> layer = Konv2d(3, 8, (3, 5), degree=4, padding="same")
+    >>> layer
+    Konv2d(3, 8, kernel_size=(3, 5), degree=4, basis='chebyshev', squash='tanh', stride=(1, 1), padding='same')
+    >>> layer(torch.zeros(2, 3, 6, 7)).shape, layer.kappa.shape
+    (torch.Size([2, 8, 6, 7]), torch.Size([8, 5, 3, 3, 5]))
+    >>> conv = nn.Conv2d(3, 8, 3, stride=2)
+    >>> x = torch.randn(2, 3, 6, 7)
+    >>> torch.allclose(Konv2d.from_conv(conv)(x), conv(x), atol=1e-6)
+    True
+    """
+
+    axes = 2
+
+
+class Konv3d(_Konv):
+    """Konvolution over three axes as a layer: see `Konv2d`, whose arguments it has.
+
+    Examples
+    --------
+    >>> Konv3d(2, 3, (1, 2, 3), padding=((0, 0), (1, 0), (1, 1)))(torch.zeros(4, 2, 5, 6, 7)).shape
+    torch.Size([4, 3, 5, 6, 7])
+    """
+
+    axes = 3
+
+
+class _LazyKonv(LazyModuleMixin):
+    """A layer that learns ``in_channels`` from its first batch, and then is one of the layers above."""
+
+    def __init__(self, out_channels: int, kernel_size: PerAxis, **options: Any) -> None:
+        super().__init__(None, out_channels, kernel_size, **options)
+
+    def initialize_parameters(self, x: torch.Tensor) -> None:
+        """Give the parameters their shapes, and draw them, unless they were loaded."""
+        tiles.check_tensors(x=x)
+        channel_axis = x.dim() - self.axes - 1
+        if channel_axis not in (0, 1):
+            geometry.konv_geometry(x.shape, (1,) * (self.axes + 3), axes=self.axes)
+        geometry.check_channels(x.shape[channel_axis], self.out_channels, self.groups)
+        self.in_channels = x.shape[channel_axis]
+        if self.has_uninitialized_params():
+            self.kappa.materialize(self._kappa_shape)
+            for parameter in filter(is_lazy, (self.scale, self.shift)):
+                parameter.materialize(self._affine_shape)
+            self.reset_parameters()
+
+
+class LazyKonv1d(_LazyKonv, Konv1d):
+    """`Konv1d` without ``in_channels``: see `LazyKonv2d`.
+
+    Examples
+    --------
+    >>> LazyKonv1d(3, 5)(torch.zeros(4, 2, 9)).shape
+    torch.Size([4, 3, 5])
+    """
+
+    cls_to_become = Konv1d
+
+
+class LazyKonv2d(_LazyKonv, Konv2d):
+    """`Konv2d` without ``in_channels``, which its first batch tells; then it is a `Konv2d`.
+
+    Parameters
+    ----------
+    out_channels, kernel_size, **options
+        As in `Konv2d`.
+
+    Examples
+    --------
+    >>> layer = LazyKonv2d(8, 3, degree=2)
+    >>> layer(torch.zeros(2, 5, 6, 7)).shape
+    torch.Size([2, 8, 4, 5])
+    >>> layer
+    Konv2d(5, 8, kernel_size=(3, 3), degree=2, basis='chebyshev', squash='tanh', stride=(1, 1))
+    """
+
+    cls_to_become = Konv2d
+
+
+class LazyKonv3d(_LazyKonv, Konv3d):
+    """`Konv3d` without ``in_channels``: see `LazyKonv2d`.
+
+    Examples
+    --------
+    >>> LazyKonv3d(3, 2)(torch.zeros(1, 2, 4, 5, 6)).shape
+    torch.Size([1, 3, 3, 4, 5])
+    """
+
+    cls_to_become = Konv3d
+
+
+def _parameter(shape: tuple[int, ...] | None, kind: dict[str, Any]) -> nn.Parameter:
+    return UninitializedParameter(**kind) if shape is None else nn.Parameter(torch.empty(shape, **kind))
+
+
+def _checked_padding(padding: Padding, kernel_size: PerAxis, stride: PerAxis, dilation: PerAxis) -> Any:
+    """``"same"`` and ``"valid"`` as they are; else per axis one integer where both sides are alike, or a pair."""
+    pairs = geometry.paddings(padding, kernel_size=kernel_size, stride=stride, dilation=dilation)
+    if isinstance(padding, str):
+        return padding
+    return tuple(before if before == after else (before, after) for before, after in pairs)

@@ -1,0 +1,71 @@
+"""What a kernel makes of a sample before it multiplies it: a polynomial of the squashed sample, and its slope.
+
+Each basis is a three-term recurrence, so no power, no table and no arccos is needed, and slopes are finite everywhere.
+``BASIS`` is a name that `konvlib.konvolution.bases` knows, ``SQUASH`` is "none" or "tanh".
+"""
+
+from __future__ import annotations
+
+from konvlib import tiles
+from konvlib.tiles import tl
+
+BASES = ("monomial", "chebyshev", "chebyshev2", "legendre", "hermite")
+"""The bases that kernels evaluate; others are changed into one of them."""
+
+SQUASHES = ("none", "tanh")
+
+
+@tiles.jit()
+def squashed(x, SQUASH: tl.constexpr):
+    """The sample where the polynomial takes it; the exponential saturates, so that large samples give one."""
+    if SQUASH == "tanh":
+        x = 1.0 - 2.0 / (tl.exp(2.0 * x) + 1.0)
+    return x
+
+
+@tiles.jit()
+def _next(line, n: tl.constexpr, before, BASIS: tl.constexpr):
+    """Degree ``n + 1`` from ``x`` times degree ``n``, or from the derivative of that, and the degree before.
+
+    Divided last, so that what is exact stays exact.
+    """
+    if BASIS == "monomial":
+        return line
+    elif BASIS == "legendre":
+        return ((2.0 * n + 1.0) * line - n * 1.0 * before) / (n + 1.0)
+    elif BASIS == "hermite":
+        return line - n * 1.0 * before
+    else:
+        return 2.0 * line - before
+
+
+@tiles.jit()
+def polynomial(x, DEGREE: tl.constexpr, BASIS: tl.constexpr):
+    """The polynomial of a degree, at least 1."""
+    before = tl.full(x.shape, 1.0, x.dtype)
+    now = 2.0 * x if BASIS == "chebyshev2" else x
+    for n in tl.static_range(1, DEGREE):
+        after = _next(x * now, n, before, BASIS)
+        before = now
+        now = after
+    return now
+
+
+@tiles.jit()
+def slope(x, DEGREE: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr):
+    """The derivative of the polynomial of the squashed sample, by the derivative of the recurrence."""
+    t = squashed(x, SQUASH)
+    before = tl.full(t.shape, 1.0, t.dtype)
+    now = 2.0 * t if BASIS == "chebyshev2" else t
+    slope_before = tl.zeros(t.shape, t.dtype)
+    slope_now = 2.0 * before if BASIS == "chebyshev2" else before
+    for n in tl.static_range(1, DEGREE):
+        slope_after = _next(now + t * slope_now, n, slope_before, BASIS)
+        after = _next(t * now, n, before, BASIS)
+        before = now
+        now = after
+        slope_before = slope_now
+        slope_now = slope_after
+    if SQUASH == "tanh":
+        slope_now = slope_now * (1.0 - t * t)
+    return slope_now
