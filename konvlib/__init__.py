@@ -1,13 +1,15 @@
 """The engine of Convolution, Verified: convolution arithmetic, proved against its definitions.
 
-Every function takes NumPy arrays; `convolve` and `correlate` take torch tensors too. Importing this package imports
-NumPy and SciPy, never torch.
+Every function takes NumPy arrays and torch tensors, and returns what it took. The torch modules ``Konv1d``, ``Konv2d``,
+``Konv3d`` and their lazy variants are here too. Importing this package imports NumPy and SciPy, never torch; asking for
+one of the modules does.
 
 >>> import konvlib
 >>> konvlib.convolve([1, 3, 2, 0, 4], [2, 1, -1])
 array([ 2,  7,  6, -1,  6,  4, -4])
 """
 
+from konvlib import konvolution
 from konvlib.gradients import (
     avg_pool1d_grad,
     avg_pool2d_grad,
@@ -126,3 +128,10 @@ __all__ = [
     "max_pool3d_grad",
     "overlap_counts",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The torch modules, which are not imported before they are asked for."""
+    if name not in konvolution.MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(konvolution, name)

@@ -5,15 +5,17 @@ That they compute the right sums is tested with the other rooms, in tests/test_k
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from konvlib import tiles
-from konvlib.konvolution import gpu, operators
+from konvlib.konvolution import bases, gpu, naive, operators, recurrences
 from konvlib.trilinear.expansion import BASES
 from tests.operators import assert_keeps_no_device_memory, assert_keeps_no_tensor, on_cuda, poisoned, random, running
 from tests.rooms import DEVICE
@@ -206,6 +208,40 @@ def test_high_degrees_take_the_long_way(implementation):
     given = {"axes": 1, "basis": "chebyshev", "squash": "tanh"}
     y, expected = gpu.squashed_konv(x, kappa, None, **given), expand_then_convolve(x, kappa, None, **given)
     assert torch.allclose(y, expected, rtol=1e-10, atol=1e-10)
+
+
+LAGUERRE = lambda n: (Fraction(-1, n + 1), Fraction(2 * n + 1, n + 1), Fraction(n, n + 1))  # noqa: E731
+GEGENBAUER = lambda n: (Fraction(2 * n + 3, n + 1), 0, Fraction(n + 2, n + 1))  # noqa: E731
+
+
+@pytest.mark.parametrize(("recurrence", "evaluated"), [(LAGUERRE, "added"), (GEGENBAUER, "chebyshev")])
+def test_an_added_basis_moves_to_chebyshevs_only_where_that_is_well_conditioned(
+    implementation, monkeypatch, recurrence, evaluated
+):
+    monkeypatch.setattr(recurrences, "BASES", dict(recurrences.BASES))
+    bases.add_basis("added", recurrence, domain=(-1, 1))
+    assert gpu._evaluated_basis("added", 4) == evaluated
+    x, kappa = random((2, 2, 6), implementation), random((3, 5, 2, 2), implementation)
+    dy = random((2, 3, 5), implementation)
+    given = {"basis": "added", "stride": 1}
+    arrays = [tensor.cpu().numpy() for tensor in (x, kappa, dy)]
+    y = gpu.konv1d(x, kappa, **given).cpu().numpy()
+    dx = gpu.konv1d_input_grad(dy, x, kappa, **given).cpu().numpy()
+    dkappa = gpu.konv1d_kappa_grad(x, dy, degree=4, kernel_size=2, **given).cpu().numpy()
+    assert np.allclose(y, naive.konv1d(*arrays[:2], **given), rtol=1e-12)
+    assert np.allclose(dx, naive.konv1d_input_grad(arrays[2], *arrays[:2], **given), rtol=1e-12)
+    assert np.allclose(
+        dkappa, naive.konv1d_kappa_grad(arrays[0], arrays[2], degree=4, kernel_size=2, **given), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("recurrence", [LAGUERRE, GEGENBAUER])
+def test_an_added_basis_compiles_whole(quick_implementation, monkeypatch, recurrence):
+    monkeypatch.setattr(recurrences, "BASES", dict(recurrences.BASES))
+    bases.add_basis("added", recurrence, domain=(-1, 1))
+    x, kappa = random((2, 2, 6), quick_implementation), random((3, 5, 2, 2), quick_implementation)
+    compiled = torch.compile(gpu.konv1d, fullgraph=True, backend="aot_eager")
+    assert torch.allclose(compiled(x, kappa, basis="added"), gpu.konv1d(x, kappa, basis="added"), rtol=1e-12)
 
 
 def test_every_element_is_written_and_no_tensor_kept(implementation):

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+import konvlib
 from konvlib.konvolution.module import Konv1d, Konv2d, Konv3d, LazyKonv1d, LazyKonv2d, LazyKonv3d
 from tests.operators import random, running
 
@@ -151,6 +152,14 @@ def test_each_wrong_batch_is_refused(affine):
     ):
         with pytest.raises(error, match=words):
             layer(x)
+
+
+@pytest.mark.parametrize("package", [konvlib, konvlib.konvolution])
+@pytest.mark.parametrize("layer", [*KONVS.values(), *LAZY.values()])
+def test_the_packages_have_the_modules_by_name(package, layer):
+    assert getattr(package, layer.__name__) is layer
+    with pytest.raises(AttributeError, match="has no attribute 'Konv4d'"):
+        package.Konv4d  # noqa: B018
 
 
 def test_konvlib_does_not_import_torch_for_it():

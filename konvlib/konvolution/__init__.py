@@ -287,3 +287,15 @@ def _gpu() -> ModuleType:
     from konvlib.konvolution import gpu
 
     return gpu
+
+
+MODULES = ("Konv1d", "Konv2d", "Konv3d", "LazyKonv1d", "LazyKonv2d", "LazyKonv3d")
+
+
+def __getattr__(name: str) -> Any:
+    """The torch modules, which are imported when they are first asked for."""
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from konvlib.konvolution import module
+
+    return getattr(module, name)

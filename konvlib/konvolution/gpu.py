@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 
 from konvlib import geometry, tiles
@@ -81,7 +82,7 @@ def squashed_konv(
     given = geometry.konv_geometry(
         x.shape, kappa.shape, bias_shape, axes=axes, padding_mode=padding_mode, pad=pad, **options
     )
-    kappa, basis = _in_known_basis(kappa, basis)
+    kappa, basis = _in_evaluated_basis(kappa, basis)
     layer = given.layer
     constants = _constants(kappa[:, 0], bias, given, x.device)
     if given.degree == 0:
@@ -130,7 +131,7 @@ def konv_input_grad(
     )
     if given.degree == 0:
         return torch.zeros_like(x)
-    kappa, basis = _in_known_basis(kappa, basis)
+    kappa, basis = _in_evaluated_basis(kappa, basis)
     padded, sides = _with_borders(x, given)
     rest = given.layer.stride, borders.flat(sides), given.layer.dilation, groups
     dx = operators.konv_input_grad(dy, padded, kappa[:, 1:], basis, "none", pad == "basis", *rest)
@@ -182,7 +183,7 @@ def konv_kappa_grad(
         padding_mode=padding_mode,
         pad=pad,
     )
-    known, layer = basis if basis in BASES else "chebyshev", given.layer
+    known, layer = _evaluated_basis(basis, degree), given.layer
     padded, sides = _with_borders(x, given)
     rest = layer.stride, borders.flat(sides), layer.dilation, groups
     parts = [_constants_grad(dy, given)[:, None]]
@@ -213,16 +214,35 @@ def konv_bias_grad(axes: int, dy: torch.Tensor) -> torch.Tensor:
 konv1d_bias_grad, konv2d_bias_grad, konv3d_bias_grad = by_rank(konv_bias_grad, "konv#d_bias_grad")
 
 
-def _in_known_basis(kappa: torch.Tensor, basis: str) -> tuple[torch.Tensor, str]:
-    """Coefficients in a basis that kernels evaluate: those of the same functions in Chebyshev's, if need be."""
-    return (kappa, basis) if basis in BASES else (_changed(kappa, basis, "chebyshev"), "chebyshev")
+WELL_CONDITIONED = 16.0
+"""Up to which condition number (Skeel's, which no scaling of a degree changes) coefficients move to another basis."""
+
+
+def _in_evaluated_basis(kappa: torch.Tensor, basis: str) -> tuple[torch.Tensor, str]:
+    """Coefficients in the basis that operators evaluate for this one, those of the same functions."""
+    target = _evaluated_basis(basis, kappa.shape[1] - 1)
+    return (kappa, basis) if target == basis else (_changed(kappa, basis, target), target)
+
+
+@torch.compiler.assume_constant_result
+def _evaluated_basis(basis: str, degree: int) -> str:
+    """Chebyshev's in place of one that kernels do not know, where changing to it is well conditioned."""
+    if basis in BASES:
+        return basis
+    change = _change(basis, "chebyshev", degree)
+    condition = np.linalg.norm(np.abs(np.linalg.inv(change)) @ np.abs(change), np.inf)
+    return "chebyshev" if condition <= WELL_CONDITIONED else basis
+
+
+@torch.compiler.assume_constant_result
+def _change(source: str, target: str, degree: int) -> np.ndarray:
+    return bases.change_of_basis(source, target, degree).astype(float)
 
 
 def _changed(kappa: torch.Tensor, source: str, target: str, *, transposed: bool = False) -> torch.Tensor:
     degree = kappa.shape[1] - 1
-    change = bases.change_of_basis(*((target, source) if transposed else (source, target)), degree).astype(float)
-    matrix = torch.from_numpy(change).to(kappa.device, tiles.sum_dtype(kappa.dtype))
-    matrix = matrix.mT if transposed else matrix
+    change = _change(target, source, degree).T if transposed else _change(source, target, degree)
+    matrix = torch.as_tensor(change, device=kappa.device, dtype=tiles.sum_dtype(kappa.dtype))
     return torch.einsum("ij,oj...->oi...", matrix, kappa.to(matrix.dtype)).to(kappa.dtype)
 
 

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import register_flop_formula
 from konvlib import geometry, tiles
 from konvlib.geometry import ConvGeometry
 from konvlib.konvolution import expanding
+from konvlib.konvolution.recurrences import get_basis
 from konvlib.trilinear import gather, layout, reduction
 from konvlib.trilinear import operators as layers
 from konvlib.trilinear.expansion import BASES, SQUASHES
@@ -128,13 +129,13 @@ FUSED_DEGREES = 8
 
 
 def _is_fused(x: torch.Tensor, expansion: Expansion) -> bool:
-    return tiles.runs_kernel(x) and expansion.degrees <= FUSED_DEGREES
+    return tiles.runs_kernel(x) and expansion.degrees <= FUSED_DEGREES and expansion.basis in BASES
 
 
 def _checked(
     x_shape, kappa_shape, basis, squash, masked, stride, padding, dilation, groups
 ) -> tuple[ConvGeometry, Expansion]:
-    geometry.one_of(basis, "basis", BASES)
+    get_basis(basis)
     geometry.one_of(squash, "squash", SQUASHES)
     sides = tuple(zip(padding[::2], padding[1::2], strict=True))
     w_shape = (kappa_shape[0], *kappa_shape[2:])
