@@ -1,7 +1,8 @@
 """Konvolution on a CUDA device: ours, the expansion with cuDNN, the same compiled, and the floor, in one run.
 
 ``python -m benchmarks.konvolution_gpu`` prints the tables of forward and of a training step with peak memory, their
-means and worst shapes, and writes the records; without a CUDA device it says so. The floor is the larger of the time
+means and worst shapes, and writes the records; without a CUDA device it says so. Each geometry takes the quickest of
+konvlib's own ways, fused or not: set KONVLIB_TUNE=1 to have the fused one alone. The floor is the larger of the time
 that the products need at the measured rate of a matrix product, and of the time that input, output and coefficients
 need at the measured rate of a copy.
 """
@@ -12,6 +13,7 @@ import argparse
 import functools
 import importlib.util
 import json
+import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -180,8 +182,9 @@ def main() -> int:
         return 0
     from konvlib.trilinear import tuning
 
+    os.environ.setdefault("KONVLIB_TUNE", "all")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--choices", type=Path, help="where to keep the tiles that were found quickest")
+    parser.add_argument("--choices", type=Path, help="where to keep the tiles and ways that were found quickest")
     chosen = parser.parse_args()
     torch.backends.cudnn.benchmark = True
     timer, wrong = harness.GpuTimer(graphs=True), 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
+from konvlib.konvolution import kernels
 from konvlib.trilinear import depthwise, gather, reduction, tuning
 from tests.offline import Row
 
@@ -77,6 +78,15 @@ def add_row(dtype: str) -> Row:
     return Row(f"add {dtype}", reduction.__name__, "_add_kernel", types(kernel, dtype), constants)
 
 
+def elementwise_row(kernel_name: str, dtype: str, basis: str) -> Row:
+    kernel = getattr(kernels, kernel_name)
+    constants = {"DEGREES": 8, "BASIS": basis, "SQUASH": "tanh", "SUM": SUMS[dtype], "BLOCK": kernels.BLOCK}
+    given = {
+        name: f"*{dtype}" if name in ("z", "x", "dx", "dz") else "i32" for name in kernel.arg_names if name.islower()
+    }
+    return Row(f"{kernel_name} {dtype} {basis}", kernels.__name__, kernel_name, given, constants)
+
+
 STRIPS = ((16, 64, False, 8), (1024, 1, False, 8), (8, 64, True, 4), (512, 1, True, 4))
 """Pixels by channels of a depthwise tile, whether transposed, and how many taps are unrolled."""
 
@@ -113,5 +123,9 @@ ROWS = [
     reduction_row("fp32", tuning.SINGLES[1], precision="tf32"),
     *(depthwise_row(dtype, *strip) for dtype, strip in product(("bf16", "fp64"), STRIPS)),
     *(depthwise_reduction_row(dtype, *tile) for dtype in ("bf16", "fp64") for tile in ((64, 32), (16, 64))),
+    *(
+        elementwise_row(name, dtype, "legendre")
+        for name, dtype in product(("_expand_kernel", "_contract_kernel"), ("bf16", "fp64"))
+    ),
     *(add_row(dtype) for dtype in ("bf16", "fp64")),
 ]

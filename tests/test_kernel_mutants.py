@@ -18,9 +18,9 @@ from konvlib.gradients import gpu as gradients
 from konvlib.images import gpu as images
 from konvlib.images import pooling_operators
 from konvlib.konvolution import gpu as konvolution
-from konvlib.konvolution import operators as konvolution_operators
+from konvlib.konvolution import ways
 from konvlib.matrices import gpu as matrices
-from konvlib.trilinear import gather, operators, reduction
+from konvlib.trilinear import gather, operators, reduction, tuning
 from tests.mutants.kernels import KERNELS
 from tests.operators import running
 from tests.test_mutants import mutate
@@ -59,7 +59,7 @@ def columns(device: str) -> Iterator[torch.Tensor]:
 
 def konvolutions(device: str) -> Iterator[torch.Tensor]:
     for channels, basis in ((2, "legendre"), (17, "hermite"), (2, "chebyshev2")):
-        x = integers((1, channels, 3, 4), device, seed=channels) / 8
+        x = integers((2, channels, 3, 4), device, seed=channels) / 8
         kappa = integers((16, 4, channels, 2, 2), device)
         options = {"axes": 2, "basis": basis, "squash": "tanh", "padding": 1, "stride": (1, 2)}
         tensors = [tensor.requires_grad_() for tensor in (x, kappa)]
@@ -74,6 +74,7 @@ RESULTS: dict[tuple[str, str], Callable[[str], Iterator[torch.Tensor]]] = {
     ("trilinear", "depthwise"): layers,
     ("trilinear", "expansion"): konvolutions,
     ("trilinear", "konvolution"): konvolutions,
+    ("konvolution", "kernels"): konvolutions,
     ("images", "kernels"): poolings,
     ("matrices", "kernels"): columns,
 }
@@ -91,7 +92,10 @@ def install(patch: pytest.MonkeyPatch, package: str, file: str, mutant: Any) -> 
             patch.setattr(module, name, getattr(mutant, name))
         patch.setattr(reduction, "squashed", mutant.squashed)
     elif file == "konvolution":
-        patch.setattr(konvolution_operators, "gather", mutant)
+        patch.setattr(ways, "gather", mutant)
+    elif package == "konvolution":
+        patch.setattr(ways, "kernels", mutant)
+        patch.setattr(tuning, "choose", lambda kind, layer, y, known: known["expanded"]())
     elif package == "trilinear":
         kernels = vars(mutant) | (vars(operators.KERNELS) if file != "depthwise" else {})
         own = {"gather": ("conv", "conv_transpose"), "reduction": ("conv_weight_grad",), "depthwise": ()}[file]

@@ -60,9 +60,9 @@ def konv(
     tensor([[[14., 12.]]])
     """
     dtype = tiles.sum_dtype(x.dtype)
-    padded, valid = _padded(x.to(dtype), layer, expansion)
+    shown, valid = padded(x.to(dtype), layer, expansion)
     y = 0.0 if bias is None else (bias.reshape(-1, *(1,) * layer.axes) if bias.dim() == 1 else bias).to(dtype)
-    for (value, _), w in zip(terms(padded, expansion), kappa.to(dtype).unbind(1), strict=True):
+    for (value, _), w in zip(terms(shown, expansion), kappa.to(dtype).unbind(1), strict=True):
         y = y + aten.conv(value, w, None, valid)
     return _like(y, x)
 
@@ -97,8 +97,8 @@ def konv_kappa_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, expa
     tensor([[[[16., 13.]]]])
     """
     dtype = tiles.sum_dtype(x.dtype)
-    padded, valid = _padded(x.to(dtype), layer, expansion)
-    grads = [aten.conv_weight_grad(value, dy.to(dtype), valid) for value, _ in terms(padded, expansion)]
+    shown, valid = padded(x.to(dtype), layer, expansion)
+    grads = [aten.conv_weight_grad(value, dy.to(dtype), valid) for value, _ in terms(shown, expansion)]
     return torch.stack(grads, 1).to(x.dtype)
 
 
@@ -130,8 +130,16 @@ def second(saved: Sequence[torch.Tensor], g: torch.Tensor, rest: Sequence) -> tu
         return torch.autograd.grad(dx, (dy, x, kappa), g, allow_unused=True)
 
 
-def _padded(x: torch.Tensor, layer: ConvGeometry, expansion: Expansion) -> tuple[torch.Tensor, ConvGeometry]:
-    """Where padding contributes the polynomial of zero: the input padded, and the layer of that."""
+def padded(x: torch.Tensor, layer: ConvGeometry, expansion: Expansion) -> tuple[torch.Tensor, ConvGeometry]:
+    """Where padding contributes the polynomial of zero: the input padded, and the layer of that.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> layer = conv_geometry((1, 1, 2), (1, 1, 2), axes=1, padding=1)
+    >>> padded(torch.ones(1, 1, 2), layer, Expansion(2, "monomial", masked=False))[0]
+    tensor([[[0., 1., 1., 0.]]])
+    """
     if expansion.masked:
         return x, layer
     x = functional.pad(x, borders.flat(layer.padding[::-1]))

@@ -17,9 +17,9 @@ from torch.utils.flop_counter import register_flop_formula
 
 from konvlib import geometry, tiles
 from konvlib.geometry import ConvGeometry
-from konvlib.konvolution import expanding
+from konvlib.konvolution import expanding, ways
 from konvlib.konvolution.recurrences import get_basis
-from konvlib.trilinear import gather, layout, reduction
+from konvlib.trilinear import layout
 from konvlib.trilinear import operators as layers
 from konvlib.trilinear.expansion import BASES, SQUASHES
 from konvlib.trilinear.gather import Expansion
@@ -54,7 +54,7 @@ def konv(
     if bias is not None and tuple(bias.shape) not in ((layer.out_channels,), (1, *layer.output_shape[1:])):
         geometry.check_bias(bias.shape, layer.out_channels)
     if _is_fused(x, expansion):
-        return gather.conv(x, kappa.flatten(1, 2), bias, layer, expansion)
+        return ways.konv(x, kappa, bias, layer, expansion)
     return expanding.konv(x, kappa, bias, layer, expansion)
 
 
@@ -83,7 +83,7 @@ def konv_input_grad(
     layer, expansion = _checked(x.shape, kappa.shape, basis, squash, masked, stride, padding, dilation, groups)
     geometry.check_output_grad(dy.shape, layer.output_shape)
     if _is_fused(x, expansion):
-        return gather.conv_transpose(dy, kappa.flatten(1, 2), None, layer, x, expansion)
+        return ways.konv_input_grad(dy, x, kappa, layer, expansion)
     return expanding.konv_input_grad(dy, x, kappa, layer, expansion)
 
 
@@ -115,13 +115,9 @@ def konv_kappa_grad(
     kappa_shape = (dy.shape[1], degrees, x.shape[1] // groups, *kernel_size)
     layer, expansion = _checked(x.shape, kappa_shape, basis, squash, masked, stride, padding, dilation, groups)
     geometry.check_output_grad(dy.shape, layer.output_shape)
-    if not _is_fused(x, expansion):
-        return expanding.konv_kappa_grad(x, dy, layer, expansion)
-    dkappa = x.new_empty(kappa_shape)
-    for degree in range(1, degrees + 1):
-        options = {"degree": degree, "basis": basis, "squash": squash, "masked": masked}
-        reduction.write_weight_grad(dkappa[:, degree - 1], x, dy, layer, **options)
-    return dkappa
+    if _is_fused(x, expansion):
+        return ways.konv_kappa_grad(x, dy, layer, expansion)
+    return expanding.konv_kappa_grad(x, dy, layer, expansion)
 
 
 FUSED_DEGREES = 8

@@ -1,7 +1,9 @@
 """Which tile a kernel works on: a short list by size, the best of it measured once for each geometry, or from a file.
 
 ``choices/<device>.json`` holds what was measured on known devices. On another geometry the first call times the tiles
-of the list, unless a CUDA graph is being captured or ``KONVLIB_TUNE=0``, when the first of the list is taken.
+of the list, unless a CUDA graph is being captured or ``KONVLIB_TUNE=0``, when the first of the list is taken. Where an
+operator knows several ways of computing, the file names the one to take; others than the first may take more memory, so
+they are timed only with ``KONVLIB_TUNE=all``, which the benchmarks set.
 """
 
 from __future__ import annotations
@@ -57,7 +59,10 @@ EXPANDED = (Tile(128, 128, 64, 8, 3), Tile(128, 64, 64, 8, 3), Tile(64, 64, 64, 
 SLOPED = (Tile(64, 64, 64, 8, 3), Tile(128, 32, 64, 8, 3), Tile(64, 32, 32, 8, 3))
 """For the gradient by the input of such a layer, which keeps two sums and a tile of the input."""
 
-_measured: dict[str, Tile] = {}
+MARGIN = 0.9
+"""How much of the first way's time another way may take to be chosen."""
+
+_measured: dict[str, Tile | str] = {}
 
 
 def for_few_channels(tile: Tile) -> Tile:
@@ -135,6 +140,30 @@ def launch(
     run(tile)
 
 
+def choose(
+    kind: str, layer: ConvGeometry, y: torch.Tensor, ways: dict[str, Callable[[], torch.Tensor]]
+) -> torch.Tensor:
+    """Compute by the way that is known to be quickest for a geometry, or by the first.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> layer, y = conv_geometry((1, 1, 9), (1, 1, 3), axes=1), torch.ones(1, 1, 7)
+    >>> choose("konv", layer, y, {"one": lambda: y, "other": lambda: 2 * y}) is y
+    True
+    """
+    name = key(kind, layer, y)
+    way = _known(y).get(name) or _measured.get(name)
+    if way is None:
+        way = next(iter(ways))
+        if _may_measure(y) and os.environ.get("KONVLIB_TUNE") == "all":
+            seconds = {other: _seconds(ways[other]) for other in ways}
+            quickest = min(seconds, key=seconds.__getitem__)
+            way = quickest if seconds[quickest] < MARGIN * seconds[way] else way
+            _measured[name] = way
+    return ways[way]()
+
+
 def key(kind: str, layer: ConvGeometry, y: torch.Tensor) -> str:
     """The name of a geometry in the file of choices.
 
@@ -166,19 +195,20 @@ def save(path: Path) -> None:
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
-def _known(y: torch.Tensor) -> dict[str, Tile]:
+def _known(y: torch.Tensor) -> dict[str, Tile | str]:
     return _choices(torch.cuda.get_device_name(y.device)) if y.is_cuda else {}
 
 
 @cache
-def _choices(device: str) -> dict[str, Tile]:
+def _choices(device: str) -> dict[str, Tile | str]:
     return _read(CHOICES / f"{_slug(device)}.json")
 
 
-def _read(path: Path) -> dict[str, Tile]:
+def _read(path: Path) -> dict[str, Tile | str]:
     if not path.exists():
         return {}
-    return {name: Tile(*tile) for name, tile in json.loads(path.read_text(encoding="utf-8")).items()}
+    choices = json.loads(path.read_text(encoding="utf-8"))
+    return {name: choice if isinstance(choice, str) else Tile(*choice) for name, choice in choices.items()}
 
 
 def _slug(device: str) -> str:
@@ -190,20 +220,20 @@ def _may_measure(y: torch.Tensor) -> bool:
 
 
 def _quickest(likely: list[Tile], run: Callable[[Tile], None]) -> Tile:
-    return min(likely, key=lambda tile: _seconds(tile, run))
+    return min(likely, key=lambda tile: _seconds(lambda: run(tile)))
 
 
-def _seconds(tile: Tile, run: Callable[[Tile], None], repeats: int = 5) -> float:
-    """The least of some timings; a tile that does not fit on the device takes for ever."""
+def _seconds(run: Callable[[], object], repeats: int = 5) -> float:
+    """The least of some timings; what does not fit on the device takes for ever."""
     try:
-        run(tile)
-    except tiles.OutOfResources:
+        run()
+    except (tiles.OutOfResources, torch.OutOfMemoryError):
         return float("inf")
     times = []
     for _ in range(repeats):
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
         begin.record()
-        run(tile)
+        run()
         end.record()
         end.synchronize()
         times.append(begin.elapsed_time(end))

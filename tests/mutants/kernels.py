@@ -117,6 +117,23 @@ KERNELS = [
     ),
     ("trilinear", "expansion", "slope without the line's", "_next(now + t * slope_now", "_next(t * slope_now"),
     ("trilinear", "expansion", "samples not squashed", "x = 1.0 - 2.0 / (tl.exp(2.0 * x) + 1.0)", "x = x * 1.0"),
+    ("konvolution", "kernels", "the first degree for all", "polynomial(t, degree, BASIS)", "polynomial(t, 1, BASIS)"),
+    (
+        "konvolution",
+        "kernels",
+        "samples expanded as they are",
+        "t = squashed(tl.load(x + at, mask=keep, other=0).to(SUM), SQUASH)",
+        "t = tl.load(x + at, mask=keep, other=0).to(SUM)",
+    ),
+    (
+        "konvolution",
+        "kernels",
+        "samples of all degrees mixed",
+        "out = z + (at // inner * (DEGREES * inner) + at % inner)",
+        "out = z + at",
+    ),
+    ("konvolution", "kernels", "the first degree's slope", "slope(sample, degree, BASIS", "slope(sample, 1, BASIS"),
+    ("konvolution", "kernels", "the last degree's gradient alone", "total += grad *", "total = grad *"),
     ("trilinear", "konvolution", "padding contributes", "(tl.where(a_keep, a, 0.0) if MASKED else a)", "a"),
     (
         "trilinear",

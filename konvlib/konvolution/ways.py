@@ -1,0 +1,148 @@
+"""Three ways to compute Konvolution by kernels: fused, or an ordinary convolution of the expanded input, written once.
+
+The fused way never writes the expanded input. Where ``choices/<device>.json`` names another as quicker for a geometry,
+that is taken: ``"expanded"`` multiplies by the layer's own kernel, ``"library"`` by cuDNN's convolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch.nn import functional
+
+from konvlib.geometry import ConvGeometry
+from konvlib.konvolution import expanding, kernels
+from konvlib.trilinear import borders, gather, layout, reduction, tuning
+from konvlib.trilinear.gather import Expansion
+
+
+def konv(
+    x: torch.Tensor, kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry, expansion: Expansion
+) -> torch.Tensor:
+    """The layer, as `konvlib.konvolution.operators.konv`.
+
+    Examples
+    --------
+    >>> from konvlib import tiles
+    >>> from konvlib.geometry import conv_geometry
+    >>> x, kappa = torch.tensor([[[1.0, 3, 2]]]), torch.tensor([[[[2.0, 1]], [[0, 1]]]])
+    >>> with tiles.interpreted():
+    ...     konv(x, kappa, None, conv_geometry(x.shape, (1, 1, 2), axes=1), Expansion(2, "monomial"))
+    tensor([[[14., 12.]]])
+    """
+    w = kappa.flatten(1, 2)
+
+    def expanded() -> torch.Tensor:
+        z, wide = _expanded(x, layer, expansion)
+        return gather.conv(z, w, bias, wide)
+
+    def library() -> torch.Tensor:
+        z, wide = _expanded(x, layer, expansion)
+        z = functional.pad(z, borders.flat(wide.padding[::-1]))
+        zeros = [0] * layer.axes
+        plain = bias if bias is not None and bias.dim() == 1 else None
+        y = torch.convolution(z, w, plain, layer.stride, zeros, layer.dilation, False, zeros, layer.groups)
+        return _like(y if plain is bias else y.add_(bias), x)
+
+    ways = {"fused": lambda: gather.conv(x, w, bias, layer, expansion), "expanded": expanded, "library": library}
+    return tuning.choose(_kind("konv", expansion), layer, x, ways)
+
+
+def konv_input_grad(
+    dy: torch.Tensor, x: torch.Tensor, kappa: torch.Tensor, layer: ConvGeometry, expansion: Expansion
+) -> torch.Tensor:
+    """The layer's gradient by its input, as `konvlib.konvolution.operators.konv_input_grad`.
+
+    Examples
+    --------
+    >>> from konvlib import tiles
+    >>> from konvlib.geometry import conv_geometry
+    >>> dy, x, kappa = torch.tensor([[[1.0, 5]]]), torch.tensor([[[1.0, 3, 2]]]), torch.tensor([[[[2.0, 1]], [[0, 1]]]])
+    >>> with tiles.interpreted():
+    ...     konv_input_grad(dy, x, kappa, conv_geometry(x.shape, (1, 1, 2), axes=1), Expansion(2, "monomial"))
+    tensor([[[ 2., 17., 25.]]])
+    """
+    w, wide = kappa.flatten(1, 2), _widened(layer, expansion)
+
+    def expanded() -> torch.Tensor:
+        return kernels.contract(gather.conv_transpose(dy, w, None, wide), x, expansion, layer.groups)
+
+    def library() -> torch.Tensor:
+        sizes = [n + before + after for n, (before, after) in zip(layer.input_size, layer.padding, strict=True)]
+        shape = x.new_empty(1).expand(layer.batch, wide.in_channels, *sizes)
+        dz = _backward(dy, shape, w, layer, [True, False, False])[0]
+        for axis, (size, (before, _)) in enumerate(zip(layer.input_size, layer.padding, strict=True)):
+            dz = dz.narrow(axis + 2, before, size)
+        return kernels.contract(dz, x, expansion, layer.groups)
+
+    ways = {
+        "fused": lambda: gather.conv_transpose(dy, w, None, layer, x, expansion),
+        "expanded": expanded,
+        "library": library,
+    }
+    return tuning.choose(_kind("konv_input_grad", expansion), layer, x, ways)
+
+
+def konv_kappa_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, expansion: Expansion) -> torch.Tensor:
+    """The layer's gradient by its coefficients, as `konvlib.konvolution.operators.konv_kappa_grad`.
+
+    Examples
+    --------
+    >>> from konvlib import tiles
+    >>> from konvlib.geometry import conv_geometry
+    >>> x, dy = torch.tensor([[[1.0, 3, 2]]]), torch.tensor([[[1.0, 5]]])
+    >>> with tiles.interpreted():
+    ...     konv_kappa_grad(x, dy, conv_geometry(x.shape, (1, 1, 2), axes=1), Expansion(1, "monomial"))
+    tensor([[[[16., 13.]]]])
+    """
+    shape = (layer.out_channels, expansion.degrees, *layer.weight_shape[1:])
+
+    def fused() -> torch.Tensor:
+        dkappa = x.new_empty(shape)
+        options = expansion._asdict()
+        for degree in range(1, options.pop("degrees") + 1):
+            reduction.write_weight_grad(dkappa[:, degree - 1], x, dy, layer, degree=degree, **options)
+        return dkappa
+
+    def expanded() -> torch.Tensor:
+        z, wide = _expanded(x, layer, expansion)
+        dw = x.new_empty(wide.weight_shape)
+        reduction.write_weight_grad(dw, z, dy, wide)
+        return dw.view(shape)
+
+    def library() -> torch.Tensor:
+        z, wide = _expanded(x, layer, expansion)
+        z = functional.pad(z, borders.flat(wide.padding[::-1]))
+        w = x.new_empty(1).expand(wide.weight_shape)
+        return _backward(dy, z, w, layer, [False, True, False])[1].reshape(shape)
+
+    ways = {"fused": fused, "expanded": expanded, "library": library}
+    return tuning.choose(_kind("konv_kappa_grad", expansion), layer, x, ways)
+
+
+def _kind(name: str, expansion: Expansion) -> str:
+    return f"{name} degree {expansion.degrees} {expansion.basis} {expansion.squash}"
+
+
+def _widened(layer: ConvGeometry, expansion: Expansion) -> ConvGeometry:
+    return replace(layer, in_channels=expansion.degrees * layer.in_channels)
+
+
+def _expanded(x: torch.Tensor, layer: ConvGeometry, expansion: Expansion) -> tuple[torch.Tensor, ConvGeometry]:
+    """The expanded input, and the ordinary layer that it goes through."""
+    x, layer = expanding.padded(x, layer, expansion)
+    return kernels.expand(x, expansion, layer.groups), _widened(layer, expansion)
+
+
+def _like(result: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The result in the layout of ``x``, in which operators promise it."""
+    wanted = layout.empty(x, result.shape)
+    return result if result.stride() == wanted.stride() else wanted.copy_(result)
+
+
+def _backward(dy, z, w, layer: ConvGeometry, wanted: list[bool]):
+    zeros = [0] * layer.axes
+    return torch.ops.aten.convolution_backward(
+        dy, z, w, None, layer.stride, zeros, layer.dilation, False, zeros, layer.groups, wanted
+    )
