@@ -1,0 +1,100 @@
+"""Buttons that open a chapter in Binder or Colab, on a site whose build is told where the repository is.
+
+The publishing workflow sets ``KONVLIB_REPOSITORY`` to the address, ``https://github.com/<owner>/<name>``. Without it
+there are no buttons, so that no copy of the site shows a link that leads nowhere. Binder opens the repository's own
+notebook. Colab has no konvlib: it opens a copy that installs it first. The copies are written into the site, in
+``colab/``, and the workflow publishes the site on the branch ``gh-pages``, where Colab finds them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.errors import ExtensionError
+
+VARIABLE = "KONVLIB_REPOSITORY"
+BRANCH, SITE_BRANCH = "main", "gh-pages"
+COPIES = "colab"
+
+
+def repository() -> str | None:
+    """Return the address that the build was told, or None."""
+    address = os.environ.get(VARIABLE, "").rstrip("/")
+    if address and not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):
+        raise ExtensionError(f"{VARIABLE} must be https://github.com/<owner>/<name>, got {address!r}")
+    return address or None
+
+
+def add_buttons(app: Sphinx, config: Config) -> None:
+    """Tell the theme of the repository, so that it draws the buttons."""
+    address = repository()
+    if address is not None:
+        config.html_theme_options |= {
+            "repository_url": address,
+            "repository_branch": BRANCH,
+            "path_to_docs": "",
+            "use_repository_button": True,
+            "launch_buttons": {
+                "binderhub_url": "https://mybinder.org",
+                "colab_url": "https://colab.research.google.com",
+                "notebook_interface": "jupyterlab",
+            },
+        }
+
+
+def lead_colab_to_copies(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Let the theme's Colab button of a page open its copy."""
+    for group in context.get("header_buttons", []):
+        for button in group.get("buttons", []):
+            if button.get("text") == "Colab":
+                button["url"] = button["url"].replace(f"/blob/{BRANCH}/", f"/blob/{SITE_BRANCH}/{COPIES}/")
+
+
+def installing(notebook: dict[str, Any], address: str) -> dict[str, Any]:
+    """Return a copy of a notebook whose first code cell installs konvlib where it is missing."""
+    cell = {
+        "cell_type": "code",
+        "execution_count": None,
+        "id": "install-konvlib",
+        "metadata": {},
+        "outputs": [],
+        "source": [
+            "import importlib.util\n",
+            "\n",
+            'if importlib.util.find_spec("konvlib") is None:\n',
+            f'    %pip install --quiet "konvlib[notebooks] @ git+{address}"',
+        ],
+    }
+    found = copy.deepcopy(notebook)
+    first = next(index for index, each in enumerate(found["cells"]) if each["cell_type"] == "code")
+    found["cells"].insert(first, cell)
+    return found
+
+
+def write_copies(app: Sphinx, error: Exception | None) -> None:
+    """Write the copies for Colab into the site."""
+    address = repository()
+    if error is not None or address is None or app.builder.format != "html":
+        return
+    for page in app.env.found_docs:
+        source = Path(app.env.doc2path(page))
+        if source.suffix == ".ipynb":
+            target = Path(app.outdir, COPIES, page).with_suffix(".ipynb")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            notebook = installing(json.loads(source.read_text(encoding="utf-8")), address)
+            target.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Add buttons before the theme reads its options, and mend them after the theme has drawn them."""
+    app.connect("config-inited", add_buttons)
+    app.connect("html-page-context", lead_colab_to_copies, priority=900)
+    app.connect("build-finished", write_copies)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
