@@ -52,11 +52,27 @@ def integer(value: Any, name: str, *, least: int) -> int:
     >>> integer(np.int64(3), "stride", least=1)
     3
     """
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, Integral):
+    if isinstance(value, (bool, np.bool_)) or not (isinstance(value, Integral) or _is_symbol(value)):
         raise TypeError(f"{name} must be an integer, got {value!r}")
     if value < least:
         raise ValueError(f"{name} must be at least {least}, got {value}")
-    return int(value)
+    return whole(value)
+
+
+def whole(length: Any) -> int:
+    """Return a length as a Python integer, but leave it as it is while torch traces for lengths of any size.
+
+    Examples
+    --------
+    >>> whole(np.int64(3))
+    3
+    """
+    return length if _is_symbol(length) else int(length)
+
+
+def _is_symbol(value: Any) -> bool:
+    """Whether it is torch's symbol for a length that is not fixed; torch itself is not imported here."""
+    return type(value).__name__ == "SymInt"
 
 
 def per_axis(value: int | Sequence[int], axes: int, name: str, *, least: int = 1) -> tuple[int, ...]:

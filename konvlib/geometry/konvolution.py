@@ -9,7 +9,7 @@ from math import isnan, prod
 from numbers import Rational
 from typing import Any
 
-from konvlib.geometry.arguments import check_channels, integer, one_of
+from konvlib.geometry.arguments import check_channels, integer, one_of, whole
 from konvlib.geometry.gradients import with_padding_mode
 from konvlib.geometry.layers import (
     AXIS_NAMES,
@@ -275,4 +275,4 @@ def _kappa_shape(shape: Sequence[int], axes: int) -> tuple[int, ...]:
         if length < 1:
             named = (*names[:3], *["kernel_size"] * axes)[axis]
             raise ValueError(f"kappa must not be empty on axis {axis} ({named}), got shape {tuple(shape)}")
-    return tuple(int(length) for length in shape)
+    return tuple(whole(length) for length in shape)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from konvlib.geometry.arguments import PADDING_MODES, check_channels, integer, one_of, per_axis
+from konvlib.geometry.arguments import PADDING_MODES, check_channels, integer, one_of, per_axis, whole
 from konvlib.geometry.sizes import conv_size, conv_transpose_size, paddings, pool_size
 
 Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
@@ -316,7 +316,7 @@ def _shape(shape: Sequence[int], name: str, axes: int, wanted: str) -> tuple[int
     for length, allowed in zip(shape, least + (1,) * (axes + 1), strict=True):
         if length < allowed:
             raise ValueError(f"{name} must not be empty, got shape {tuple(shape)}")
-    return tuple(int(length) for length in shape)
+    return tuple(whole(length) for length in shape)
 
 
 def _weight_axes(axes: int, channels: str) -> str:
