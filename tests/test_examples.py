@@ -53,12 +53,19 @@ def assert_learned(found: dict[str, list[float]]) -> None:
     assert longer[2] >= ours[2]
 
 
-def test_digits_learns_and_the_seed_decides():
-    command = (DIGITS, "--epochs", "2", "--degree", "2", "--basis", "legendre", "--seed", "3")
-    first, again = run(*command), run(*command)
-    assert "legendre, seed 3, 1 process(es)" in first.stdout
-    assert "100%" in first.stderr, "the progress bar"
-    found = rows(first.stdout)
+COMMAND = (DIGITS, "--epochs", "2", "--degree", "2", "--basis", "legendre", "--seed", "3")
+
+
+@pytest.fixture(scope="module")
+def trained() -> subprocess.CompletedProcess[str]:
+    return run(*COMMAND)
+
+
+def test_digits_learns_and_the_seed_decides(trained):
+    again = run(*COMMAND)
+    assert "legendre, seed 3, 1 process(es)" in trained.stdout
+    assert "100%" in trained.stderr, "the progress bar"
+    found = rows(trained.stdout)
     assert_learned(found)
     if torch.cuda.is_available():
         return
@@ -68,16 +75,14 @@ def test_digits_learns_and_the_seed_decides():
 
 @pytest.mark.skipif(torch.cuda.device_count() == 1, reason="two processes need a device each, or none")
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="torch was built without its distributed package")
-def test_digits_in_two_processes_learns_what_it_learns_in_one():
+def test_digits_in_two_processes_learns_what_it_learns_in_one(trained):
     """Batches are the same and gradients are averaged; what differs is rounding, here amplified by some 30 steps."""
-    command = (DIGITS, "--epochs", "2", "--degree", "2")
-    launch = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
-    two, one = run(*launch, *command), run(*command)
+    two = run("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", *COMMAND)
     assert two.stdout.count("test accuracy") == 1
     assert "2 process(es)" in two.stdout
     assert_learned(rows(two.stdout))
     for name in NETWORKS[:2]:
-        assert abs(rows(two.stdout)[name][4] - rows(one.stdout)[name][4]) < 0.01
+        assert abs(rows(two.stdout)[name][4] - rows(trained.stdout)[name][4]) < 0.01
 
 
 def test_digits_refuses_a_basis_it_does_not_know():
