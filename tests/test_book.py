@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import scipy.signal
 import yaml
 
 ROOT = Path(__file__).parents[1]
@@ -22,21 +21,10 @@ sys.path.append(str(ROOT / "book" / "_ext"))
 from labels import Label, book_labels, book_pages, labels_in, markdown_of  # noqa: E402
 from marks import Mark, collect_tests, marks_in  # noqa: E402
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-PICTURES = ("image/png", "image/jpeg", "image/svg+xml", "image/gif")
+NOTEBOOKS = sorted(path for folder in ("notebooks", "book") for path in (ROOT / folder).glob("*.ipynb"))
+"""The chapters and the appendices."""
 
-# What each chapter must have: a pattern in its Markdown, and how often at least.
-PARTS = {
-    "a title": (r"\A(?:---\n(?:.*\n)*?---\n)?\s*# \S", 1),
-    "what you can do at its end": (r"^At the end of this chapter you can", 1),
-    "predictions": (r"^[`:]{3,}\{admonition\} Predict", 3),
-    "definitions": (r"^[`:]{3,}\{prf:definition\}", 1),
-    "theorems": (r"^[`:]{3,}\{prf:theorem\}", 1),
-    "proofs": (r"^[`:]{3,}\{prf:proof\}", 1),
-    "in practice": (r"^## In practice", 1),
-    "in the kernel": (r"^## In the kernel", 1),
-    "exercises": (r"^[`:]{3,}\{exercise(?:-start)?\}", 6),
-}
+PICTURES = ("image/png", "image/jpeg", "image/svg+xml", "image/gif")
 
 
 @pytest.fixture(scope="session")
@@ -60,6 +48,10 @@ def labels() -> list[Label]:
 def test_every_label_has_a_test(labels: list[Label], marks: list[Mark]):
     unverified = {label.name for label in labels if label.on_ledger} - {mark.label for mark in marks}
     assert not unverified
+
+
+def test_every_mark_says_in_which_box(marks: list[Mark]):
+    assert not [mark for mark in marks if not mark.box.strip()]
 
 
 def test_every_mark_has_a_label(labels: list[Label], marks: list[Mark]):
@@ -116,7 +108,7 @@ def test_cases_of_one_function_are_counted_together():
     ]
 
 
-# Chapters
+# Notebooks: chapters and appendices
 
 
 def code_cells(notebook: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -175,21 +167,6 @@ def test_jupyterlab_knows_the_macros_of_the_site(notebook: Path):
     assert "remove-cell" in first["metadata"].get("tags", [])
 
 
-@pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_chapter_has_its_parts(notebook: Path, part: str):
-    pattern, least = PARTS[part]
-    assert len(re.findall(pattern, markdown_of(notebook), re.M)) >= least
-
-
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_exercise_has_a_folded_solution(notebook: Path):
-    text = markdown_of(notebook)
-    exercises = re.findall(r"^[`:]{3,}\{exercise(?:-start)?\}[^\n]*\n:label: *(\S+)", text, re.M)
-    solutions = re.findall(r"^[`:]{3,}\{solution(?:-start)?\} *(\S+)\n:class: *.*\bdropdown\b", text, re.M)
-    assert sorted(exercises) == sorted(solutions)
-
-
 # Pages
 
 
@@ -208,10 +185,10 @@ def correction_rows() -> list[list[str]]:
     return [line.strip("| ").split(" | ") for table in tables for line in table.splitlines()]
 
 
-def test_every_correction_names_a_test_that_exists(tests: list[dict[str, Any]]):
+def test_every_correction_names_a_test_that_exists_and_every_such_test_has_a_row(tests: list[dict[str, Any]]):
     known = {test["test"] for test in tests}
     rows = correction_rows()
-    assert rows
+    assert {name for name in known if name.startswith("tests/test_corrections")} == {row[-1].strip("`") for row in rows}
     for row in rows:
         named = re.findall(r"`(tests/[^`]+)`", row[-1])
         assert len(row) == 3, row
@@ -240,95 +217,3 @@ def test_every_text_colour_stands_out_on_every_surface(theme: str):
     for text, surface in product(texts, surfaces):
         low, high = sorted([luminance(colours[text]), luminance(surface)])
         assert (high + 0.05) / (low + 0.05) >= 4.5, (text, surface)
-
-
-# Corrections to source 002. Its two functions, in its own terms: x and y are what it slides.
-
-
-def source_002_convolution(x: np.ndarray, y: np.ndarray) -> list[Any]:
-    return [sum(x[i + j] * y[len(y) - 1 - j] for j in range(len(y))) for i in range(len(x) - len(y) + 1)]
-
-
-def source_002_correlation(x: np.ndarray, y: np.ndarray) -> list[Any]:
-    return [sum(x[i + j] * y[j] for j in range(len(y))) for i in range(len(x) - len(y) + 1)]
-
-
-def source_002_formula(f: np.ndarray, g: np.ndarray, lag: int) -> complex:
-    """The sum over tau of conj(f(tau)) g(lag + tau)."""
-    return sum(np.conj(f[n]) * g[lag + n] for n in range(len(f)) if 0 <= lag + n < len(g))
-
-
-F, G = np.array([1, 3, 2, 0, 4]), np.array([2, 1, -1])
-COMPLEX_F, COMPLEX_G = F + 1j * np.array([0, 1, -2, 3, 1]), G + 1j * np.array([1, -1, 2])
-LAGS = range(-(len(G) - 1), len(F))
-
-
-def test_source_002_valid_fails_for_a_long_second_operand():
-    assert source_002_convolution(F, G) == list(np.convolve(F, G, "valid")) == [6, -1, 6]
-    assert source_002_convolution(G, F) == []
-    assert list(np.convolve(G, F, "valid")) == [6, -1, 6]
-
-
-def test_source_002_correlation_forgets_the_conjugate():
-    assert source_002_correlation(F, G) == list(np.correlate(F, G, "valid"))
-    assert source_002_correlation(COMPLEX_F, COMPLEX_G) != list(np.correlate(COMPLEX_F, COMPLEX_G, "valid"))
-    assert source_002_correlation(COMPLEX_F, np.conj(COMPLEX_G)) == list(np.correlate(COMPLEX_F, COMPLEX_G, "valid"))
-
-
-def test_source_002_code_and_formula_exchange_the_operands():
-    code = source_002_correlation(F, G)
-    assert code == [source_002_formula(G, F, lag) for lag in range(len(code))]
-    assert code != [source_002_formula(F, G, lag) for lag in range(len(code))]
-
-
-def test_source_002_correlation_is_numpys_reversed_and_conjugated():
-    numpy = dict(zip(LAGS, np.correlate(COMPLEX_F, COMPLEX_G, "full"), strict=True))
-    scipys = dict(zip(LAGS, scipy.signal.correlate(COMPLEX_F, COMPLEX_G, "full"), strict=True))
-    assert numpy == scipys
-    assert numpy == {lag: np.conj(source_002_formula(COMPLEX_F, COMPLEX_G, -lag)) for lag in LAGS}
-    assert numpy != {lag: source_002_formula(COMPLEX_F, COMPLEX_G, lag) for lag in LAGS}
-
-
-def test_source_002_which_operand_is_flipped():
-    formula = [source_002_formula(COMPLEX_F, COMPLEX_G, lag) for lag in range(-(len(F) - 1), len(G))]
-    assert formula == list(np.convolve(np.conj(COMPLEX_F[::-1]), COMPLEX_G))
-    numpy = np.correlate(COMPLEX_F, COMPLEX_G, "full")
-    assert np.array_equal(numpy, np.convolve(COMPLEX_F, np.conj(COMPLEX_G[::-1])))
-    assert not np.array_equal(numpy, np.convolve(np.conj(COMPLEX_F[::-1]), COMPLEX_G))
-
-
-def test_source_002_correlation_does_not_commute():
-    assert np.array_equal(np.convolve(F, G), np.convolve(G, F))
-    assert not np.array_equal(np.correlate(F, G, "full"), np.correlate(G, F, "full"))
-
-
-def test_source_002_same_is_cut_unevenly():
-    for n, m in product(range(1, 9), repeat=2):
-        full, same = np.convolve(np.ones(n), np.arange(1, m + 1)), np.convolve(np.ones(n), np.arange(1, m + 1), "same")
-        front = (min(n, m) - 1) // 2
-        end = len(full) - max(n, m) - front
-        assert np.array_equal(same, full[front : len(full) - end])
-        assert end - front == (min(n, m) % 2 == 0)
-
-
-def test_source_002_scipys_same_has_the_first_operands_length():
-    for mode in ("full", "valid"):
-        assert np.array_equal(scipy.signal.convolve(G, F, mode), np.convolve(G, F, mode))
-    assert len(scipy.signal.convolve(G, F, "same")) == len(G)
-    assert len(np.convolve(G, F, "same")) == len(F)
-
-
-def test_source_002_layers_are_equal_as_families_only():
-    for n, m in product(range(1, 7), repeat=2):
-        for f, g in product(np.eye(n, dtype=int), np.eye(m, dtype=int)):
-            if n >= m:
-                assert np.array_equal(np.convolve(f, g, "valid"), np.correlate(f, g[::-1], "valid"))
-    assert not np.array_equal(np.convolve(F, G, "valid"), np.correlate(F, G, "valid"))
-
-
-def test_source_002_what_stands_outside_the_array():
-    periodic = [sum(F[m] * G[(n - m) % 5] for m in range(5) if (n - m) % 5 < len(G)) for n in range(5)]
-    spectrum = np.fft.fft(F) * np.fft.fft(G, 5)
-    assert np.round(np.fft.ifft(spectrum).real).astype(int).tolist() == periodic
-    assert periodic != np.convolve(F, G)[:5].tolist()
-    assert periodic[2:] == np.convolve(F, G)[2:5].tolist()

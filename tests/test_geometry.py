@@ -15,6 +15,7 @@ from konvlib import geometry
 
 SIZES, KERNELS, STRIDES, DILATIONS, PADS = range(1, 9), range(1, 5), range(1, 5), range(1, 4), range(3)
 CONV_BOX = list(product(SIZES, KERNELS, STRIDES, DILATIONS, PADS, PADS))
+CONV_TEXT = f"sizes to 8, kernels and strides to 4, dilations to 3, paddings to 2 on each side: {len(CONV_BOX):,} cases"
 POOL_BOX = list(product(SIZES, KERNELS, STRIDES, DILATIONS, PADS, (False, True)))
 TRANSPOSE_BOX = list(product(SIZES, KERNELS, STRIDES, DILATIONS, PADS, PADS, range(3)))
 
@@ -25,6 +26,7 @@ def window_starts(size, kernel, stride, before, after, dilation):
     return [start for start in inside[::stride] if start + dilation * (kernel - 1) in inside]
 
 
+@pytest.mark.verifies("thm-output-size", "eq-output-size", box=CONV_TEXT, exact=True)
 def test_conv_size_counts_the_windows_that_fit():
     for size, kernel, stride, dilation, before, after in CONV_BOX:
         count = len(window_starts(size, kernel, stride, before, after, dilation))
@@ -36,6 +38,7 @@ def test_conv_size_counts_the_windows_that_fit():
                 geometry.conv_size(size, kernel, **arguments)
 
 
+@pytest.mark.verifies("thm-output-size", "eq-output-size", box="those with equal paddings", exact=True)
 def test_conv_size_is_torchs():
     for size, kernel, stride, dilation, pad, after in CONV_BOX:
         if pad == after and window_starts(size, kernel, stride, pad, pad, dilation):
@@ -119,6 +122,9 @@ def test_same_is_where_torch_puts_it():
         assert torch.equal(torch.nn.functional.conv1d(padded, w, dilation=dilation), by_torch)
 
 
+@pytest.mark.verifies(
+    "thm-images-same", "eq-images-same", box="sizes to 8, kernels and strides to 4, dilations to 3", exact=True
+)
 def test_tensorflows_same_gives_one_output_per_stride_with_least_padding():
     for size, kernel, stride, dilation in product(SIZES, KERNELS, STRIDES, DILATIONS):
         before, after = geometry.same_padding(
@@ -132,6 +138,12 @@ def test_tensorflows_same_gives_one_output_per_stride_with_least_padding():
             assert fewer < wanted
 
 
+@pytest.mark.verifies(
+    "thm-images-receptive",
+    "eq-receptive-field",
+    box="chains of three layers, taps and strides to 3, dilations to 2",
+    exact=True,
+)
 def test_receptive_field_is_what_an_output_depends_on():
     """Follow the dependence of outputs 0 and 1 backwards through every chain of three layers."""
     layers = list(product((1, 2, 3), (1, 2, 3), (1, 2), (0, 1)))

@@ -96,6 +96,9 @@ def test_one_image_of_one_channel_as_numpy_and_scipy(room):
     assert (dw[0, 0] == signal.correlate2d(x[0, 0], dy[0, 0], mode="valid")).all()
 
 
+@pytest.mark.verifies(
+    "eq-input-grad", "eq-weight-grad", "eq-bias-grad", box="two axes, two groups, uneven padding", exact=True
+)
 def test_gradients_are_differences_of_any_step(room):
     """Exactly: the layer is linear in its input, in its weight and in its bias."""
     axes = (boxes.Axis(3, 2, 2, 1, 0, 1), boxes.Axis(5, 2, 1, 0, 1, 2))
@@ -155,6 +158,7 @@ def test_blocks_of_any_size_give_the_same(room):
         assert (dw == expected[1]).all()
 
 
+@pytest.mark.verifies("eq-input-grad", "eq-weight-grad", box=BOX_TEXT, exact=True)
 def test_every_pair_of_impulses_in_the_whole_box(exact_room):
     for axis in boxes.ONE_AXIS:
         if axis.fits:

@@ -88,6 +88,7 @@ def test_max_pooling_on_more_axes_goes_to_the_first_largest_in_row_major_order(r
         assert (call(room, "max_pool#d_grad", axes, x, dy, kernel, **options) == expected).all()
 
 
+@pytest.mark.verifies("thm-gradients-pooling", box="two axes, strides 1 to 3, dilations 1 and 2", exact=True)
 def test_max_pooling_is_a_difference_where_samples_are_far_apart(room):
     """No two samples are as close as the step, so none overtakes another, and the difference is exact."""
     for dilation, stride in product((1, 2), (1, 2, 3)):
@@ -151,6 +152,7 @@ def test_average_pooling_on_one_axis_as_torchs_autograd(room):
         assert (dx == expected).all()
 
 
+@pytest.mark.verifies("thm-gradients-pooling", box="one to three axes, padding counted and not", exact=True)
 def test_average_pooling_is_the_transpose_of_its_layer(room):
     """In fractions: the scalar products of the layer's output and of the input's gradient are one."""
     axes = ((5, 3, 2, (1, 0)), (7, 2, 3, (0, 1)), (4, 3, 1, (1, 1)))

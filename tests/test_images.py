@@ -66,6 +66,7 @@ def test_on_one_axis_every_pair_of_impulses_is_torchs(room):
     assert_is_torchs(room, 1)
 
 
+@pytest.mark.verifies("def-layer", "eq-layer", box="two axes, covering: every pair of impulses", exact=True)
 def test_on_two_axes_every_pair_of_impulses_is_torchs(room):
     assert_is_torchs(room, 2)
 
@@ -74,6 +75,7 @@ def test_on_three_axes_every_pair_of_impulses_is_torchs(room):
     assert_is_torchs(room, 3)
 
 
+@pytest.mark.verifies("def-layer", "eq-layer", box=BOX_TEXT, exact=True)
 def test_the_definition_is_torchs_in_the_whole_box_of_one_axis():
     print(BOX_TEXT)
     for axis in (axis for axis in boxes.ONE_AXIS if axis.fits):

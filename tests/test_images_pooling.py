@@ -74,6 +74,7 @@ def pool_options(row):
     return dict(zip(("stride", "padding", "dilation", "ceil_mode"), row[2:], strict=True))
 
 
+@pytest.mark.verifies("def-images-pooling", "eq-images-pooling", box=POOL_TEXT, exact=True)
 def test_max_pooling_on_one_axis_is_torchs(room):
     for x, row, expected in rooms.share(room, max_pools()):
         y = room.max_pool1d(x, row[1], **pool_options(row))
@@ -110,6 +111,7 @@ def test_max_pooling_on_more_axes_is_torchs(room):
         assert (call(room, "max_pool#d", axes, x, kernel, **options) == expected).all()
 
 
+@pytest.mark.verifies("def-images-pooling", "eq-images-pooling", box=POOL_TEXT, exact=True)
 def test_average_pooling_on_one_axis_is_torchs(room):
     for x, kernel, options, expected in avg_pools():
         y = room.avg_pool1d(x, kernel, **options)
@@ -156,6 +158,7 @@ def test_pools_of_sums_over_axes_are_sums_of_pools(room):
         assert np.abs(call(room, f"{name}_pool#d", axes, x, kernel, **options) - expected).max() < 1e-12
 
 
+@pytest.mark.verifies("thm-average-pooling", box="three channels, one geometry", exact=True)
 def test_average_pooling_is_a_depthwise_convolution(room):
     x = boxes.integers(2, 3, 7, 9) * 12
     y = room.conv2d(x, np.ones((3, 1, 2, 3), dtype=np.int64), stride=(2, 1), padding=(1, 1), groups=3)

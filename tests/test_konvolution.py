@@ -51,6 +51,7 @@ def test_one_axis_as_the_recipe_in_torch(room):
         assert (y == it.y).all()
 
 
+@pytest.mark.verifies("eq-konv", "thm-absorb", box="coverings of the box on two and three axes", exact=True)
 def test_two_and_three_axes_as_the_recipe_in_torch(room):
     for it in rooms.share(room, oracles.rows_of_more_axes()):
         assert (oracles.forward(room, it) == it.y).all()
@@ -99,6 +100,7 @@ def test_each_coefficient_is_of_its_degree_channel_and_tap(room):
         assert np.count_nonzero(np.delete(y, o, axis=1)) == 0
 
 
+@pytest.mark.verifies("thm-degree-one", box="two axes, five bases, both paddings, every room", exact=True)
 def test_degree_one_without_constant_is_convolution(room):
     """Exactly; the second kind's first polynomial is 2x."""
     for basis, pad in product(oracles.BASES, oracles.PADS):
@@ -109,6 +111,7 @@ def test_degree_one_without_constant_is_convolution(room):
         assert (y == images.conv2d(x, w, bias, **options)).all()
 
 
+@pytest.mark.verifies("cor-konv-degree-zero", box="two axes, every room", exact=True)
 def test_degree_zero_is_a_bias_map(room):
     """The same for every image: a convolution of ones, padded with zeros or with ones."""
     x, kappa, bias, options = layer(0)
@@ -120,6 +123,9 @@ def test_degree_zero_is_a_bias_map(room):
     assert (of_input == images.conv2d(ones, kappa[:, 0], bias, padding_mode="replicate", **options)).all()
 
 
+@pytest.mark.verifies(
+    "thm-konv-padding", "eq-konv-padding", box="two axes, five bases, degree 1 to 3, every room", exact=True
+)
 def test_on_the_border_the_paddings_differ_by_phi_of_zero(room):
     """By as many values at 0 as a window has taps in the padding; by none inside."""
     for basis, degree in rooms.share(room, list(product(oracles.BASES, (3, 2, 1)))):
@@ -205,6 +211,7 @@ def test_blocks_of_any_size_give_the_same(room):
             assert (dkappa == it.dkappa).all()
 
 
+@pytest.mark.verifies("def-konv", "eq-konv", "thm-absorb", "thm-konv-gradients", box=BOX_TEXT, exact=True)
 def test_fast_as_the_recipe_in_the_whole_box():
     print(BOX_TEXT)
     for number, (axis, channels) in enumerate(boxes.whole()):
@@ -216,6 +223,7 @@ def test_fast_as_the_recipe_in_the_whole_box():
         assert (dkappa == it.dkappa).all()
 
 
+@pytest.mark.verifies("eq-konv", "thm-konv-gradients", box=SMALL_TEXT, exact=True)
 def test_fast_as_naive_for_each_degree_basis_and_padding_of_a_smaller_box():
     print(SMALL_TEXT)
     for number, (axis, (degree, basis, pad)) in enumerate(product(SMALL, oracles.CHOICES)):
@@ -230,6 +238,7 @@ def test_fast_as_naive_for_each_degree_basis_and_padding_of_a_smaller_box():
         assert (dkappa == expected).all()
 
 
+@pytest.mark.verifies("thm-change-of-basis", box="two axes, degree 3, 25 pairs of bases, both paddings", exact=True)
 def test_any_basis_is_any_other_in_fractions(exact_room):
     """The same functions, whichever basis their coefficients are in: all 25 pairs, exactly."""
     x, kappa, bias, options = layer(3, batch=1, channels=boxes.Channels(2, 2, 2))

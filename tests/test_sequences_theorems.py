@@ -30,7 +30,9 @@ from konvlib.sequences import fast, naive
 F, G, Y = [1, 3, 2, 0, 4], [2, 1, -1], [2, 7, 6, -1, 6, 4, -4]
 
 both_rooms = pytest.mark.parametrize("room", [naive, fast], ids=["naive", "fast"])
-sampled = settings(max_examples=40, deadline=None, derandomize=True)
+SAMPLES = 40
+sampled = settings(max_examples=SAMPLES, deadline=None, derandomize=True)
+FRACTIONS_BOX = f"lengths <= 7, fractions up to 100 with denominators <= 20: {SAMPLES} drawn cases"
 
 PAIRS = [(n, m) for n in range(1, 9) for m in range(1, 9)]
 IMPULSE_PAIRS = [(n, m, a, b) for n, m in PAIRS for a in range(n) for b in range(m)]
@@ -90,7 +92,7 @@ def test_definition(room):
         assert same(y, np.convolve(f, g))
 
 
-@pytest.mark.verifies("def-convolution", "eq-convolution", exact=True)
+@pytest.mark.verifies("def-convolution", "eq-convolution", box=FRACTIONS_BOX, exact=True)
 @both_rooms
 @sampled
 @given(f=sequences, g=sequences)
@@ -119,7 +121,7 @@ def test_continuous_convolution_of_steps_joins_the_discrete_one_by_lines(room):
         assert middles == [Fraction(int(a + b), 2) for a, b in pairwise(corners)]
 
 
-@pytest.mark.verifies("def-continuous", "eq-continuous", exact=False)
+@pytest.mark.verifies("def-continuous", "eq-continuous", box="two unit boxes and two exponentials, ten t", exact=False)
 def test_continuous_convolution_agrees_with_quadrature():
     for t in np.linspace(0.1, 1.9, 10):
         boxes, _ = quad(lambda s: 1.0, max(0, t - 1), min(1, t))  # the integrand is 1 where both boxes are
@@ -140,7 +142,7 @@ def test_commutative(room):
         assert same(room.convolve(f, g), room.convolve(g, f))
 
 
-@pytest.mark.verifies("thm-commutative", exact=True)
+@pytest.mark.verifies("thm-commutative", box=FRACTIONS_BOX, exact=True)
 @both_rooms
 @sampled
 @given(f=sequences, g=sequences)
@@ -167,7 +169,7 @@ def test_associative(room):
         assert same(left, impulse(a + b + c, n + m + k - 2))
 
 
-@pytest.mark.verifies("thm-associative", exact=True)
+@pytest.mark.verifies("thm-associative", box=FRACTIONS_BOX, exact=True)
 @both_rooms
 @sampled
 @given(f=sequences, g=sequences, h=sequences)
@@ -182,7 +184,7 @@ def test_associativity_needs_finite_sequences():
     assert same(fast.convolve(d, u)[:100], impulse(0, 100))
 
 
-@pytest.mark.verifies("thm-linear", exact=True)
+@pytest.mark.verifies("thm-linear", box=FRACTIONS_BOX, exact=True)
 @both_rooms
 @sampled
 @given(data=st.data(), a=fractions, b=fractions, g=sequences)
@@ -271,7 +273,11 @@ def test_scipy_keeps_the_size_of_the_first_operand():
 # Polynomials and long multiplication
 
 
-@pytest.mark.verifies("thm-polynomials", exact=True)
+@pytest.mark.verifies(
+    "thm-polynomials",
+    box=f"lengths <= 8, integers up to 10^12, x a fraction up to 50: {SAMPLES} drawn cases",
+    exact=True,
+)
 @both_rooms
 @sampled
 @given(
@@ -327,7 +333,9 @@ def test_long_multiplication(room):
         assert carry(y, 10) == digits_of(a * b, 10)
 
 
-@pytest.mark.verifies("thm-integers", exact=True)
+@pytest.mark.verifies(
+    "thm-integers", box=f"integers up to 10^60, bases 2, 3, 10, 16, 1000: {SAMPLES} drawn cases", exact=True
+)
 @both_rooms
 @sampled
 @given(a=st.integers(0, 10**60), b=st.integers(0, 10**60), base=st.sampled_from([2, 3, 10, 16, 1000]))
@@ -390,7 +398,7 @@ def test_a_positive_lag_is_a_delay_of_the_first_operand(room):
         assert np.argmax(full) - (len(G) - 1) == delay
 
 
-@pytest.mark.verifies("def-correlation", exact=True)
+@pytest.mark.verifies("def-correlation", box="(1, i) with itself", exact=True)
 def test_the_bar_makes_a_sequence_agree_with_itself():
     w = np.array([1, 1j])
     assert naive.correlate(w, w).tolist() == [2]
@@ -472,7 +480,9 @@ def test_convolutions_are_shift_invariant(room):
             assert same(later, shifted(room.convolve(f, h), k, n + m - 1 + k))
 
 
-@pytest.mark.verifies("thm-lsi", exact=True)
+@pytest.mark.verifies(
+    "thm-lsi", box=f"up to five steps, inputs of length <= 6, 24 samples seen: {SAMPLES} drawn cases", exact=True
+)
 @both_rooms
 @sampled
 @given(
@@ -573,7 +583,9 @@ def test_riemann_bound():
     assert min(largest) > Fraction(1, 4)  # and c_2, c_3 could not be halved
 
 
-@pytest.mark.verifies("thm-riemann", "eq-riemann", exact=False)
+@pytest.mark.verifies(
+    "thm-riemann", "eq-riemann", box="p = 1, 2, 3: the maximum over 60001 points of a period", exact=False
+)
 def test_riemann_constants():
     """c_p is the maximum of |P_p|; the grid has a node where it is attained, or one so near that 1e-7 covers it."""
     u = np.arange(60_001) / 60_000
@@ -613,7 +625,7 @@ def raised_cosine(t):
     return np.where(abs(t) < 1, np.cos(np.pi * t / 2) ** 2, 0)
 
 
-@pytest.mark.verifies("thm-riemann", exact=False)
+@pytest.mark.verifies("thm-riemann", box="exponentials and raised cosines, h = 1/64 and 1/128, t = 1/2", exact=False)
 def test_riemann_orders():
     """Orders between h = 1/64 and 1/128. The next term of the error is smaller by h or h**2, hence 0.02."""
     steps, t = np.array([1 / 64, 1 / 128]), 1 / 2
@@ -875,7 +887,11 @@ def test_matched_filter_stands_out_best():
         assert (ratio == best) == (not np.cross(h, t).any())
 
 
-@pytest.mark.verifies("eq-normalised-correlation", exact=True)
+@pytest.mark.verifies(
+    "eq-normalised-correlation",
+    box=f"signals of 5 to 12 and templates of 2 to 5 integers up to 9: {SAMPLES} drawn cases",
+    exact=True,
+)
 @both_rooms
 @sampled
 @given(
@@ -907,7 +923,7 @@ def test_normalised_correlation(room, x, t, gain, offset):
     assert parts(gain * t + offset)[0][0] >= 0
 
 
-@pytest.mark.verifies("eq-normalised-correlation", exact=False)
+@pytest.mark.verifies("eq-normalised-correlation", box="one signal of 64 samples, a template of 16", exact=False)
 def test_normalised_correlation_as_numpy_computes_it():
     """Values are of size 1 and windows of 16 samples: 1e-12 leaves rounding a factor of 100."""
     x, t = np.random.default_rng(0).standard_normal((2, 64))

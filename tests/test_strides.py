@@ -33,6 +33,7 @@ room = pytest.fixture(params=rooms.of("strides"))(lambda request: request.param)
 exact_room = pytest.fixture(params=[naive, fast], ids=["naive", "fast"])(lambda request: request.param)
 
 
+@pytest.mark.verifies("def-strides-dilate", "eq-strides-dilate", box="steps 1 to 3 on each of 1 to 3 axes", exact=True)
 def test_dilation_puts_zeros_between_the_taps(room):
     for axes, channels in product((1, 2, 3), (False, True)):
         size = (3, 1, 2)[:axes]
@@ -148,6 +149,7 @@ def test_results_are_no_views_of_operands(room):
         assert not np.shares_memory(result, bias)
 
 
+@pytest.mark.verifies("thm-compose", "eq-compose", box=BOX_TEXT, exact=True)
 def test_two_layers_are_one_in_the_whole_box(exact_room):
     """Run one after the other in PyTorch, and for the first two rows of channels by konvlib's definition too."""
     print(BOX_TEXT)
@@ -164,10 +166,22 @@ def test_two_layers_are_one_in_the_whole_box(exact_room):
                 assert (by_definition(chain, x) == y).all()
 
 
+@pytest.mark.verifies(
+    "thm-compose",
+    "eq-compose",
+    box=f"one axis, both kernels 1 to 4, strides and dilations 1 to 3, all pairs of taps: {len(ONE_AXIS):,} geometries",
+    exact=True,
+)
 def test_every_pair_of_taps_meets_in_one_tap_in_the_whole_box(exact_room):
     assert_the_table(exact_room, ONE_AXIS)
 
 
+@pytest.mark.verifies(
+    "thm-compose",
+    "eq-compose",
+    box="two and three axes: coverings in which every two values of parameters of two axes occur together",
+    exact=True,
+)
 def test_two_layers_are_one_on_coverings_of_two_and_three_axes(exact_room):
     for axes, channels in product([*covering(2), *covering(3)], CHANNELS):
         whole, x = composed(exact_room, axes, channels), example_input(axes, channels)

@@ -20,6 +20,7 @@ from tests.stride_oracles import CHANNELS, Pair, by_torch, matrix, two_layers
 room = pytest.fixture(params=rooms.of("strides"))(lambda request: request.param)
 
 
+@pytest.mark.verifies("thm-two-strides", "eq-k4", box="c <= 7, one filter of integers each", exact=True)
 def test_k4_is_the_sum_of_the_problem(room):
     """``k4[m] = sum_b k2[b] k2[m - 2 b]``, of length ``3 c - 2``."""
     for c in range(1, 8):
@@ -31,6 +32,7 @@ def test_k4_is_the_sum_of_the_problem(room):
         assert (k4 == np.convolve(k2, room.dilate(k2, 2))).all()
 
 
+@pytest.mark.verifies("thm-two-strides", "lem-strides-transform", box="c <= 7, one filter of integers each", exact=True)
 def test_k4_is_a_product_of_polynomials(room):
     """``K4(z) = K2(z) K2(z**2)``, with the powers of ``z`` in NumPy's order, the highest first."""
     for c in range(1, 8):
@@ -72,6 +74,9 @@ def test_padding_between_the_layers_is_not_padding_once(room):
         assert (once[0] != between[0]).any()
 
 
+@pytest.mark.verifies(
+    "thm-strides-between", box="c 2 to 6, 0 to 5 zeros before the first layer, 1 or 2 before the second", exact=True
+)
 def test_padding_between_the_layers_is_harmless_where_the_first_sees_only_padding_there(room):
     """What the first layer would give there is the zero that is put in its place; but not with a bias."""
     for c, inside, between in product(range(2, 7), range(6), range(1, 3)):
@@ -85,6 +90,9 @@ def test_padding_between_the_layers_is_harmless_where_the_first_sees_only_paddin
     assert (biased[0] != matrix(24, (whole.weight, 4, (3, 1), whole.bias))[0]).all()
 
 
+@pytest.mark.verifies(
+    "thm-strides-quarter", "eq-strides-quarter", box="c <= 6, 4 to 24 samples, totals up to 19: 720 cases", exact=True
+)
 def test_a_quarter_of_the_length_needs_a_total_padding_of_3c_minus_6_to_3c_minus_3(room):
     composed = {c: room.compose(np.ones(c, int), np.ones(c, int), stride1=2) for c in range(1, 7)}
     for c, total, quarter in product(composed, range(20), range(1, 7)):
@@ -108,6 +116,7 @@ def test_order_matters(room):
     assert dilated_first.weight.tolist() == [3, 6, 0, 5, 10, 0, 4, 8]
 
 
+@pytest.mark.verifies("thm-noble", box="s <= 4, one filter of 4 taps, 24 samples", exact=True)
 def test_the_noble_identities(room):
     """A filter after keeping every ``s``-th sample is its dilation before; one before inserting zeros, after."""
     x, k = boxes.integers(24), boxes.integers(4, seed=1)
@@ -144,6 +153,11 @@ def chain_of(rows, channels, groups, *, axes=1):
     return chain
 
 
+@pytest.mark.verifies(
+    "cor-strides-chain",
+    box="six chains of one to four layers, one and two axes, three rows of channels and groups, biases",
+    exact=True,
+)
 def test_any_chain_is_one_layer(room):
     for rows, (channels, groups), axes in product(CHAINS, CHAIN_CHANNELS, (1, 2)):
         if axes == 1 or sum(kernel for kernel, *_ in rows) < 6:
@@ -154,6 +168,9 @@ def test_any_chain_is_one_layer(room):
             assert (by_torch([whole], x) == by_torch(chain, x)).all()
 
 
+@pytest.mark.verifies(
+    "cor-strides-chain", "eq-strides-chain", box="six chains of one to four layers of ones", exact=True
+)
 def test_stride_is_the_product_and_the_receptive_field_falls_out(room):
     """A layer's taps lie as far apart as its dilation times the product of all strides before it."""
     for rows in CHAINS:
@@ -180,6 +197,7 @@ def test_the_kernel_of_the_whole_is_the_smallest(room):
     assert (single.stride, single.dilation, single.bias.tolist(), single.groups) == ((2,), (3,), [5, 6], 1)
 
 
+@pytest.mark.verifies("thm-compose", "eq-compose", box="with and without either bias, two groups", exact=True)
 def test_a_bias_passes_through_the_layers_after_it(room):
     for first, second in product((None, np.array([5, -2, 7, 1])), (None, np.array([3, 4]))):
         w1, w2 = boxes.integers(4, 1, 2, 3), boxes.integers(2, 2, 3, 2, seed=1)
@@ -191,6 +209,7 @@ def test_a_bias_passes_through_the_layers_after_it(room):
         assert (whole.bias == through + (0 if second is None else second)).all()
 
 
+@pytest.mark.verifies("cor-strides-chain", box="60 chains drawn at random, of 1 to 5 layers on 1 to 3 axes", exact=True)
 @settings(deadline=None, max_examples=60)
 @given(data=st.data())
 def test_any_chain_of_any_geometry_is_one_layer(data):

@@ -34,6 +34,9 @@ def phases_have_a_common_divisor(k, step):
     return np.linalg.matrix_rank(np.array(rows, dtype=float)) < 2 * longest - 1
 
 
+@pytest.mark.verifies(
+    "thm-factor", box="every filter of 1 to 4 taps from -2 to 2, steps 2 to 4: 2,328 cases", exact=True
+)
 def test_every_small_filter_comes_back_from_its_composition_with_itself(room):
     box = [k for c in range(1, 5) for k in product(range(-2, 3), repeat=c) if any(k)]
     print(f"every filter of 1 to 4 taps from -2 to 2, steps 2 to 4: {3 * len(box):,}")
@@ -45,6 +48,9 @@ def test_every_small_filter_comes_back_from_its_composition_with_itself(room):
         assert g.dtype.kind == "i"
 
 
+@pytest.mark.verifies(
+    "thm-factor", box="all filters of 4 taps from -4 to 4 and of 7 taps from -2 to 2: 84,686 cases", exact=True
+)
 def test_which_filters_of_four_and_seven_taps_are_a_filter_composed_with_itself():
     """All squares in the box by brute force: ``t`` times a small filter of integers, composed with itself."""
     for c, most in ((2, 4), (3, 2)):
@@ -64,6 +70,9 @@ def test_which_filters_of_four_and_seven_taps_are_a_filter_composed_with_itself(
         assert found == len(squares)
 
 
+@pytest.mark.verifies(
+    "thm-factor", box="all filters of 4 taps from -3 to 3, and of 6 or 7 from -1 to 1, steps 2 and 3", exact=True
+)
 def test_which_filters_are_two_different_ones():
     """Just where the phases have a common divisor; and what is given, composed, is the filter."""
     for taps, step, most in ((4, 2, 3), (7, 2, 1), (6, 3, 1), (7, 3, 1)):
@@ -79,6 +88,7 @@ def test_which_filters_are_two_different_ones():
                     assert pair[0].dtype.kind == filter_.dtype.kind
 
 
+@pytest.mark.verifies("thm-factor", box="all filters of 4 taps from -3 to 3, the last two not both 0", exact=True)
 def test_four_taps_are_two_filters_where_a_determinant_is_zero(room):
     """``k[m] = g[m - 2 b] h[b]`` is the product table of ``h`` and ``g``, which has rank one."""
     for k in product(range(-3, 4), repeat=4):

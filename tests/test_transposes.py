@@ -79,6 +79,9 @@ def test_the_checkerboard_comes_exactly_when_the_stride_does_not_divide_the_kern
             assert interior.max() - interior.min() == (kernel % stride != 0)
 
 
+@pytest.mark.verifies(
+    "def-transpose-overlap", "eq-transpose-overlap", box="one to three axes, in every room", exact=True
+)
 def test_overlap_counts_are_the_transpose_of_ones(room):
     for axes, extra, expected in transposes_of_ones():
         size, kernel = tuple(axis.size for axis in axes), tuple(axis.kernel for axis in axes)
@@ -98,6 +101,9 @@ def test_all_algorithms_on_planes_and_cubes_as_torch(room):
             assert y.dtype == rooms.held(room, np.int64)
 
 
+@pytest.mark.verifies(
+    "thm-adjoint", "eq-adjoint", box="two and three axes, channels and groups, in every room", exact=True
+)
 def test_it_is_the_adjoint_of_the_convolution(room):
     """<conv(x), y> = <x, conv_transpose(y)> for every impulse y: so each output is what this sum says."""
     for number, axes in rooms.share(room, list(enumerate([*PLANES, *CUBES[::2]]))):
@@ -115,6 +121,9 @@ def test_it_is_the_adjoint_of_the_convolution(room):
         assert (there * y).sum() == (x * back).sum()
 
 
+@pytest.mark.verifies(
+    "thm-transpose-algorithms", box="one to three axes, channels and groups, in every room", exact=True
+)
 def test_it_is_the_transposed_matrix(room):
     """Not for an output padding of a whole stride, which no convolution has."""
     of_one_axis = [
@@ -224,12 +233,14 @@ def test_every_geometry_on_one_axis(room):
         assert_right_on_impulses(axis, extra, channels, *functions)
 
 
+@pytest.mark.verifies("def-transpose", "eq-transpose", box=BOX_TEXT, exact=True)
 def test_the_whole_box():
     print(BOX_TEXT)
     for axis, extra, channels in BOX:
         assert_right_on_impulses(axis, extra, channels, fast.conv_transpose1d)
 
 
+@pytest.mark.verifies("thm-transpose-algorithms", box=f"one channel, every fifth of: {BOX_TEXT}", exact=True)
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_the_whole_box_of_one_channel_by_the_other_algorithms(name):
     for axis, extra, channels in BOX[::5]:

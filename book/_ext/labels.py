@@ -55,8 +55,9 @@ class Label:
 
 
 def book_pages(root: Path) -> list[Path]:
-    """Return the chapters, in order, and after them the pages of ``book/``."""
-    return sorted((root / "notebooks").glob("*.ipynb")) + sorted((root / "book").glob("*.md"))
+    """Return the chapters, in order, and after them the pages of ``book/``, some of which are notebooks too."""
+    pages = [path for path in (root / "book").iterdir() if path.suffix in (".ipynb", ".md")]
+    return sorted((root / "notebooks").glob("*.ipynb")) + sorted(pages)
 
 
 def markdown_of(page: Path) -> str:
@@ -87,7 +88,7 @@ def labels_in(markdown: str, page: str) -> Iterator[Label]:
 
 
 def _labels_of_directive(info: str, content: str, page: str) -> Iterator[Label]:
-    options, body = _split_options(content)
+    options, body = split_options(content)
     statement = STATEMENT.match(info)
     if "label" in options and statement:
         yield Label(options["label"], statement["kind"], page, title=statement["title"])
@@ -97,7 +98,7 @@ def _labels_of_directive(info: str, content: str, page: str) -> Iterator[Label]:
         yield from labels_in(body, page)
 
 
-def _split_options(content: str) -> tuple[dict[str, str], str]:
+def split_options(content: str) -> tuple[dict[str, str], str]:
     """Split a directive's ``:name: value`` lines from its body."""
     options: dict[str, str] = {}
     lines = content.splitlines()

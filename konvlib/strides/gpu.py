@@ -67,11 +67,13 @@ def compose(
 
 
 def _contract(both: Composition, w1: torch.Tensor, w2: torch.Tensor) -> torch.Tensor:
-    first, second = _with_groups(w1, both.groups1, both.groups), _with_groups(w2, both.groups2, both.groups)
-    x = second.unflatten(0, (both.groups, -1)).transpose(0, 1).flatten(1, 2)
-    none = [0] * (2 * both.axes)
-    y = operators.conv_transpose(x, first, None, both.kernel_size, both.step2, none, both.step1, both.groups)
-    return y.unflatten(1, (both.groups, -1)).transpose(0, 1).flatten(0, 1)
+    groups, stride, dilation = both.groups, both.step2, both.step1
+    first = _with_groups(w1, both.groups1, groups)
+    second = _with_groups(w2, both.groups2, groups)
+    x = second.unflatten(0, (groups, -1)).transpose(0, 1).flatten(1, 2)
+    size, none = both.kernel_size, [0] * (2 * both.axes)
+    y = operators.conv_transpose(x, first, None, size, stride, none, dilation, groups)
+    return y.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 1)
 
 
 def _with_groups(w: torch.Tensor, groups: int, fewer: int) -> torch.Tensor:
