@@ -27,14 +27,14 @@ book: $(READY)
 
 test: lint
 	$(PYTEST) -n 2 -m "not browser" --doctest-modules tests konvlib
-	$(PYTEST) -n 2 --dist loadfile --nbval notebooks
+	$(PYTEST) -n 2 --dist loadfile --nbval notebooks book
 	$(PYTEST) -m browser tests
 
 lab: $(READY)
 	$(RUN) -m jupyterlab notebooks
 
 notebooks: $(READY)
-	$(RUN) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+	$(RUN) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb book/*.ipynb
 
 gpu-test: $(READY)
 	$(PYTEST) --record $(GPU_TESTS)

@@ -66,3 +66,4 @@ def notebook(path: Path) -> Part:
 
 
 CHAPTERS = [notebook(path) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+APPENDICES = [notebook(path) for path in sorted((ROOT / "book").glob("*.ipynb"))]

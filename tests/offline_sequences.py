@@ -46,8 +46,8 @@ def split_row(dtype: str, block: int, depth: int, **constants: Any) -> Row:
 
 
 ROWS = [
-    *(direct_row(dtype, TAPS=taps) for dtype, taps in itertools.product(TYPES, (0, 3, 16))),
-    *(direct_row(dtype, TAPS=taps, COMPLEX=True) for dtype, taps in itertools.product(("fp32", "fp64"), (0, 3, 16))),
+    *(direct_row(dtype, TAPS=taps) for dtype, taps in itertools.product(TYPES, (0, 16))),
+    *(direct_row(dtype, TAPS=taps, COMPLEX=True) for dtype, taps in itertools.product(("fp32", "fp64"), (0, 16))),
     *(direct_row(dtype, REPAIRS=True) for dtype in TYPES),
     *(direct_row(dtype, REPAIRS=True, COMPLEX=True) for dtype in ("fp32", "fp64")),
     *(direct_row("fp32", ROWS=rows, BLOCK=block) for rows, block in ((1, 256), (4, 256), (32, 32), (1024, 1))),

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.book_pages import CHAPTERS, Part, text_of
+from tests.book_pages import APPENDICES, CHAPTERS, Part, text_of
 
 # A pattern in a chapter's Markdown, and how often at least.
 PARTS = {
@@ -37,6 +37,7 @@ ARRAYS = ("[1,3,2,0,4]", "[2,1,-1]", "[[1,3,2],[2,0,1],[0,4,2]]", "[[2,1],[0,3]]
 """The running example: one axis, then two."""
 
 REAL_DATA = r"\bget_sample_data\(|\bsample_data\b|\bload_digits\("
+every_notebook = pytest.mark.parametrize("page", [*CHAPTERS, *APPENDICES], ids=lambda page: page.title)
 every_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.title)
 
 
@@ -156,10 +157,10 @@ def figures_of(part: Part) -> Iterator[dict[str, Any]]:
             yield cell
 
 
-@every_chapter
-def test_every_figure_has_caption_name_and_alt_text(chapter: Part):
+@every_notebook
+def test_every_figure_has_caption_name_and_alt_text(page: Part):
     names = []
-    for cell in figures_of(chapter):
+    for cell in figures_of(page):
         options = cell["metadata"].get("mystnb", {})
         figure, alt = options.get("figure", {}), options.get("image", {}).get("alt", "")
         assert figure.get("caption", "").strip(), text_of(cell)

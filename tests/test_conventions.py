@@ -1,15 +1,14 @@
 """The translation tables of book/conventions.md: both cells of every row are evaluated, and must be equal.
 
 What is compared is what the page prints. A row is true on every case of its table that meets its condition; outside the
-condition some case must contradict it. Layers of later chapters are computed here by definition, index by index, until
-konvlib has them.
+condition some case must contradict it.
 """
 
 from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -19,8 +18,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.linalg
 import scipy.ndimage
 import scipy.signal
+import scipy.special
 
 import konvlib
 from konvlib import geometry
@@ -30,6 +31,7 @@ LIBRARIES = {
     "np": "numpy",
     "scipy": "scipy",
     "F": "torch",
+    "torch": "torch",
     "jnp": "jax",
     "lax": "jax",
     "jax": "jax",
@@ -38,16 +40,12 @@ LIBRARIES = {
 Case = dict[str, Any]
 
 
-# The layers by definition: what a cell means where konvlib has no such function yet.
+# What the page calls a padded array, index by index.
 
 
-def as_pairs(padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-    return geometry.paddings(padding, kernel_size=kernel, stride=(1,) * len(kernel), dilation=dilation)
-
-
-def padded(x: np.ndarray, pairs: Any, mode: str = "zeros", fill: float = 0) -> np.ndarray:
+def padded(x: np.ndarray, pairs: Any, mode: str) -> np.ndarray:
     (top, bottom), (left, right) = pairs
-    result = np.full((*x.shape[:2], x.shape[2] + top + bottom, x.shape[3] + left + right), fill, x.dtype)
+    result = np.zeros((*x.shape[:2], x.shape[2] + top + bottom, x.shape[3] + left + right), x.dtype)
     for i, j in np.ndindex(result.shape[2:]):
         source = [read_index(i - top, x.shape[2], mode), read_index(j - left, x.shape[3], mode)]
         if None not in source:
@@ -60,84 +58,6 @@ def read_index(i: int, n: int, mode: str) -> int | None:
         return i
     folded = -i if i < 0 else 2 * (n - 1) - i
     return {"zeros": None, "replicate": min(max(i, 0), n - 1), "reflect": folded, "circular": i % n}[mode]
-
-
-def conv2d(x: np.ndarray, w: np.ndarray, *, stride=(1, 1), padding=0, dilation=(1, 1), groups=1) -> np.ndarray:
-    x = padded(x, as_pairs(padding, w.shape[2:], dilation))
-    sizes = [
-        geometry.conv_size(n, k, stride=s, dilation=d)
-        for n, k, s, d in zip(x.shape[2:], w.shape[2:], stride, dilation, strict=True)
-    ]
-    y = np.zeros((x.shape[0], w.shape[0], *sizes))
-    for o, i, j in np.ndindex(y.shape[1:]):
-        first = o // (w.shape[0] // groups) * w.shape[1]
-        for c, u, v in np.ndindex(w.shape[1:]):
-            row, column = i * stride[0] + u * dilation[0], j * stride[1] + v * dilation[1]
-            y[:, o, i, j] += x[:, first + c, row, column] * w[o, c, u, v]
-    return y
-
-
-def conv_transpose2d(
-    x: np.ndarray, w: np.ndarray, *, stride=(1, 1), padding=0, output_padding=(0, 0), dilation=(1, 1), groups=1
-) -> np.ndarray:
-    pairs = as_pairs(padding, w.shape[2:], dilation)
-    axes = zip(x.shape[2:], w.shape[2:], stride, dilation, output_padding, strict=True)
-    sizes = [(n - 1) * s + d * (k - 1) + 1 + extra for n, k, s, d, extra in axes]
-    y = np.zeros((x.shape[0], w.shape[1] * groups, *sizes))
-    for c, i, j in np.ndindex(x.shape[1:]):
-        first = c // (x.shape[1] // groups) * w.shape[1]
-        for o, u, v in np.ndindex(w.shape[1:]):
-            row, column = i * stride[0] + u * dilation[0], j * stride[1] + v * dilation[1]
-            y[:, first + o, row, column] += x[:, c, i, j] * w[c, o, u, v]
-    (top, bottom), (left, right) = pairs
-    return y[:, :, top : sizes[0] - bottom, left : sizes[1] - right]
-
-
-def windows(x: np.ndarray, k: Any, stride: Any, pairs: Any, dilation: Any, ceil_mode: bool) -> Iterator[tuple]:
-    sizes = [
-        geometry.pool_size(n, size, stride=s, padding=pair, dilation=d, ceil_mode=ceil_mode)
-        for n, size, s, pair, d in zip(x.shape[2:], k, stride, pairs, dilation, strict=True)
-    ]
-    for i, j in np.ndindex(*sizes):
-        rows = [i * stride[0] + u * dilation[0] for u in range(k[0])]
-        columns = [j * stride[1] + v * dilation[1] for v in range(k[1])]
-        yield i, j, rows, columns, sizes
-
-
-def pool(
-    x: np.ndarray, k: Any, stride: Any, pairs: Any, dilation: Any, ceil_mode: bool, reduce: Callable
-) -> np.ndarray:
-    y = None
-    for i, j, rows, columns, sizes in windows(x, k, stride, pairs, dilation, ceil_mode):
-        y = np.zeros((*x.shape[:2], *sizes)) if y is None else y
-        y[:, :, i, j] = reduce(rows, columns)
-    return y
-
-
-def max_pool2d(x: np.ndarray, k: Any, *, stride=None, padding=0, dilation=(1, 1), ceil_mode=False) -> np.ndarray:
-    pairs = as_pairs(padding, k, dilation)
-    wide = padded(x, pairs, fill=-np.inf)
-
-    def largest(rows: list[int], columns: list[int]) -> np.ndarray:
-        inside = [(i, j) for i in rows for j in columns if i < wide.shape[2] and j < wide.shape[3]]
-        return np.max([wide[:, :, i, j] for i, j in inside], axis=0)
-
-    return pool(x, k, stride or k, pairs, dilation, ceil_mode, largest)
-
-
-def avg_pool2d(x: np.ndarray, k: Any, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True) -> np.ndarray:
-    pairs = as_pairs(padding, k, (1, 1))
-    wide, counted = padded(x, pairs), padded(np.ones_like(x), pairs, fill=float(count_include_pad))
-
-    def mean(rows: list[int], columns: list[int]) -> np.ndarray:
-        inside = [(i, j) for i in rows for j in columns if i < wide.shape[2] and j < wide.shape[3]]
-        total = sum(wide[:, :, i, j] for i, j in inside)
-        return total / sum(counted[:, :, i, j] for i, j in inside)
-
-    return pool(x, k, stride or k, pairs, (1, 1), ceil_mode, mean)
-
-
-DEFINITIONS = (conv2d, conv_transpose2d, max_pool2d, avg_pool2d)
 
 
 # The cases: small integers in every geometry of a box, height other than width, channels in other than channels out.
@@ -186,7 +106,30 @@ def pooling_cases() -> Iterator[Case]:
             yield {"x": x, "k": k, "s": s, "p": p, "d": d, "ceil": ceil, "inside": inside, "H": 7, "W": 6}
 
 
-CASES = {"S": sequence_cases, "L": layer_cases, "M": layer_cases, "T": transposed_cases, "P": pooling_cases}
+def gradient_cases() -> Iterator[Case]:
+    for case in layer_cases():
+        options = {"stride": case["s"], "padding": case["p"], "dilation": case["d"], "groups": case["groups"]}
+        yield case | {"dy": integers(*konvlib.conv2d(case["x"], case["w"], **options).shape)}
+
+
+def konvolution_cases() -> Iterator[Case]:
+    for case, degree in product(layer_cases(), (0, 1, 3)):
+        if case["groups"] == 1:
+            x, kappa = integers(2, 3, 7, 6), integers(4, degree + 1, 3, *case["k"])
+            yield case | {"x": x, "kappa": kappa, "degree": degree, "zeros": not any(case["p"])}
+
+
+CASES = {
+    "S": sequence_cases,
+    "L": layer_cases,
+    "M": layer_cases,
+    "X": layer_cases,
+    "T": transposed_cases,
+    "P": pooling_cases,
+    "G": gradient_cases,
+    "D": sequence_cases,
+    "K": konvolution_cases,
+}
 
 
 # The page: its rows, its helper functions, and their evaluation.
@@ -217,7 +160,8 @@ def modules(library: str) -> dict[str, Any]:
     """The names that a cell of one library may use."""
     names: dict[str, Any] = {"np": np, "scipy": scipy, "same_padding": geometry.same_padding}
     if library == "torch":
-        names["F"] = pytest.importorskip("torch").nn.functional
+        names["torch"] = pytest.importorskip("torch")
+        names["F"] = names["torch"].nn.functional
     if library == "jax":
         names |= {"jax": pytest.importorskip("jax"), "jnp": importlib.import_module("jax.numpy")}
         importlib.import_module("jax.scipy.signal")
@@ -240,8 +184,7 @@ def cases_of(row: Row) -> list[Case]:
 
 
 def our_names() -> dict[str, Any]:
-    functions = {function.__name__: getattr(konvlib, function.__name__, function) for function in DEFINITIONS}
-    return functions | {"convolve": konvlib.convolve, "correlate": konvlib.correlate, "padded": padded}
+    return {name: getattr(konvlib, name) for name in konvlib.__all__} | {"padded": padded}
 
 
 def as_library(value: Any, library: str) -> Any:

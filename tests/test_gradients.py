@@ -69,7 +69,7 @@ def test_batch_channels_and_groups_as_torchs_autograd(room):
 
 
 def test_two_and_three_axes_as_torchs_autograd(room):
-    for axes, channels, (x, w, dy), expected in rows_of_more_axes():
+    for axes, channels, (x, w, dy), expected in rooms.share(room, rows_of_more_axes()):
         dx, dw = grads(room, x, w, dy, axes, channels.groups)
         assert (dx == expected[0]).all()
         assert (dw == expected[1]).all()
@@ -79,7 +79,8 @@ def test_two_and_three_axes_as_torchs_autograd(room):
 
 def test_the_three_scalar_products_are_one(room):
     """The sum of all products of x, w and dy, whichever of the three is left for last."""
-    for axes, channels, (x, w, dy), _ in [*rows_of_one_axis()[::3], *rows_of_more_axes()[::3]]:
+    rows = [*rows_of_one_axis()[::3], *rows_of_more_axes()[::3]]
+    for axes, channels, (x, w, dy), _ in rooms.share(room, rows):
         y = call(layers, "conv#d", len(axes), x, w, groups=channels.groups, **boxes.options(*axes))
         dx, dw = grads(room, x, w, dy, axes, channels.groups)
         assert np.vdot(y, dy) == np.vdot(x, dx) == np.vdot(w, dw)
@@ -118,7 +119,7 @@ def test_gradients_are_differences_of_any_step(room):
 
 def test_axes_do_not_mix(room):
     """Operands that are products of one axis each have gradients that are."""
-    for axes in boxes.covering(2, size=5, kernel=3)[::4]:
+    for axes in rooms.share(room, boxes.covering(2, size=5, kernel=3)[::4]):
         x, w, dy = zip(*(operands((axis,), boxes.CHANNELS[0], batch=1) for axis in axes), strict=True)
         each = [grads(room, x[axis], w[axis], dy[axis], axes[axis : axis + 1]) for axis in (0, 1)]
         for order in ((0, 1), (1, 0)):

@@ -155,7 +155,7 @@ def test_padding_modes_are_scipys(room):
 
 
 def test_same_and_valid_are_torchs(room):
-    for kernel, dilation, padding in product(range(1, 6), range(1, 4), ("same", "valid")):
+    for kernel, dilation, padding in rooms.share(room, list(product(range(1, 6), range(1, 4), ("same", "valid")))):
         x, w = boxes.integers(1, 2, 13, 14), boxes.integers(3, 2, kernel, 3)
         expected = torch.nn.functional.conv2d(boxes.tensor(x), boxes.tensor(w), padding=padding, dilation=(dilation, 2))
         assert (room.conv2d(x, w, padding=padding, dilation=(dilation, 2)) == expected.numpy()).all()
@@ -163,7 +163,8 @@ def test_same_and_valid_are_torchs(room):
 
 def test_one_channel_on_one_axis_is_numpys(room):
     """NumPy's convolution flips the kernel, and its modes are paddings."""
-    for size, kernel in ((size, kernel) for size, kernel in product(range(1, 8), range(1, 8)) if kernel <= size):
+    pairs = [(size, kernel) for size, kernel in product(range(1, 8), range(1, 8)) if kernel <= size]
+    for size, kernel in rooms.share(room, pairs):
         x, w = boxes.integers(size), boxes.integers(kernel, seed=1)
         same = ((kernel // 2, (kernel - 1) // 2),)
         for mode, padding in {"full": kernel - 1, "same": same, "valid": 0}.items():
@@ -203,7 +204,7 @@ SHAPES = [
 
 
 def test_larger_layers_are_torchs(room):
-    for x_shape, w_shape, options in SHAPES:
+    for x_shape, w_shape, options in rooms.share(room, SHAPES):
         x, w = boxes.integers(*x_shape).astype(np.float64), boxes.integers(*w_shape, seed=1).astype(np.float64)
         layer = geometry.conv_geometry(x.shape, w.shape, axes=x.ndim - 2, **options)
         sides = [side for pair in layer.padding[::-1] for side in pair]

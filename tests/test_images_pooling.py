@@ -103,7 +103,7 @@ def random_pool(seed, axes):
 
 
 def test_max_pooling_on_more_axes_is_torchs(room):
-    for seed, axes in product(range(40), (2, 3)):
+    for seed, axes in rooms.share(room, list(product(range(40), (2, 3)))):
         x, (kernel, stride, padding), ceil_mode = random_pool(seed, axes)
         dilation = (1, 2, 1)[:axes] if seed % 3 else (2, 1, 1)[:axes]
         expected = torch_pool("max", axes, x, kernel, stride, padding, dilation, ceil_mode)
@@ -113,14 +113,14 @@ def test_max_pooling_on_more_axes_is_torchs(room):
 
 @pytest.mark.verifies("def-images-pooling", "eq-images-pooling", box=POOL_TEXT, exact=True)
 def test_average_pooling_on_one_axis_is_torchs(room):
-    for x, kernel, options, expected in avg_pools():
+    for x, kernel, options, expected in rooms.share(room, list(avg_pools())):
         y = room.avg_pool1d(x, kernel, **options)
         assert y.shape == expected.shape
         assert (y == expected).all()
 
 
 def test_average_pooling_on_more_axes_is_torchs(room):
-    for seed, axes in product(range(40), (2, 3)):
+    for seed, axes in rooms.share(room, list(product(range(40), (2, 3)))):
         x, (kernel, stride, padding), ceil_mode = random_pool(seed, axes)
         x, counted = x * 12**axes, bool(seed // 2 % 2)
         expected = torch_pool("avg", axes, x, kernel, stride, padding, ceil_mode, counted)
@@ -166,7 +166,7 @@ def test_average_pooling_is_a_depthwise_convolution(room):
 
 
 def test_pools_keep_nan_and_infinity_in_their_windows(room):
-    for seed, padding in product(range(30), (0, 1)):
+    for seed, padding in rooms.share(room, list(product(range(30), (0, 1)))):
         values = [np.nan, 1.0, 2.0, 3.0, np.inf, -np.inf]
         x = np.random.default_rng(seed).choice(values, (2, 1, 6, 5), p=[0.08, 0.3, 0.2, 0.2, 0.1, 0.12])
         for name in ("max", "avg"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
@@ -111,11 +112,13 @@ def expected(package: str, file: str) -> list[torch.Tensor]:
         return [y.cpu() for y in RESULTS[package, file](device)]
 
 
-def survives(package: str, file: str, mutant: Any) -> bool:
+def survives(package: str, file: str, mutant: Any, most: int | None = None) -> bool:
+    """Whether the first results, ``most`` of them or all, are those of the unchanged kernels."""
     with pytest.MonkeyPatch.context() as patch, running("kernel") as device:
         install(patch, package, file, mutant)
         try:
-            results = zip(RESULTS[package, file](device), expected(package, file), strict=True)
+            pairs = zip(RESULTS[package, file](device), expected(package, file), strict=True)
+            results = islice(pairs, most)
             return all(torch.allclose(y.cpu(), wanted, rtol=1e-11, atol=1e-11, equal_nan=True) for y, wanted in results)
         except Exception:
             return False
@@ -130,7 +133,7 @@ def test_the_mistake_is_caught(row, tmp_path):
 @pytest.mark.parametrize(("package", "file"), RESULTS)
 def test_the_unchanged_kernels_survive(package, file, tmp_path):
     same = "from __future__ import annotations"
-    assert survives(package, file, mutate(package, source(file), same, same, tmp_path))
+    assert survives(package, file, mutate(package, source(file), same, same, tmp_path), most=6)
 
 
 def source(file: str) -> str:

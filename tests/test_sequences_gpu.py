@@ -40,7 +40,8 @@ def random(shape, dtype, device, *, seed=0, requires_grad=False):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex128])
 def test_opcheck(implementation, method, dtype):
     f, g = (random(shape, dtype, implementation, requires_grad=True) for shape in ((2, 1, 6), (1, 3, 4)))
-    for start, length, summed in ((0, 9, []), (-2, 7, []), (3, 3, [-2]), (1, 20, [-3, -2])):
+    windows = ((-2, 7, [-2]), (0, 9, []), (3, 3, [-2]), (1, 20, [-3, -2]))
+    for start, length, summed in windows[:1] if tiles.INTERPRET else windows:
         torch.library.opcheck(torch.ops.konvlib.convolve_window.default, (f, g, start, length, summed, method))
 
 
@@ -57,7 +58,7 @@ def test_gradients(implementation, mode, method, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.complex128])
 def test_second_derivatives(implementation, dtype):
-    for left, right in SHAPES[3:4] if tiles.INTERPRET else SHAPES[1:4]:
+    for left, right in [((4,), (2,))] if tiles.INTERPRET else SHAPES[1:4]:
         f, g = (random(s, dtype, implementation, seed=i, requires_grad=True) for i, s in enumerate((left, right)))
         assert torch.autograd.gradgradcheck(lambda f, g: gpu.convolve(f, g, mode="same"), (f, g), fast_mode=True)
 

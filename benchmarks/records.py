@@ -1,0 +1,113 @@
+"""The records of benchmarks/results, for those who show them: which there are, and what they say in short.
+
+A record is what `benchmarks.harness.run` wrote: one benchmark on one device. Of several of one benchmark and device
+only the newest counts. Runs of the tests on a CUDA device leave records of their own, which `device_tests` reads.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness import RESULTS
+
+HYPHEN = "\N{NON-BREAKING HYPHEN}"
+"""In dates, so that no table breaks them."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One benchmark on one device: the facts about the run, and its rows as the harness wrote them."""
+
+    benchmark: str
+    device: str
+    timer: str
+    versions: dict[str, str]
+    commit: str
+    date: str
+    rows: list[dict[str, Any]]
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether a CUDA device ran it."""
+        return self.timer.startswith("CUDA")
+
+    @property
+    def ours(self) -> str:
+        """The competitor that the ratios are relative to."""
+        return next(iter(self.rows[0]["competitors"]))
+
+    @property
+    def wrong(self) -> int:
+        """How many rows have no time of ours, because the result was wrong."""
+        return sum(row["competitors"][next(iter(row["competitors"]))]["seconds"] is None for row in self.rows)
+
+    def ratios(self) -> dict[str, list[float]]:
+        """Each peer's time over ours, case by case; more than 1 means that ours is quicker."""
+        peers = dict.fromkeys(peer for row in self.rows for peer in row["ratios"])
+        return {peer: [row["ratios"][peer] for row in self.rows if peer in row["ratios"]] for peer in peers}
+
+
+def read(folder: Path = RESULTS) -> list[Record]:
+    """Return the newest record of each benchmark on each device, by device and benchmark."""
+    newest: dict[tuple[str, str], Record] = {}
+    for record in _benchmarks(folder):
+        key = record.device, record.benchmark
+        if key not in newest or newest[key].date < record.date:
+            newest[key] = record
+    return [newest[key] for key in sorted(newest)]
+
+
+def device_tests(folder: Path = RESULTS) -> list[dict[str, Any]]:
+    """Return the newest run of the tests on each CUDA device: its facts, and how many tests had which outcome."""
+    newest: dict[str, dict[str, Any]] = {}
+    for run in _contents(folder):
+        if "tests" in run and ("rows" not in run) and newest.get(run["device"], run)["date"] <= run["date"]:
+            newest[run["device"]] = run
+    outcomes = ("passed", "failed", "error", "skipped")
+    return [
+        {**run, "counts": {name: sum(file.get(name, 0) for file in run["files"].values()) for name in outcomes}}
+        for _, run in sorted(newest.items())
+    ]
+
+
+def report(records: list[Record]) -> str:
+    """Return, as Markdown, a paragraph with the versions and a table with each peer of each record, for each device."""
+    devices = dict.fromkeys(record.device for record in records)
+    return "\n\n".join(_device([record for record in records if record.device == device]) for device in devices)
+
+
+def _device(records: list[Record]) -> str:
+    versions: dict[str, dict[str, None]] = {}
+    for record in records:
+        for package, version in record.versions.items():
+            versions.setdefault(package, {})[version] = None
+    listed = ", ".join(f"{package} {' and '.join(found)}" for package, found in versions.items())
+    lines = ["| benchmark | ours | against | cases | mean | least | most | commit | date |"]
+    lines.append("|---|---|---|--:|--:|--:|--:|---|---|")
+    for record in records:
+        for peer, ratios in record.ratios().items():
+            figures = " | ".join(
+                f"{value:.2f}" for value in (statistics.geometric_mean(ratios), min(ratios), max(ratios))
+            )
+            what = f"{record.benchmark.replace('_', ' ')} | {record.ours} | {peer}"
+            commit, _, state = record.commit.partition("-")
+            where = f"`{'-'.join(filter(None, [commit[:7], state]))}` | {record.date[:10].replace('-', HYPHEN)}"
+            lines.append(f"| {what} | {len(ratios)} | {figures} | {where} |")
+    return f"**{records[0].device}**: {listed}.\n\n" + "\n".join(lines)
+
+
+def _contents(folder: Path) -> Iterator[dict[str, Any]]:
+    for path in sorted(folder.glob("*.json")):
+        yield json.loads(path.read_text(encoding="utf-8"))
+
+
+def _benchmarks(folder: Path) -> Iterator[Record]:
+    names = Record.__dataclass_fields__
+    for content in _contents(folder):
+        if "benchmark" in content and content["rows"]:
+            yield Record(**{name: content[name] for name in names})

@@ -1,0 +1,72 @@
+"""The reader of benchmarks/results: the newest record of each benchmark and device, and nothing made up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks import harness, records
+
+
+def write(folder: Path, file: str, **changes: Any) -> None:
+    competitors = {"konvlib": {"seconds": 1.0}, "peer": {"seconds": 2.0}}
+    content = {
+        "benchmark": "layers",
+        "device": "NVIDIA H100",
+        "timer": "CUDA events around graph replays",
+        "versions": {"torch": "2.11"},
+        "commit": "abc",
+        "date": "2026-01-02T00:00:00+00:00",
+        "rows": [{"label": {}, "competitors": competitors, "ratios": {"peer": ratio}} for ratio in (1.0, 4.0)],
+    }
+    (folder / file).write_text(json.dumps({**content, **changes}), encoding="utf-8")
+
+
+def test_of_the_same_benchmark_and_device_the_newest_is_read(tmp_path: Path):
+    write(tmp_path, "a.json", commit="newest", date="2026-03-01T00:00:00+00:00")
+    write(tmp_path, "b.json", commit="older")
+    write(tmp_path, "c.json", commit="another device", device="NVIDIA H200")
+    write(tmp_path, "d.json", commit="another benchmark", benchmark="sequences")
+    write(tmp_path, "e.json", rows=[], device="of no rows")
+    assert [record.commit for record in records.read(tmp_path)] == ["newest", "another benchmark", "another device"]
+
+
+def test_ratios_are_summed_up_by_peer(tmp_path: Path):
+    write(tmp_path, "a.json")
+    (record,) = records.read(tmp_path)
+    assert record.on_gpu
+    assert record.ours == "konvlib"
+    assert record.wrong == 0
+    assert record.ratios() == {"peer": [1.0, 4.0]}
+    date = "2026-01-02".replace("-", records.HYPHEN)
+    line = f"| layers | konvlib | peer | 2 | 2.00 | 1.00 | 4.00 | `abc` | {date} |"
+    head, _, *lines = records.report([record]).split("\n")
+    assert head == "**NVIDIA H100**: torch 2.11."
+    assert lines[-1] == line
+
+
+def test_a_wrong_result_of_ours_is_counted(tmp_path: Path):
+    row = {"label": {}, "competitors": {"konvlib": {"seconds": None}, "peer": {"seconds": 2.0}}, "ratios": {}}
+    write(tmp_path, "a.json", rows=[row], timer="perf_counter, interleaved")
+    (record,) = records.read(tmp_path)
+    assert (record.wrong, record.on_gpu, record.ratios()) == (1, False, {})
+
+
+def test_runs_of_the_tests_are_told_from_benchmarks(tmp_path: Path):
+    write(tmp_path, "a.json")
+    files = {"tests/test_a.py": {"passed": 3, "skipped": 1}, "tests/test_b.py": {"passed": 2, "failed": 1}}
+    run = {"tests": "CUDA", "device": "NVIDIA H100", "date": "2026-01-02", "files": files, "versions": {}}
+    (tmp_path / "tests.json").write_text(json.dumps(run), encoding="utf-8")
+    (tmp_path / "old.json").write_text(json.dumps({**run, "date": "2025-01-02", "files": {}}), encoding="utf-8")
+    (found,) = records.device_tests(tmp_path)
+    assert found["counts"] == {"passed": 5, "failed": 1, "error": 0, "skipped": 1}
+    assert len(records.read(tmp_path)) == 1
+
+
+def test_the_records_that_are_there_are_of_right_results():
+    kept = records.read()
+    assert len(kept) == len({(record.device, record.benchmark) for record in kept})
+    assert {record.benchmark for record in kept} >= {"sequences_cpu", "images_cpu"}
+    assert not [record for record in kept if record.wrong]
+    assert len(list(harness.RESULTS.glob("*.json"))) >= len(kept)
