@@ -28,6 +28,7 @@ EXEMPT = {
     "group": "everyday: a group of readers",
     "mode": "everyday: the padding mode, the mode of a loop",
     "phase": "everyday: the phase of a wave",
+    "rank": "everyday: to rank by size",
     "room": "everyday: room for another sample",
     "same": "everyday; as a mode it stands in code",
     "span": "everyday: bases span a space",

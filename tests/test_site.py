@@ -15,6 +15,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
@@ -153,8 +155,8 @@ def address(site: Path) -> Iterator[str]:
         server.shutdown()
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
+@contextmanager
+def running_browser() -> Iterator[Any]:
     if CHROMIUM is None:
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(NO_CHROMIUM)
     from playwright.sync_api import sync_playwright
@@ -165,10 +167,24 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with running_browser() as chromium:
+        yield chromium
+
+
 @pytest.fixture(scope="session")
-def findings(pages: dict[str, Page], address: str, browser: Any) -> dict[str, Findings]:
-    """Visit each page once, wide and narrow, light and dark, on screen and on paper."""
-    return {name: examine(browser, address, name) for name in sorted(pages) if name != "index.html"}
+def findings(pages: dict[str, Page], address: str) -> dict[str, Findings]:
+    """Visit each page once, wide and narrow, light and dark, on screen and on paper: two browsers share the pages."""
+    names = sorted(set(pages) - {"index.html"}, key=lambda name: -len(pages[name].ids))
+
+    def examined(names: list[str]) -> dict[str, Findings]:
+        with running_browser() as chromium:
+            return {name: examine(chromium, address, name) for name in names}
+
+    with ThreadPoolExecutor() as threads:
+        halves = list(threads.map(examined, (names[::2], names[1::2])))
+    return halves[0] | halves[1]
 
 
 def examine(browser: Any, address: str, name: str) -> Findings:
@@ -177,6 +193,7 @@ def examine(browser: Any, address: str, name: str) -> Findings:
     found.mathematics = page.evaluate(MATHEMATICS)
     found.search_boxes = page.locator("input[type=search]:visible, .search-button-field:visible").count()
     page.emulate_media(media="print")
+    page.wait_for_timeout(100)
     found.on_paper = page.evaluate(ON_PAPER)
     page.emulate_media(media="screen")
     page.set_viewport_size(PHONE)
@@ -250,9 +267,15 @@ UNFOLD = """() => {
     for (const button of document.querySelectorAll(".toggle-button-hidden")) button.click();
 }"""
 
-# axe-core takes a while for each element: it need not see a kind of token twice, nor the inside of a formula.
+# axe-core takes a while for each element: it need not see a kind of token twice, nor the inside of a formula, nor all
+# functions and rows of a long list.
 ONE_OF_EACH_KIND = """() => {
     for (const formula of document.querySelectorAll("mjx-container")) formula.replaceChildren();
+    const counts = new Map();
+    for (const entry of document.querySelectorAll("dl.py, tbody > tr, .genindextable li")) {
+        counts.set(entry.parentElement, (counts.get(entry.parentElement) ?? 0) + 1);
+        if (counts.get(entry.parentElement) > 6) entry.remove();
+    }
     const seen = new Set();
     for (const token of document.querySelectorAll(".highlight pre span[class]")) {
         const kind = `${token.className} in ${token.closest("[class*=cell_], dl, article")?.className}`;
@@ -309,7 +332,5 @@ def test_search_finds_a_word(address: str, browser: Any):
     page = opened(browser, address + "search.html")
     page.locator("input[type=search]:visible").fill("correlation")
     page.keyboard.press("Enter")
-    page.wait_for_selector("#search-results li a", timeout=10_000)
-    found = page.locator("#search-results li a").evaluate_all("links => links.map((link) => link.pathname)")
+    page.wait_for_selector("#search-results li a[href*='book/conventions.html']", timeout=10_000)
     page.close()
-    assert any(path.endswith("book/conventions.html") for path in found)
