@@ -87,16 +87,17 @@ def _device(records: list[Record]) -> str:
         for package, version in record.versions.items():
             versions.setdefault(package, {})[version] = None
     listed = ", ".join(f"{package} {' and '.join(found)}" for package, found in versions.items())
-    lines = ["| benchmark | ours | against | cases | mean | least | most | commit | date |"]
-    lines.append("|---|---|---|--:|--:|--:|--:|---|---|")
+    lines = ["| benchmark | against | cases | mean | least | most | commit | date |"]
+    lines.append("|---|---|--:|--:|--:|--:|---|---|")
     for record in records:
         for peer, ratios in record.ratios().items():
             figures = " | ".join(
                 f"{value:.2f}" for value in (statistics.geometric_mean(ratios), min(ratios), max(ratios))
             )
-            what = f"{record.benchmark.replace('_', ' ')} | {record.ours} | {peer}"
+            ours = "" if record.ours == "konvlib" else f" ({record.ours})"
+            what = f"{record.benchmark.replace('_', ' ')}{ours} | {peer}"
             commit, _, state = record.commit.partition("-")
-            where = f"`{'-'.join(filter(None, [commit[:7], state]))}` | {record.date[:10].replace('-', HYPHEN)}"
+            where = f"`{commit[:7]}`{' with changes' if state else ''} | {record.date[:10].replace('-', HYPHEN)}"
             lines.append(f"| {what} | {len(ratios)} | {figures} | {where} |")
     return f"**{records[0].device}**: {listed}.\n\n" + "\n".join(lines)
 

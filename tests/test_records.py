@@ -40,7 +40,7 @@ def test_ratios_are_summed_up_by_peer(tmp_path: Path):
     assert record.wrong == 0
     assert record.ratios() == {"peer": [1.0, 4.0]}
     date = "2026-01-02".replace("-", records.HYPHEN)
-    line = f"| layers | konvlib | peer | 2 | 2.00 | 1.00 | 4.00 | `abc` | {date} |"
+    line = f"| layers | peer | 2 | 2.00 | 1.00 | 4.00 | `abc` | {date} |"
     head, _, *lines = records.report([record]).split("\n")
     assert head == "**NVIDIA H100**: torch 2.11."
     assert lines[-1] == line
