@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
 SITE := _build/html
 PYTEST := $(RUN) -m pytest -q
-GPU_TESTS := $(foreach word,sequences trilinear images matrices transposes gradients strides pooling konvolution,$(wildcard tests/test_$(word)*.py)) tests/test_sanitizer.py
+GPU_TESTS := tests/engine tests/kernels
 
 .PHONY: help book test lab notebooks gpu-test bench lint clean
 

@@ -62,7 +62,7 @@ def expansion_and_cudnn(x, kappa, stride: int, padding: int):
 
 
 def ours(x, kappa, stride: int, padding: int):
-    from konvlib.konvolution import gpu
+    from konvlib.konvolution import tensors as gpu
 
     options = {"axes": 2, "basis": "chebyshev", "squash": "tanh", "stride": stride, "padding": padding}
     return gpu.squashed_konv(x, kappa, None, **options)
@@ -180,7 +180,7 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("konvolution_gpu: no CUDA device, nothing measured")
         return 0
-    from konvlib.trilinear import tuning
+    from konvlib.layers import autotune as tuning
 
     os.environ.setdefault("KONVLIB_TUNE", "all")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -1,7 +1,7 @@
 """Layers on a CUDA device against cuDNN in its benchmark mode: bfloat16, channels last, the tables of known networks.
 
 ``python -m benchmarks.layers_gpu`` prints the tables, their means and worst cases, and writes the records; without a
-CUDA device it says so. ``--choices PATH`` keeps the tiles that were found quickest, for `konvlib.trilinear.tuning`.
+CUDA device it says so. ``--choices PATH`` keeps the tiles that were found quickest, for `konvlib.layers.autotune`.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def competitors(layer: Layer, what: str) -> tuple[Mapping[str, harness.Call], An
     """Ours and cuDNN's for the layer or one of its gradients, and the result in float32 without TF32."""
     import torch
 
-    from konvlib.trilinear import operators
+    from konvlib.layers import operators
 
     generator = torch.Generator("cuda").manual_seed(1)
 
@@ -197,7 +197,7 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("layers_gpu: no CUDA device, nothing measured")
         return 0
-    from konvlib.trilinear import tuning
+    from konvlib.layers import autotune as tuning
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", nargs="+", choices=[*TABLES, "im2col"], default=[*TABLES, "im2col"])

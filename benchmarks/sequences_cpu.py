@@ -1,7 +1,7 @@
 """`konvlib.convolve` on arrays, method auto, against the routines it chooses among, on a grid of sizes.
 
 ``python -m benchmarks.sequences_cpu`` prints the table and writes the record; ``--methods`` times konvlib's own methods
-against each other instead, which is what the rule in `konvlib.sequences.fast.choose_method` was fitted to.
+against each other instead, which is what the rule in `konvlib.sequences.arrays.choose_method` was fitted to.
 """
 
 from __future__ import annotations

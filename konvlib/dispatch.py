@@ -1,11 +1,122 @@
-"""From a public function to the room that computes it."""
+"""From a public function to the backend that computes it: operands made ready, arguments checked once for each key."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from konvlib.geometry.arguments import as_array, check_ordered
+
+
+class ArrayOrTensor(Protocol):
+    """A NumPy array or a torch tensor: what public functions take, and return."""
+
+    @property
+    def shape(self) -> Any: ...
+
+
+T = TypeVar("T", bound=ArrayOrTensor)
+Operand: TypeAlias = T | Sequence[Any]
+"""An operand of a public function; nested lists of numbers are arrays too."""
+
+MOST_PLANS = 4096
+"""How many geometries are remembered; then all are forgotten, and made again as they come."""
+
+_plans: dict[Any, Any] = {}
+
+
+def prepared(
+    arrays: ModuleType,
+    tensors: Callable[[], ModuleType] | None,
+    check: Callable[..., Any],
+    operands: dict[str, Any],
+    arguments: dict[str, Any],
+    *,
+    ordered: bool = False,
+) -> tuple[Any, list[Any], Any]:
+    """Return the backend for some operands, the operands as it takes them, and their checked geometry.
+
+    A torch tensor among the operands means what ``tensors()`` imports; without torch imported there can be none, so
+    none is imported here. Everything else means ``arrays``.
+
+    Parameters
+    ----------
+    arrays : module
+        The backend for arrays.
+    tensors : function or None
+        Gives the backend for tensors; None where a function has none.
+    check : function
+        ``check(*shapes, **arguments)`` checks everything and returns the geometry; the shape of a bias that is None is
+        None.
+    operands, arguments : dict
+        By name, operands in the order in which ``check`` takes their shapes.
+    ordered : bool
+        Whether operands must be real, because they are compared.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If operands are no numbers or do not go together, and as ``check`` does. The hundredth call raises what the
+        first one did: only what was found good is remembered.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> from konvlib.images import arrays
+    >>> operands = {"x": [[[1, 3, 2]]], "w": [[[2, 1]]], "bias": None}
+    >>> backend, (x, w, bias), layer = prepared(arrays, None, conv_geometry, operands, {"axes": 1})
+    >>> backend.conv(x, w, bias, layer)
+    array([[[5, 8]]])
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and any([isinstance(operand, torch.Tensor) for operand in operands.values()]):
+        if tensors is None:
+            raise TypeError(f"{arrays.__package__} takes arrays, got a torch tensor; give tensor.numpy()")
+        from konvlib.registration import planned_tensors
+
+        backend = tensors()
+        return backend, list(operands.values()), planned_tensors(backend.DTYPES, check, operands, arguments)
+    given = [
+        None if operand is None and name == "bias" else as_array(operand, name) for name, operand in operands.items()
+    ]
+    if ordered:
+        for array, name in zip(given, operands, strict=True):
+            check_ordered(array, name)
+    return arrays, given, planned(check, [None if array is None else array.shape for array in given], arguments)
+
+
+def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[str, Any], *kinds: Any) -> Any:
+    """Return ``check(*shapes, **arguments)``, remembered for equal shapes, arguments and ``kinds`` of operands.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> once, again = (planned(conv_geometry, [(1, 1, 9), (1, 1, 3)], {"axes": 1, "stride": 2}) for _ in range(2))
+    >>> once is again
+    True
+    """
+    try:
+        key = (check, kinds, *shapes, *map(_exact, arguments.values()))
+        plan = _plans.get(key)
+    except TypeError:  # no key: an array for an argument, or what the check refuses
+        return check(*shapes, **arguments)
+    if plan is None:
+        plan = check(*shapes, **arguments)
+        if len(_plans) >= MOST_PLANS:
+            _plans.clear()
+        _plans[key] = plan
+    return plan
+
+
+def _exact(value: Any) -> Any:
+    """A key that tells 1 from True and 1.0; a list may stand for a tuple."""
+    if type(value) is int or type(value) is str:
+        return value
+    if isinstance(value, (tuple, list)):
+        return tuple(map(_exact, value))
+    return type(value), value
 
 
 def room(fast: ModuleType, gpu: Callable[[], ModuleType] | None, *operands: Any) -> ModuleType:
@@ -20,9 +131,9 @@ def room(fast: ModuleType, gpu: Callable[[], ModuleType] | None, *operands: Any)
 
     Examples
     --------
-    >>> from konvlib.sequences import fast
-    >>> room(fast, None, [1, 2], 3).__name__
-    'konvlib.sequences.fast'
+    >>> from konvlib.sequences import arrays
+    >>> room(arrays, None, [1, 2], 3).__name__
+    'konvlib.sequences.arrays'
     """
     torch = sys.modules.get("torch")
     if torch is None or not any(isinstance(operand, torch.Tensor) for operand in operands):

@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 
 PAGE = "book/api"
 GENERATED = "<!-- generated: api -->"
-ROOMS = ("naive", "fast", "gpu", "bases", "module")
+ROOMS = ("naive", "arrays", "tensors", "bases", "module")
 
 
 def api_markdown() -> str:

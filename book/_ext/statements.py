@@ -14,7 +14,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
-ROOM = re.compile(r"\bkonvlib\.\w+\.(?:naive|fast|gpu)\b|^cls_to_become ")
+ROOM = re.compile(r"\bkonvlib\.\w+\.(?:naive|arrays|tensors)\b|^cls_to_become ")
 
 
 class IndexStatements(SphinxTransform):

@@ -11,6 +11,7 @@ from konvlib.geometry.arguments import (
     as_array,
     as_sequence,
     check_channels,
+    check_ordered,
     fft_is_exact,
     integer,
     mean_dtype,
@@ -70,7 +71,7 @@ from konvlib.geometry.matrices import (
     spatial_axes,
     spectral_dtype,
 )
-from konvlib.geometry.pooling import avg_pool_geometry, check_ordered
+from konvlib.geometry.pooling import avg_pool_geometry
 from konvlib.geometry.ranks import by_rank
 from konvlib.geometry.sizes import (
     ReceptiveField,

@@ -271,6 +271,25 @@ def as_array(value: Any, name: str, *, least_axes: int = 0) -> np.ndarray:
     return array
 
 
+def check_ordered(x: np.ndarray, name: str) -> None:
+    """Check that the entries of an array can be compared: complex numbers have no largest.
+
+    Raises
+    ------
+    TypeError
+        If the array is complex.
+
+    Examples
+    --------
+    >>> check_ordered(np.array([1j]), "x")
+    Traceback (most recent call last):
+    ...
+    TypeError: x must hold real numbers, got dtype complex128
+    """
+    if x.dtype.kind == "c":
+        raise TypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
+
+
 def is_sequence(value: Any) -> bool:
     """Whether an argument gives one value per axis: a tuple, a list, or a NumPy array of one axis.
 

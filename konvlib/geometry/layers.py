@@ -7,7 +7,7 @@ one to three axes: each field has one entry per spatial axis.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 from konvlib.geometry.arguments import PADDING_MODES, check_channels, integer, one_of, per_axis, whole
@@ -36,10 +36,18 @@ class ConvGeometry:
     dilation: tuple[int, ...]
     padding_mode: str
     output_size: tuple[int, ...]
+    axes: int = field(init=False, repr=False, compare=False)
+    before: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    is_even: bool = field(init=False, repr=False, compare=False)
+    sides: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
-    @property
-    def axes(self) -> int:
-        return len(self.kernel_size)
+    def __post_init__(self) -> None:
+        # Made once, since layers are remembered: the padding before each axis, whether each axis has as much after, and
+        # all padding in the order of `torch.nn.functional.pad`, the last axis first.
+        object.__setattr__(self, "axes", len(self.kernel_size))
+        object.__setattr__(self, "before", tuple([before for before, _ in self.padding]))
+        object.__setattr__(self, "is_even", all([before == after for before, after in self.padding]))
+        object.__setattr__(self, "sides", tuple([side for pair in self.padding[::-1] for side in pair]))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -71,6 +79,12 @@ class PoolGeometry:
     padding: tuple[tuple[int, int], ...]
     dilation: tuple[int, ...]
     output_size: tuple[int, ...]
+    ceil_mode: bool = False
+    count_include_pad: bool = True
+
+    @property
+    def axes(self) -> int:
+        return len(self.kernel_size)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -286,7 +300,7 @@ def pool_geometry(
     outputs = tuple(pool_size(n, k, stride=s, padding=p, dilation=d, ceil_mode=ceil_mode) for n, k, s, p, d in each)
     for n, k, s, (before, _), d, windows in zip(size, kernel, steps, pads, gaps, outputs, strict=True):
         _check_windows_meet_input(n, k, s, before, d, windows)
-    return PoolGeometry(batch, channels, tuple(size), kernel, steps, pads, gaps, outputs)
+    return PoolGeometry(batch, channels, tuple(size), kernel, steps, pads, gaps, outputs, ceil_mode)
 
 
 def source_index(index: int, size: int, padding_mode: str) -> int | None:

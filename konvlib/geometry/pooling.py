@@ -1,32 +1,12 @@
-"""What poolings ask beyond their windows: samples that have an order, and whether padding counts."""
+"""What an average pooling asks beyond its windows: whether padding counts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from konvlib.geometry.layers import Padding, PerAxis, PoolGeometry, pool_geometry
-
-
-def check_ordered(x: np.ndarray, name: str) -> None:
-    """Check that the entries of an array can be compared: complex numbers have no largest.
-
-    Raises
-    ------
-    TypeError
-        If the array is complex.
-
-    Examples
-    --------
-    >>> check_ordered(np.array([1j]), "x")
-    Traceback (most recent call last):
-    ...
-    TypeError: x must hold real numbers, got dtype complex128
-    """
-    if x.dtype.kind == "c":
-        raise TypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
 
 
 def avg_pool_geometry(
@@ -53,4 +33,5 @@ def avg_pool_geometry(
     """
     if not isinstance(count_include_pad, bool):
         raise TypeError(f"count_include_pad must be True or False, got {count_include_pad!r}")
-    return pool_geometry(x_shape, kernel_size, axes=axes, stride=stride, padding=padding, ceil_mode=ceil_mode)
+    pool = pool_geometry(x_shape, kernel_size, axes=axes, stride=stride, padding=padding, ceil_mode=ceil_mode)
+    return replace(pool, count_include_pad=count_include_pad)

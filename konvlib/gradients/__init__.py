@@ -1,8 +1,8 @@
 """Gradients of the layers: of convolution by its input, weight and bias, and of both poolings by their input.
 
 A gradient here takes ``dy``, the gradient of some number by the layer's output, and gives that number's gradient by
-what went in. Arrays are computed by `konvlib.gradients.fast`, torch tensors by `konvlib.gradients.gpu`, on their own
-device; `konvlib.gradients.naive` is the definition.
+what went in. Arrays are computed by `konvlib.gradients.arrays`, torch tensors by `konvlib.gradients.tensors`, on
+their own device; `konvlib.gradients.naive` is the definition.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from konvlib.dispatch import room
 from konvlib.geometry import Padding, PerAxis, by_rank
-from konvlib.gradients import fast
+from konvlib.gradients import arrays as fast
 
 
 def conv_input_grad(
@@ -309,6 +309,6 @@ avg_pool1d_grad, avg_pool2d_grad, avg_pool3d_grad = by_rank(avg_pool_grad, "avg_
 
 
 def _gpu() -> ModuleType:
-    from konvlib.gradients import gpu
+    from konvlib.gradients import tensors as gpu
 
     return gpu

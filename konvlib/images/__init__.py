@@ -1,6 +1,6 @@
 """Layers of images: convolution with every argument, and pooling, in one to three dimensions.
 
-Arrays are computed by `konvlib.images.fast`, torch tensors by `konvlib.images.gpu`, on their own device;
+Arrays are computed by `konvlib.images.arrays`, torch tensors by `konvlib.images.tensors`, on their own device;
 `konvlib.images.naive` is the definition that both are held to.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from konvlib.dispatch import room
 from konvlib.geometry import Padding, PerAxis, by_rank
-from konvlib.images import fast
+from konvlib.images import arrays as fast
 
 
 def conv(
@@ -218,6 +218,6 @@ avg_pool1d, avg_pool2d, avg_pool3d = by_rank(avg_pool, "avg_pool#d")
 
 
 def _gpu() -> ModuleType:
-    from konvlib.images import gpu
+    from konvlib.images import tensors as gpu
 
     return gpu

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from konvlib import tiles
+from konvlib.layers.memory import AXES, is_channels_last, is_wide, strides, three
 from konvlib.tiles import tl
-from konvlib.trilinear.layout import AXES, is_channels_last, is_wide, strides, three
 
 PER_AXIS = ("size", "windows", "step", "before", "gap", "low", "high", "common", "inverse")
 """What kernels are told of each axis: ``low`` and ``high`` bound the places that count in a mean, ``common`` is the

@@ -17,7 +17,7 @@ import torch
 
 from konvlib import tiles
 from konvlib.images import aten, kernels
-from konvlib.trilinear.layout import empty
+from konvlib.layers.memory import empty
 
 
 @torch.library.custom_op("konvlib::max_pool", mutates_args=())

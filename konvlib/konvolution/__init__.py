@@ -1,7 +1,8 @@
 """Konvolution: a learned polynomial in place of each product of a convolution, and the bases of its polynomials.
 
-Arrays are computed by `konvlib.konvolution.fast`, torch tensors by `konvlib.konvolution.gpu`, on their own device;
-`konvlib.konvolution.naive` is the definition that both are held to. `konvlib.konvolution.module` has the torch modules.
+Arrays are computed by `konvlib.konvolution.arrays`, torch tensors by `konvlib.konvolution.tensors`, on their own
+device; `konvlib.konvolution.naive` is the definition that both are held to. `konvlib.konvolution.module` has
+the torch modules.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from konvlib.dispatch import room
 from konvlib.geometry import Padding, PerAxis, by_rank
-from konvlib.konvolution import fast
+from konvlib.konvolution import arrays as fast
 
 
 def konv(
@@ -284,7 +285,7 @@ konv1d_bias_grad, konv2d_bias_grad, konv3d_bias_grad = by_rank(konv_bias_grad, "
 
 
 def _gpu() -> ModuleType:
-    from konvlib.konvolution import gpu
+    from konvlib.konvolution import tensors as gpu
 
     return gpu
 

@@ -14,8 +14,10 @@ from torch.nn import functional
 from konvlib import tiles
 from konvlib.geometry import ConvGeometry
 from konvlib.konvolution.recurrences import get_basis, whole_step
-from konvlib.trilinear import aten, borders, layout, operators
-from konvlib.trilinear.gather import Expansion
+from konvlib.layers import aten, operators
+from konvlib.layers import memory as layout
+from konvlib.layers import padding as borders
+from konvlib.layers.forward import Expansion
 
 
 def terms(x: torch.Tensor, expansion: Expansion) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 
 from konvlib import tiles
+from konvlib.layers import memory as layout
+from konvlib.layers.forward import Expansion
+from konvlib.layers.polynomials import polynomial, slope, squashed
 from konvlib.tiles import tl
-from konvlib.trilinear import layout
-from konvlib.trilinear.expansion import polynomial, slope, squashed
-from konvlib.trilinear.gather import Expansion
 
 BLOCK = 512
 

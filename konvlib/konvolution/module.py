@@ -16,9 +16,10 @@ from torch.nn.parameter import UninitializedParameter, is_lazy
 
 from konvlib import geometry, tiles
 from konvlib.geometry import PADDING_MODES, PADS, Padding, PerAxis
-from konvlib.konvolution import bases, gpu
+from konvlib.konvolution import bases
+from konvlib.konvolution import tensors as gpu
 from konvlib.konvolution.recurrences import get_basis
-from konvlib.trilinear.expansion import SQUASHES
+from konvlib.layers.polynomials import SQUASHES
 
 _NODES = np.linspace(-20, 20, 641)
 """Where expectations are sampled. Equal steps are exact to rounding for a function as smooth as these; Gauss-Hermite

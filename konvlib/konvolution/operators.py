@@ -4,7 +4,7 @@
     p_\\delta(\\sigma(x[b, c, s\\,i + d\\,u - p]))
 
 The degree 0 is not here: its polynomial is one, so what it adds is a bias, or a map of biases where padding contributes
-nothing, and no product. ``padding`` is flat, as in ``konvlib.trilinear.operators``.
+nothing, and no product. ``padding`` is flat, as in ``konvlib.layers.operators``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from konvlib import geometry, tiles
 from konvlib.geometry import ConvGeometry
 from konvlib.konvolution import expanding, ways
 from konvlib.konvolution.recurrences import get_basis
-from konvlib.trilinear import layout
-from konvlib.trilinear import operators as layers
-from konvlib.trilinear.expansion import BASES, SQUASHES
-from konvlib.trilinear.gather import Expansion
+from konvlib.layers import memory as layout
+from konvlib.layers import operators as layers
+from konvlib.layers.forward import Expansion
+from konvlib.layers.polynomials import BASES, SQUASHES
 
 
 @torch.library.custom_op("konvlib::konv", mutates_args=())

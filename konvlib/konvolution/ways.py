@@ -13,8 +13,12 @@ from torch.nn import functional
 
 from konvlib.geometry import ConvGeometry
 from konvlib.konvolution import expanding, kernels
-from konvlib.trilinear import borders, gather, layout, reduction, tuning
-from konvlib.trilinear.gather import Expansion
+from konvlib.layers import autotune as tuning
+from konvlib.layers import forward as gather
+from konvlib.layers import memory as layout
+from konvlib.layers import padding as borders
+from konvlib.layers import weight_grad as reduction
+from konvlib.layers.forward import Expansion
 
 
 def konv(

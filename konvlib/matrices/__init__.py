@@ -1,6 +1,6 @@
 """The convolution layer as a matrix: sparse, as a product with im2col, and diagonal in the Fourier basis.
 
-Arrays are computed by `konvlib.matrices.fast`, torch tensors by `konvlib.matrices.gpu`, on their own device;
+Arrays are computed by `konvlib.matrices.arrays`, torch tensors by `konvlib.matrices.tensors`, on their own device;
 `konvlib.matrices.naive` is the definition that both are held to.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from konvlib.dispatch import room
 from konvlib.geometry import Padding, PerAxis
-from konvlib.matrices import fast
+from konvlib.matrices import arrays as fast
 
 
 def conv_matrix(
@@ -270,6 +270,6 @@ def circulant_singular_values(w: Any, shape: PerAxis) -> Any:
 
 
 def _gpu() -> ModuleType:
-    from konvlib.matrices import gpu
+    from konvlib.matrices import tensors as gpu
 
     return gpu

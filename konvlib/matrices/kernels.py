@@ -13,8 +13,8 @@ import torch
 
 from konvlib import tiles
 from konvlib.images.kernels import PLACES, SIZES, axis_arguments, scatter, tile_of
+from konvlib.layers.memory import AXES, is_wide, strides, three
 from konvlib.tiles import tl
-from konvlib.trilinear.layout import AXES, is_wide, strides, three
 
 
 @tiles.jit(do_not_specialize=SIZES)

@@ -1,7 +1,7 @@
 """Convolution and correlation of sequences: NumPy's meaning, along the last axis.
 
-NumPy arrays, and whatever NumPy makes an array of, are computed by `konvlib.sequences.fast`; torch tensors by
-`konvlib.sequences.gpu`, on their own device. `konvlib.sequences.naive` is the definition that both are held to.
+NumPy arrays, and whatever NumPy makes an array of, are computed by `konvlib.sequences.arrays`; torch tensors by
+`konvlib.sequences.tensors`, on their own device. `konvlib.sequences.naive` is the definition that both are held to.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from numpy import ndarray
 
 from konvlib.dispatch import room
 from konvlib.geometry import MODES
-from konvlib.sequences import fast
-from konvlib.sequences.fast import QUICK
+from konvlib.sequences import arrays as fast
+from konvlib.sequences.arrays import QUICK
 
 DOUBLE = np.dtype(np.float64)
 
@@ -135,6 +135,6 @@ def correlate(f: Any, g: Any, *, mode: str = "valid", method: str = "auto") -> A
 
 
 def _gpu() -> ModuleType:
-    from konvlib.sequences import gpu
+    from konvlib.sequences import tensors as gpu
 
     return gpu

@@ -1,4 +1,4 @@
-"""The Triton kernels of `konvlib.sequences.gpu` and their launchers: the direct sum, three times.
+"""The Triton kernels of `konvlib.sequences.tensors` and their launchers: the direct sum, three times.
 
 ``_direct_kernel`` gives each program a tile of outputs and runs over the taps; it also repairs an FFT's result.
 ``_toeplitz_kernel`` does the same as a product with a matrix whose diagonals are the taps, where there are enough of

@@ -1,6 +1,6 @@
 """Composing strides: dilated filters, several layers as one, and which filters are several layers.
 
-Arrays are computed by `konvlib.strides.fast`, torch tensors by `konvlib.strides.gpu`, on their own device;
+Arrays are computed by `konvlib.strides.arrays`, torch tensors by `konvlib.strides.tensors`, on their own device;
 `konvlib.strides.naive` is the definition that both are held to.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from konvlib.dispatch import room
 from konvlib.geometry import PerAxis
-from konvlib.strides import fast
+from konvlib.strides import arrays as fast
 from konvlib.strides.chains import Layer as Layer
 
 
@@ -251,6 +251,6 @@ def collapse(model: Any) -> Any:
 
 
 def _gpu() -> ModuleType:
-    from konvlib.strides import gpu
+    from konvlib.strides import tensors as gpu
 
     return gpu

@@ -1,6 +1,6 @@
 """The transposed convolution, by sub-pixel phases, by zero insertion and by scattering, in one to three dimensions.
 
-Arrays are computed by `konvlib.transposes.fast`, torch tensors by `konvlib.transposes.gpu`, on their own device;
+Arrays are computed by `konvlib.transposes.arrays`, torch tensors by `konvlib.transposes.tensors`, on their own device;
 `konvlib.transposes.naive` is the definition that both are held to.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from konvlib.dispatch import room
 from konvlib.geometry import Padding, PerAxis, by_rank
-from konvlib.transposes import fast
+from konvlib.transposes import arrays as fast
 
 
 def conv_transpose(
@@ -289,6 +289,6 @@ def overlap_counts(
 
 
 def _gpu() -> ModuleType:
-    from konvlib.transposes import gpu
+    from konvlib.transposes import tensors as gpu
 
     return gpu

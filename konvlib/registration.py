@@ -1,0 +1,277 @@
+"""How functions meet torch: checks of tensors, and operators over kernels that are right under every transform.
+
+An operator here is a kernel and the *composite* that it equals, a function made of ATen's operations. The kernel runs,
+forward and backward, where no more than a last derivative follows, in eager mode and in compiled graphs. Where more may
+follow (a derivative that is differentiated again, `torch.func`, forward mode) the composite runs, which torch can
+differentiate, batch and trace as it does all its own operations. So no second derivative is written by hand.
+
+The private names of torch that this takes stand in this module and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from konvlib import dispatch
+from konvlib.runtime import HALVES, REALS, runs_kernel
+
+LIBRARY = torch.library.Library("konvlib", "FRAGMENT")
+PLAIN = (Tensor, torch.nn.Parameter)
+"""Types of tensors whose lengths are numbers: neither fake nor of a subclass that may change what lengths mean."""
+
+
+def check_tensors(operands: dict[str, Any], dtypes: Sequence[torch.dtype] = REALS) -> None:
+    """Check that operands are tensors that go together; one that is None is left out.
+
+    Raises
+    ------
+    TypeError
+        If one is no tensor, if it has none of ``dtypes``, or if dtypes differ, unless autocast makes them one.
+    ValueError
+        If devices differ.
+
+    Examples
+    --------
+    >>> check_tensors({"x": torch.ones(3), "w": torch.ones(2), "bias": None})
+    >>> check_tensors({"x": torch.arange(3)})
+    Traceback (most recent call last):
+    ...
+    TypeError: x must be of dtype float16, bfloat16, float32, float64, got torch.int64; convert it, as with x.double()
+    """
+    given = [(name, operand) for name, operand in operands.items() if operand is not None]
+    first, one = given[0]
+    for name, operand in given:
+        if not isinstance(operand, Tensor):
+            like = {1: "", 2: " like the other operand"}.get(len(given), " like the other operands")
+            raise TypeError(f"{name} must be a torch tensor{like}, got {type(operand).__name__}")
+        if operand.dtype not in dtypes:
+            fits = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+            raise TypeError(f"{name} must be of dtype {fits}, got {operand.dtype}; convert it, as with {name}.double()")
+    for name, other in given[1:]:
+        if one.device != other.device:
+            raise ValueError(f"{first} and {name} must be on one device, got {one.device} and {other.device}")
+        if one.dtype != other.dtype and not (lowers(one) and lowers(other)):
+            raise TypeError(f"{first} and {name} must have one dtype, got {one.dtype} and {other.dtype}")
+
+
+def planned_tensors(
+    dtypes: Sequence[torch.dtype], check: Callable[..., Any], operands: dict[str, Any], arguments: dict[str, Any]
+) -> Any:
+    """Return ``check(*shapes, **arguments)`` for tensors that go together, remembered for plain ones.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `check_tensors`, and as ``check`` does.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> operands = {"x": torch.ones(1, 2, 9), "w": torch.ones(4, 2, 3), "bias": None}
+    >>> planned_tensors(REALS, conv_geometry, operands, {"axes": 1, "stride": 2}).output_size
+    (4,)
+    """
+    check_tensors(operands, dtypes)
+    shapes = [None if tensor is None else tensor.shape for tensor in operands.values()]
+    if torch.compiler.is_compiling() or any(
+        [tensor is not None and type(tensor) not in PLAIN for tensor in operands.values()]
+    ):
+        return check(*shapes, **arguments)
+    return dispatch.planned(check, shapes, arguments)
+
+
+def lowers(tensor: Tensor) -> bool:
+    """Whether autocast is on and would change the dtype in which this tensor is computed with."""
+    kind = tensor.device.type
+    return tensor.dtype in (*HALVES, torch.float32) and kind in ("cuda", "cpu") and torch.is_autocast_enabled(kind)
+
+
+def lowered(function: Callable[..., Any], kind: str, arguments: Sequence[Any]) -> Any:
+    """Call a function with autocast off, on tensors of the dtype that autocast wants on this kind of device.
+
+    As in PyTorch, float64 and complex tensors are left alone.
+    """
+    dtype = torch.get_autocast_dtype(kind)
+    cast = [a.to(dtype) if isinstance(a, Tensor) and lowers(a) else a for a in arguments]
+    with torch.autocast(kind, enabled=False):
+        return function(*cast)
+
+
+def last_derivative() -> bool:
+    """Whether plain eager autograd is all that may follow: no tracing, no `torch.func`, no forward mode."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch.autograd.forward_ad._current_level >= 0
+    )
+
+
+class Operator:
+    """An operator of torch over a kernel; calling it runs the kernel, or the composite where that is right.
+
+    Parameters
+    ----------
+    schema : str
+        As in `torch.library.define`, tensors first. The operator returns a tensor, or several of which the first is
+        the result and the others are kept for the gradients.
+    tensors : int
+        How many arguments are tensors.
+    kernel, composite : function
+        Take the arguments of the schema. What the operator returns is made by ``kernel``; ``composite`` returns only
+        the result, which may lie otherwise in memory.
+    fake : function
+        Takes the arguments and returns uninitialised results: their shapes, dtypes and layouts.
+    gradients : function
+        ``gradients(dy, needs, tensors, kept, rest)`` returns a gradient, or None, for each tensor, by kernels.
+    kept : function, optional
+        Takes the arguments and returns all results, where no kernel runs; by default only the composite's.
+    autocast : bool
+        Whether autocast lowers the operands, as it does for `torch.nn.functional.conv2d`.
+    """
+
+    def __init__(
+        self,
+        schema: str,
+        *,
+        tensors: int,
+        kernel: Callable[..., Any],
+        composite: Callable[..., Tensor],
+        fake: Callable[..., Any],
+        gradients: Callable[..., Sequence[Tensor | None]],
+        kept: Callable[..., Any] | None = None,
+        autocast: bool = True,
+    ) -> None:
+        self.name = schema.partition("(")[0]
+        self.tensors, self.kernel, self.composite, self.fake = tensors, kernel, composite, fake
+        self.gradients, self.kept, self.autocast = gradients, kept or composite, autocast
+        LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
+        LIBRARY.impl(self.name, self._computed, "CompositeExplicitAutograd")
+        LIBRARY.impl(self.name, self._differentiable, "Autograd")
+        torch.library.register_fake(f"konvlib::{self.name}", fake, lib=LIBRARY)
+        torch.library.register_vmap(f"konvlib::{self.name}", self._batched, lib=LIBRARY)
+        if autocast:
+            for kind, key in (("cuda", "AutocastCUDA"), ("cpu", "AutocastCPU")):
+                LIBRARY.impl(self.name, self._lowered(kind), key)
+        self.packet = getattr(torch.ops.konvlib, self.name)
+        self.raw = self.packet.default
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Return the result; where kernels run on the first tensor's device, by the kernel if it can."""
+        first = arguments[0]
+        if not runs_kernel(first):
+            return self.composite(*arguments)
+        if torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active():
+            return self._result(self.raw(*arguments))
+        if self.autocast and lowers(first) and not torch._C._are_functorch_transforms_active():
+            return lowered(self, first.device.type, arguments)
+        return self._differentiable_result(*arguments)
+
+    def _differentiable_result(self, *arguments: Any) -> Any:
+        tensors, rest = arguments[: self.tensors], arguments[self.tensors :]
+        if not last_derivative() or any([t is not None and type(t) not in PLAIN for t in tensors]):
+            return self.composite(*arguments)
+        if torch.is_grad_enabled() and any([t is not None and t.requires_grad for t in tensors]):
+            return _Accelerated.apply(self, rest, *tensors)[0]
+        return self._result(self.below(*arguments))
+
+    def below(self, *arguments: Any) -> Any:
+        """Run the kernel, past the operator's own derivative, which is a function of Python that costs time."""
+        with torch._C._AutoDispatchBelowAutograd():
+            return self.raw(*arguments)
+
+    @staticmethod
+    def _result(results: Any) -> Tensor:
+        return results if isinstance(results, Tensor) else results[0]
+
+    def _computed(self, *arguments: Any) -> Any:
+        """Below autograd: the kernel, or where none runs, what the composite gives, in the promised layout."""
+        if runs_kernel(arguments[0]):
+            return self.kernel(*arguments)
+        values, promised = self.kept(*arguments), self.fake(*arguments)
+        if isinstance(promised, Tensor):
+            return promised.copy_(values)
+        return tuple(place.copy_(value) for place, value in zip(promised, values, strict=True))
+
+    def _differentiable(self, *arguments: Any) -> Any:
+        """The operator called by its name, with autograd: right where its derivative is differentiated again too."""
+        tensors, rest = arguments[: self.tensors], arguments[self.tensors :]
+        follows = torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+        if follows and torch.is_grad_enabled():
+            return self.kept(*arguments)
+        if torch.is_grad_enabled() and any([t is not None and t.requires_grad for t in tensors]):
+            results = _Accelerated.apply(self, rest, *tensors)
+            return results[0] if len(results) == 1 else results
+        return self.below(*arguments)
+
+    def _batched(self, info: Any, in_dims: Sequence[int | None], *arguments: Any) -> tuple[Any, Any]:
+        results = torch.vmap(self.kept, tuple(in_dims), randomness=info.randomness)(*arguments)
+        return results, 0 if isinstance(results, Tensor) else (0,) * len(results)
+
+    def _lowered(self, kind: str) -> Callable[..., Any]:
+        return lambda *arguments: lowered(self.raw, kind, arguments)
+
+
+class _Accelerated(torch.autograd.Function):
+    """A kernel's results and their first derivative; a derivative that is differentiated again is the composite's."""
+
+    @staticmethod
+    def forward(ctx: Any, operator: Operator, rest: tuple[Any, ...], *tensors: Tensor | None) -> tuple[Tensor, ...]:
+        results = operator.below(*tensors, *rest)
+        results = (results,) if isinstance(results, Tensor) else tuple(results)
+        ctx.operator, ctx.rest, ctx.count = operator, rest, len(tensors)
+        ctx.mark_non_differentiable(*results[1:])
+        ctx.save_for_backward(*tensors, *results[1:])
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        saved, needs = ctx.saved_tensors, ctx.needs_input_grad[2:]  # read once: checkpoints unpack it once
+        tensors, kept = saved[: ctx.count], saved[ctx.count :]
+        if torch.is_grad_enabled():
+            grads = pullback(ctx.operator.composite, tensors, ctx.rest, needs, dy)
+        else:
+            grads = ctx.operator.gradients(dy, needs, tensors, kept, ctx.rest)
+        return None, None, *grads
+
+
+def pullback(
+    composite: Callable[..., Tensor],
+    tensors: Sequence[Tensor | None],
+    rest: Sequence[Any],
+    needs: Sequence[bool],
+    dy: Tensor,
+) -> list[Tensor | None]:
+    """Return the gradients of a composite by those tensors that need one, differentiable in turn.
+
+    Examples
+    --------
+    >>> x, w = torch.tensor([3.0]), torch.tensor([5.0])
+    >>> pullback(lambda x, w, n: x**n * w, [x, w], [2], [True, False], torch.ones(1))
+    [tensor([30.]), None]
+    """
+    moving = [place for place, need in enumerate(needs) if need]
+
+    def of_moving(*given: Tensor) -> Tensor:
+        full = list(tensors)
+        for place, tensor in zip(moving, given, strict=True):
+            full[place] = tensor
+        return composite(*full, *rest)
+
+    _, pull = torch.func.vjp(of_moving, *(tensors[place] for place in moving))
+    grads = dict(zip(moving, pull(dy), strict=True))
+    return [grads.get(place) for place in range(len(tensors))]
+
+
+def bias_grad(dy: Tensor) -> Tensor:
+    """Return the gradient by a layer's bias: each output channel's sum.
+
+    Examples
+    --------
+    >>> bias_grad(torch.ones(2, 3, 4))
+    tensor([8., 8., 8.])
+    """
+    return dy.sum((0, *range(2, dy.dim())))

@@ -1,0 +1,69 @@
+"""The notebooks of the book as the tests read them: cells, sections, Markdown and code."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path.append(str(ROOT / "book" / "_ext"))
+
+from labels import DIRECTIVE as DIRECTIVE  # noqa: E402
+from labels import split_options as split_options  # noqa: E402
+
+Cell = dict[str, Any]
+
+
+def text_of(part: dict[str, Any], key: str = "source") -> str:
+    """A text of a notebook, which may be stored as one string or as lines."""
+    text = part.get(key, "")
+    return text if isinstance(text, str) else "".join(text)
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some cells of a notebook: all of them, or a section."""
+
+    title: str
+    cells: tuple[Cell, ...]
+
+    @property
+    def code_cells(self) -> list[Cell]:
+        return [cell for cell in self.cells if cell["cell_type"] == "code"]
+
+    @property
+    def code(self) -> str:
+        return "\n".join(map(text_of, self.code_cells))
+
+    @property
+    def markdown(self) -> str:
+        return "\n\n".join(text_of(cell) for cell in self.cells if cell["cell_type"] == "markdown")
+
+    @property
+    def sections(self) -> list[Part]:
+        """From each heading of the second level to the next, also where two stand in one cell."""
+        found: list[tuple[str, list[Cell]]] = []
+        for cell in self.cells:
+            whole = cell["cell_type"] == "code"
+            for text in [text_of(cell)] if whole else re.split(r"^(?=## )", text_of(cell), flags=re.M):
+                heading = None if whole else re.match(r"## (.+)", text)
+                if heading:
+                    found.append((heading[1].strip(), []))
+                if found:
+                    found[-1][1].append(cell if whole else {**cell, "source": text})
+        return [Part(title, tuple(cells)) for title, cells in found]
+
+    def section(self, title: str) -> Part:
+        return next(section for section in self.sections if section.title == title)
+
+
+def notebook(path: Path) -> Part:
+    return Part(path.stem, tuple(json.loads(path.read_text(encoding="utf-8"))["cells"]))
+
+
+CHAPTERS = [notebook(path) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+APPENDICES = [notebook(path) for path in sorted((ROOT / "book").glob("*.ipynb"))]

@@ -1,0 +1,466 @@
+"""The theorems of chapter 6, each label by name.
+
+Two layers are linear in the input and in each filter, so an identity between them that holds on all impulses of given
+lengths holds for all filters and inputs of these lengths (``lem-impulses``). Where filters occur squared, or where a
+condition is necessary as well as sufficient, tests run through all sizes in a box.
+
+Oracles are layers written out once more in one line, NumPy's polynomials, and arithmetic with fractions and with
+numbers ``p + q sqrt(3)``. More tests of these labels stand with the functions (``test_strides*.py``).
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.polynomial import Polynomial, polynomial
+
+from konvlib.images import naive as layers
+from konvlib.strides import arrays, naive
+
+both_backends = pytest.mark.parametrize("backend", [naive, arrays], ids=["naive", "arrays"])
+sampled = settings(max_examples=40, deadline=None, derandomize=True)
+fractions = st.fractions(min_value=-50, max_value=50, max_denominator=12)
+filters = st.lists(fractions, min_size=1, max_size=5)
+
+
+def layer(x, k, stride, padding=(0, 0), bias=0) -> list:
+    """The layer of one channel, as its formula reads."""
+    x = [0] * padding[0] + [*x] + [0] * padding[1]
+    return [
+        bias + sum(tap * x[start + a] for a, tap in enumerate(k)) for start in range(0, len(x) - len(k) + 1, stride)
+    ]
+
+
+def impulse(place: int, length: int) -> list[int]:
+    return [int(index == place) for index in range(length)]
+
+
+def dilated(k, step: int) -> dict[int, object]:
+    return {step * place: tap for place, tap in enumerate(k)}
+
+
+# Two layers
+
+
+DILATIONS = [(c, step) for c in range(1, 7) for step in range(1, 6)]
+
+
+@pytest.mark.verifies(
+    "def-strides-dilate", "eq-strides-dilate", box=f"c <= 6, s <= 5: {len(DILATIONS)} cases", exact=True
+)
+@both_backends
+def test_dilation(backend):
+    for c, step in DILATIONS:
+        k = list(range(1, c + 1))
+        wide = backend.dilate(k, step).tolist()
+        assert wide == [dilated(k, step).get(m, 0) for m in range(step * (c - 1) + 1)]
+
+
+SIZES = [(c, size) for c in range(1, 5) for size in range(1, 15)]
+IMPULSES = sum(c * c * size for c, size in SIZES)
+
+
+@pytest.mark.verifies(
+    "thm-two-strides",
+    "eq-k4",
+    box=f"c <= 4, inputs of 1 to 14 samples, all impulses of both filters and the input: {IMPULSES:,} cases",
+    exact=True,
+)
+@both_backends
+def test_two_layers_of_stride_2_are_one_of_stride_4(backend):
+    """Two filters of equal length, so that each may be an impulse; and as many outputs, also where there are none."""
+    for c, size in SIZES:
+        for a, b in product(range(c), repeat=2):
+            first, second = impulse(a, c), impulse(b, c)
+            k4 = backend.compose(first, second, stride1=2).tolist()
+            assert len(k4) == 3 * c - 2
+            for place in range(size):
+                x = impulse(place, size)
+                assert layer(layer(x, first, 2), second, 2) == layer(x, k4, 4)
+
+
+@pytest.mark.verifies("thm-two-strides", "eq-k4", box="filters drawn at random, on all impulses", exact=True)
+@both_backends
+@sampled
+@given(k2=filters)
+def test_the_outputs_determine_the_taps(backend, k2):
+    """Impulses as inputs read the one filter off the two layers, and it is the sum of the theorem."""
+    c = len(k2)
+    taps = [layer(layer(impulse(m, 3 * c - 2), k2, 2), k2, 2)[0] for m in range(3 * c - 2)]
+    assert taps == [sum(k2[b] * k2[m - 2 * b] for b in range(c) if 0 <= m - 2 * b < c) for m in range(3 * c - 2)]
+    k2 = np.array(k2, dtype=object)
+    assert backend.compose(k2, k2, stride1=2).tolist() == taps
+    assert np.convolve(k2, backend.dilate(k2, 2)).tolist() == taps
+
+
+def test_the_published_filter_is_another():
+    """Taps at multiples of four, of the right filter or of the undilated product, lose what the others see."""
+    k2, x = [1, 2], [1, 3, 2, 5]
+    assert layer(layer(x, k2, 2), k2, 2) == layer(x, [1, 2, 2, 4], 4) == [31]
+    published = [tap * (m % 4 == 0) for m, tap in enumerate([*np.convolve(k2, k2).tolist(), 0])]
+    assert layer(x, published, 4) == layer(x, [1, 0, 0, 0], 4) == [1]
+    k2 = [2, 1, -1]
+    assert np.convolve(k2, [2, 0, 1, 0, -1]).tolist() == [4, 2, 0, 1, -3, -1, 1]
+
+
+@pytest.mark.verifies(
+    "def-strides-transform", "lem-strides-transform", box="filters and points drawn at random, steps to 4", exact=True
+)
+@both_backends
+@sampled
+@given(f=filters, g=filters, z=fractions, step=st.integers(1, 4))
+def test_the_transform(backend, f, g, z, step):
+    def transform(k, z):
+        return sum((tap * z**m for m, tap in enumerate(k)), Fraction(0))
+
+    f, g = np.array(f, dtype=object), np.array(g, dtype=object)
+    assert transform(np.convolve(f, g), z) == transform(f, z) * transform(g, z)
+    assert transform(backend.dilate(g, step), z) == transform(g, z**step)
+    assert transform(backend.compose(f, g, stride1=step), z) == transform(f, z) * transform(g, z**step)
+
+
+# Padding
+
+
+QUARTERS = [(c, q, p) for c in range(1, 9) for q in range(1, 6) for p in range(3 * c + 2)]
+
+
+@pytest.mark.verifies(
+    "thm-strides-quarter",
+    "eq-strides-quarter",
+    box=f"c <= 8, 4 to 20 samples, totals up to 3c + 1: {len(QUARTERS)} cases",
+    exact=True,
+)
+def test_a_quarter_of_the_length():
+    for c, q, total in QUARTERS:
+        x, k2, k4 = [1] * (4 * q), [1] * c, [1] * (3 * c - 2)
+        before = total // 2
+        twice = layer(layer(x, k2, 2, (before, total - before)), k2, 2)
+        once = layer(x, k4, 4, (before, total - before))
+        assert len(twice) == len(once)
+        assert (len(once) == q) == (3 * c - 6 <= total <= 3 * c - 3)
+
+
+PADDED = [
+    (c, size, padding, between)
+    for c in range(2, 7)
+    for size in range(3, 10)
+    for padding in product(range(5), (0, 1, 3))
+    for between in product(range(4), range(3))
+]
+
+
+@pytest.mark.verifies(
+    "thm-strides-between",
+    box="c 2 to 6, 3 to 9 samples, 0 to 4 and 0, 1 or 3 zeros before and after the first layer, 0 to 3 and 0 to 2 "
+    f"before and after the second: {len(PADDED):,} cases",
+    exact=True,
+)
+def test_padding_between_two_layers():
+    """Filters and inputs of ones show every harm; where there is none, filters and inputs of integers agree too."""
+    rng = np.random.default_rng(0)
+    harmless = 0
+    for c, size, (before, after), (p2, q2) in PADDED:
+        firsts = (size + before + after - c) // 2 + 1
+        if size + before + after < c or firsts + p2 + q2 < c:
+            continue
+
+        def agree(x, k, c=c, before=before, after=after, p2=p2, q2=q2):
+            k4 = np.convolve(k, np.kron(k, [1, 0]))[: 3 * c - 2].tolist()
+            twice = layer(layer(x, k, 2, (before, after)), k, 2, (p2, q2))
+            return twice == layer(x, k4, 4, (before + 2 * p2, 5 * c + after + 8))[: len(twice)]
+
+        outputs = (firsts + p2 + q2 - c) // 2 + 1
+        covered = {2 * j - p2 + b for j in range(outputs) for b in range(c)}
+        padded = [i for i in covered if not 0 <= i < firsts]
+        expected = all(2 * i - before + c - 1 < 0 or 2 * i - before >= size for i in padded)
+        assert agree([1] * size, [1] * c) == expected
+        if expected:
+            harmless += 1
+            assert agree(rng.integers(-9, 10, size).tolist(), rng.integers(-9, 10, c).tolist())
+        front = all(2 * i - before + c - 1 < 0 for i in padded if i < 0)
+        assert front or before < c - 2
+        assert not front or before >= c - 2 or -1 not in padded
+    assert 0 < harmless < len(PADDED)
+
+
+def test_half_a_kernel_of_padding_per_layer():
+    """No harm to up to four taps where four divides the length; three taps and 18 samples are harmed."""
+    harmless = []
+    for c, size in product(range(2, 9), (16, 18, 20)):
+        k, p = [1] * c, c // 2
+        twice = layer(layer([1] * size, k, 2, (p, p)), k, 2, (p, p))
+        k4 = naive.compose(k, k, stride1=2).tolist()
+        once = layer([1] * size, k4, 4, (3 * p, 3 * p + 4))[: len(twice)]
+        harmless += [(c, size)] * (twice == once)
+        assert (len(twice) == size / 4) == (c % 2 == 1 and size % 4 == 0)
+    assert harmless == [(2, 16), (2, 18), (2, 20), (3, 16), (3, 20), (4, 16), (4, 18), (4, 20)]
+
+
+@both_backends
+def test_a_bias_between_the_layers(backend):
+    """Harmless padding is harmful once the first layer has a bias; padding of the first layer never is."""
+    x, k = [1, 3, 2, 0, 4, 1, 3, 2], [1, 2, 3]
+    whole = backend.compose_chain([(k, 2, 1, [7]), (k, 2)])
+    k4, bias = whole.weight.tolist(), whole.bias.tolist()[0]
+    assert bias == 42
+    assert layer(layer(x, k, 2, (3, 3), 7), k, 2) == layer(x, k4, 4, (3, 3), bias)
+    between = layer(layer(x, k, 2, (1, 1), 7), k, 2, (1, 1))
+    assert between != layer(x, k4, 4, (3, 3), bias)
+    assert layer(layer(x, k, 2, (1, 1)), k, 2, (1, 1)) == layer(x, k4, 4, (3, 3))
+
+
+# Noble identities
+
+
+NOBLE = [(s, c, size) for s in range(1, 5) for c in range(1, 5) for size in range(1, 10)]
+
+
+@pytest.mark.verifies(
+    "def-strides-decimate",
+    "thm-noble",
+    box=f"s <= 4, c <= 4, N <= 9, all impulses, moved by -4 to 4: {9 * sum(c * n for _, c, n in NOBLE):,} cases",
+    exact=True,
+)
+def test_noble_identities_on_two_sided_sequences():
+    """An impulse at a, of either sign, is a dictionary of one entry."""
+
+    def convolved(f, g):
+        return {i + j: u * v for (i, u), (j, v) in product(f.items(), g.items())}
+
+    def down(f, s):
+        return {i // s: u for i, u in f.items() if i % s == 0}
+
+    def up(f, s):
+        return {s * i: u for i, u in f.items()}
+
+    for s, c, size in NOBLE:
+        for move, a, b in product(range(-4, 5), range(size), range(c)):
+            x, k = {a + move: 1}, {b: 1}
+            wide = {m: tap for m, tap in enumerate(naive.dilate(impulse(b, c), s).tolist()) if tap}
+            assert wide == up(k, s)
+            assert convolved(down(x, s), k) == down(convolved(x, wide), s)
+            assert up(convolved(x, k), s) == convolved(up(x, s), wide)
+
+
+def test_decimation_passes_no_filter_with_taps_in_between():
+    x = np.array([1, 3, 2, 0, 4])
+    assert np.convolve(x[::2], [2, 1, -1]).tolist() != np.convolve(x, [2, 1, -1])[::2].tolist()
+
+
+# What one layer costs
+
+
+COSTS = [(c, n, axes) for axes in (1, 2) for c in range(1, 5) for n in range(1, 4)]
+
+
+class Counted(int):
+    """An integer that counts its products."""
+
+    products = 0
+
+    def __mul__(self, other):
+        Counted.products += 1
+        return 0
+
+    __rmul__ = __mul__
+
+
+@pytest.mark.verifies(
+    "eq-strides-cost", box=f"c <= 4, up to 3 outputs per axis, 1 and 2 axes: {len(COSTS)} cases", exact=True
+)
+def test_multiplications_of_two_layers_and_of_one():
+    def products_of(chain, size, axes):
+        Counted.products = 0
+        x = np.full((1, 1, *(size,) * axes), 0, dtype=object)
+        for taps, stride in chain:
+            w = np.array([Counted(1)] * taps**axes, dtype=object).reshape(1, 1, *(taps,) * axes)
+            x = layers.conv(axes, x, w, stride=stride)
+        return Counted.products
+
+    for c, n, axes in COSTS:
+        size = 4 * (n - 1) + 3 * c - 2
+        two = (2 * n + c - 2) ** axes * c**axes + n**axes * c**axes
+        assert products_of([(c, 2), (c, 2)], size, axes) == two
+        assert products_of([(3 * c - 2, 4)], size, axes) == n**axes * (3 * c - 2) ** axes
+    assert [(5 * c**2 > (3 * c - 2) ** 2) for c in (2, 3, 5, 7)] == [True, False, False, False]
+
+
+# Which filters factor
+
+
+@pytest.mark.verifies("eq-strides-phases", box="filters of 1 to 12 taps drawn at random, s from 2 to 5", exact=True)
+@sampled
+@given(k=st.lists(fractions, min_size=1, max_size=12), z=fractions, s=st.integers(2, 5))
+def test_the_phases_put_a_filter_together(k, z, s):
+    def value(taps, z):
+        return sum((tap * z**m for m, tap in enumerate(taps)), Fraction(0))
+
+    assert value(k, z) == sum(z**r * value(k[r::s], z**s) for r in range(s))
+
+
+@pytest.mark.verifies("thm-factor", box="pairs of 1 to 7 and 2 to 4 taps drawn at random, s from 2 to 4", exact=True)
+@both_backends
+@sampled
+@given(
+    g=st.lists(st.integers(-9, 9), min_size=1, max_size=7).filter(lambda g: g[-1]),
+    h=st.lists(st.integers(-9, 9), min_size=2, max_size=4).filter(lambda h: h[0] and h[-1]),
+    s=st.integers(2, 4),
+)
+def test_the_second_filter_divides_every_phase(backend, g, h, s):
+    """With the phases of the first as quotients; and what is found is the longest."""
+    k = backend.compose(g, h, stride1=s)
+    for r in range(s):
+        assert polynomial.polymul(g[r::s] or [0], h).tolist() == [*np.trim_zeros(k[r::s], "b")] or not any(g[r::s])
+    found_g, found_h = backend.factor(k.astype(object), step=s, same=False)
+    assert backend.compose(found_g, found_h, stride1=s).tolist() == k.tolist()
+    assert len(found_h) >= len(h)
+    rest = divmod(Polynomial(found_h.astype(float)), Polynomial(h))[1].coef
+    assert np.abs(rest).max() < 1e-6
+
+
+def root_of(k: list, first, c: int, s: int) -> list:
+    """The recursion of the theorem."""
+    g = [first]
+    for m in range(1, c):
+        g.append((k[m] - sum(g[b] * g[m - s * b] for b in range(1, m // s + 1))) / first)
+    return g
+
+
+SQUARES = [(k, s) for c in range(1, 5) for k in product((-2, 0, 1, 3), repeat=c) for s in (2, 3) if k[0]]
+
+
+@pytest.mark.verifies(
+    "thm-factor",
+    "eq-strides-root",
+    box=f"filters of 1 to 4 taps -2, 0, 1 or 3 with k[0] not 0, s = 2 and 3: {len(SQUARES):,} cases",
+    exact=True,
+)
+@both_backends
+def test_one_filter_twice_is_determined_by_its_first_taps(backend):
+    for g, s in SQUARES:
+        k = backend.compose(g, g, stride1=s).tolist()
+        assert len(k) == (s + 1) * (len(g) - 1) + 1
+        assert k[0] == g[0] ** 2
+        exact = [Fraction(tap) for tap in k]
+        assert root_of(exact, Fraction(g[0]), len(g), s) == list(g)
+        assert root_of(exact, Fraction(-g[0]), len(g), s) == [-tap for tap in g]
+        changed = [*k[:-1], k[-1] + 1]
+        if len(g) > 1:
+            assert backend.factor(changed, step=s) is None
+
+
+@pytest.mark.verifies("thm-factor", box="boxes of 2 to 12 taps, s = 2", exact=True)
+@both_backends
+def test_boxes(backend):
+    for n in range(2, 13):
+        pair = backend.factor([1] * n, same=False)
+        if n % 2 or n == 2:
+            assert pair is None
+        else:
+            assert [part.tolist() for part in pair] == [[1, 1], [1] * (n // 2)]
+        assert (backend.factor([1] * n) is not None) == (n == 4)
+
+
+# For ever
+
+
+def phi(taps: list, rounds: int, t: Fraction):
+    """The drawing of a cascade's taps at t."""
+    place = t * 2**rounds // 1
+    return taps[place] if 0 <= place < len(taps) else 0
+
+
+def cascade(backend, k, rounds: int) -> list:
+    return backend.compose_chain([(k, 2)] * rounds).weight.tolist() if rounds else [1]
+
+
+CASCADES = [(k, rounds) for c in (1, 2, 3) for k in product((-1, 0, 2), repeat=c) for rounds in range(5)]
+
+
+@pytest.mark.verifies(
+    "def-strides-cascade",
+    "eq-strides-cascade",
+    box=f"filters of 1 to 3 taps -1, 0 or 2, up to 4 rounds: {len(CASCADES)} cases",
+    exact=True,
+)
+def test_the_cascade_is_a_product_of_polynomials():
+    for k, rounds in CASCADES:
+        expected = np.array([1])
+        for j in range(rounds):
+            wide = np.zeros(2**j * (len(k) - 1) + 1, dtype=int)
+            wide[:: 2**j] = k
+            expected = np.convolve(expected, wide)
+        taps = cascade(arrays, k, rounds)
+        assert taps == expected.tolist()
+        assert len(taps) == (len(k) - 1) * (2**rounds - 1) + 1
+        x = list(range(len(taps) + 2**rounds))
+        y = x
+        for _ in range(rounds):
+            y = layer(y, k, 2)
+        assert y == layer(x, taps, 2**rounds)
+
+
+TIMES = [Fraction(n, 24) for n in range(-24, 97, 5)]
+
+
+@pytest.mark.verifies(
+    "thm-strides-refine",
+    "eq-strides-refine",
+    box=f"1 to 3 taps -1, 0 or 2, up to 4 rounds, 24 t = -24, -19, .., 96: {len(CASCADES) * len(TIMES):,} cases",
+    exact=True,
+)
+def test_the_cascade_refines():
+    for k, rounds in CASCADES:
+        taps, more = cascade(arrays, k, rounds), cascade(arrays, k, rounds + 1)
+        for t in TIMES:
+            assert phi(more, rounds + 1, t) == sum(tap * phi(taps, rounds, 2 * t - b) for b, tap in enumerate(k))
+
+
+@pytest.mark.verifies("thm-strides-refine", box="2 to 4 taps drawn at random, up to 3 rounds", exact=True)
+@both_backends
+@sampled
+@given(data=st.data(), rounds=st.integers(0, 3), t=fractions)
+def test_shifts_of_a_drawing_add_up_to_one(backend, data, rounds, t):
+    c = data.draw(st.integers(2, 4))
+    k = data.draw(st.lists(fractions, min_size=c, max_size=c))
+    k[0], k[1] = 1 - sum(k[2::2]), 1 - sum(k[3::2])
+    taps = cascade(backend, np.array(k, dtype=object), rounds)
+    assert sum(phi(taps, rounds, t % 1 + n) for n in range(c)) == 1
+
+
+class Root3(tuple):
+    """A number p + q sqrt(3) with fractions p and q."""
+
+    def __add__(self, other):
+        return Root3((self[0] + other[0], self[1] + other[1]))
+
+    def __mul__(self, other):
+        return Root3((self[0] * other[0] + 3 * self[1] * other[1], self[0] * other[1] + self[1] * other[0]))
+
+
+def test_daubechies_scaling_function_at_dyadic_points_without_rounding():
+    """The refinement equation holds at whole numbers, and carries sums of one to all finer points."""
+    k = [Root3((Fraction(p, 4), Fraction(q, 4))) for p, q in ((1, 1), (3, 1), (3, -1), (1, -1))]
+    half, zero = Fraction(1, 2), Root3((Fraction(0), Fraction(0)))
+    known = {Fraction(1): Root3((half, half)), Fraction(2): Root3((half, -half))}
+
+    def refined(t):
+        total = zero
+        for b, tap in enumerate(k):
+            total += tap * known.get(2 * t - b, zero)
+        return total
+
+    assert [refined(t) for t in (Fraction(1), Fraction(2))] == [*known.values()]
+    assert refined(Fraction(1, 2)) == (half, Fraction(1, 4))
+    assert refined(Fraction(3, 2)) == (0, 0)
+    for rounds in range(1, 5):
+        known |= {t: refined(t) for t in (Fraction(n, 2**rounds) for n in range(1, 3 * 2**rounds, 2))}
+    for n in range(16):
+        t = Fraction(n, 16)
+        assert known.get(t, zero) + known.get(t + 1, zero) + known.get(t + 2, zero) == (1, 0)

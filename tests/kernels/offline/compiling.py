@@ -1,0 +1,120 @@
+"""Compile Triton kernels for a GPU that is not there, and read what the compiler says about them.
+
+``python -m tests.kernels.offline.compiling`` reads kernels as JSON from standard input and writes their figures as
+JSON. It is a program of its own because Triton decides at import whether kernels are interpreted, which is what the
+tests need, or compiled.
+`figures` runs it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[3]
+HOPPER = 90
+SHARED_MEMORY = 227 * 1024
+"""The most shared memory that a program can have on an H100, in bytes."""
+
+DRAIN = re.compile(r"(?:wgmma|cp\.async)\.wait_group(?:\.sync\.aligned)?\s+0;")
+"""Waiting until nothing is under way, matrix products or copies."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A kernel and one way to call it.
+
+    ``types`` gives the type of each argument by name: a pointer (``*fp32``), an integer (``i32``, ``i64``), or 1 for
+    an integer that is specialised to one. ``constants`` are its constexprs; ``"fp32"`` stands for ``tl.float32``.
+    """
+
+    name: str
+    module: str
+    kernel: str
+    types: dict[str, str | int]
+    constants: dict[str, Any]
+    warps: int = 4
+    stages: int = 3
+    aligned: tuple[str, ...] = field(default=())
+
+
+def figures(rows: list[Row]) -> dict[str, dict[str, Any]]:
+    """Return the figures of each row by its name: registers, spilled bytes, shared memory, and the PTX's own."""
+    environment = {**os.environ, "TRITON_INTERPRET": "0"}
+    command = [sys.executable, "-m", "tests.kernels.offline.compiling"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        input=json.dumps([asdict(row) for row in rows]),
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def compiled(row: Row) -> dict[str, Any]:
+    """Compile one row for Hopper and assemble its PTX once more, for the assembler's report."""
+    import triton
+    import triton.language as tl
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    named = {"fp32": tl.float32, "fp64": tl.float64}
+    kernel = getattr(importlib.import_module(row.module), row.kernel)
+    position = {name: (index,) for index, name in enumerate(kernel.arg_names)}
+    constants = {
+        name: named.get(value, value) if isinstance(value, str) else value for name, value in row.constants.items()
+    }
+    constants |= {name: 1 for name, kind in row.types.items() if kind == 1}
+    signature = {name: "constexpr" if name in constants else row.types[name] for name in kernel.arg_names}
+    pointers = [name for name, kind in row.types.items() if str(kind).startswith("*")]
+    attributes = {position[name]: [["tt.divisibility", 16]] for name in (*pointers, *row.aligned)}
+    source = ASTSource(kernel, signature, {position[name]: value for name, value in constants.items()}, attributes)
+    options = {"num_warps": row.warps, "num_stages": row.stages}
+    binary = triton.compile(source, target=GPUTarget("cuda", HOPPER, 32), options=options)
+    return {"shared": binary.metadata.shared, "warps": row.warps, **_assembled(binary.asm["ptx"])}
+
+
+def _assembled(ptx: str) -> dict[str, Any]:
+    from triton.knobs import nvidia
+
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "kernel.ptx")
+        source.write_text(ptx, encoding="utf-8")
+        target = re.search(r"^\.target (\w+)", ptx, re.MULTILINE)[1]
+        command = [nvidia.ptxas.path, "-v", f"-arch={target}", str(source), "-o", str(Path(folder, "kernel.cubin"))]
+        report = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    spills = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report)
+    return {
+        "registers": int(re.search(r"Used (\d+) registers", report)[1]),
+        "stack": int(spills[1]),
+        "spilled": int(spills[2]) + int(spills[3]),
+        "tensor_core": "wgmma" in ptx or "mma.sync" in ptx,
+        "asynchronous": "wgmma.mma_async" in ptx and "cp.async" in ptx,
+        "drains": sum(len(DRAIN.findall(loop)) for loop in _loops(ptx)),
+    }
+
+
+def _loops(ptx: str) -> list[str]:
+    """The innermost loops: from each label to a later branch back to it, without the loops that hold others."""
+    labels = {match[1]: match.start() for match in re.finditer(r"^(\$L__\w+):", ptx, re.MULTILINE)}
+    branches = [(labels[match[1]], match.end()) for match in re.finditer(r"bra(?:\.uni)?\s+(\$L__\w+);", ptx)]
+    spans = [(begin, end) for begin, end in branches if begin < end]
+    inner = [span for span in spans if not any(span != s and span[0] <= s[0] and s[1] <= span[1] for s in spans)]
+    return [ptx[begin:end] for begin, end in inner]
+
+
+if __name__ == "__main__":
+    wanted = [Row(**row) for row in json.load(sys.stdin)]
+    print(json.dumps({row.name: compiled(row) for row in wanted}))

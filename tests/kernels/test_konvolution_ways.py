@@ -1,0 +1,137 @@
+"""The ways that Konvolution is computed by kernels: each computes the same, and the table of choices decides.
+
+That the fused way computes the right sums is tested with the other backends, in tests/test_konvolution*.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+import torch
+
+from konvlib.geometry import conv_geometry
+from konvlib.konvolution import expanding, kernels, operators, ways
+from konvlib.layers import autotune as tuning
+from konvlib.layers import memory as layout
+from konvlib.layers.forward import Expansion
+from konvlib.layers.polynomials import BASES
+from tests.kernels.operators import poisoned, random, running
+
+WAYS = ("fused", "expanded", "library")
+LAYER = conv_geometry(
+    (2, 4, 5, 6), (6, 2, 3, 2), axes=2, stride=(2, 1), padding=((1, 0), (1, 2)), dilation=(1, 2), groups=2
+)
+
+
+@pytest.fixture
+def device():
+    with running("kernel") as name, poisoned():
+        yield name
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """Takes a way whatever the table says, and tells how often."""
+
+    def take(way: str) -> list[str]:
+        kinds = []
+
+        def choose(kind, layer, y, known):
+            assert tuple(known) == WAYS
+            kinds.append(kind)
+            return known[way]()
+
+        monkeypatch.setattr(tuning, "choose", choose)
+        return kinds
+
+    return take
+
+
+def operands(device: str, degrees: int, last: bool):
+    x, dy = random(LAYER.input_shape, device), random(LAYER.output_shape, device, seed=1)
+    kappa = random((6, degrees, 2, 3, 2), device, seed=2)
+    if last:
+        x, dy = (t.to(memory_format=torch.channels_last) for t in (x, dy))
+    return x, kappa, dy
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("last", "masked"), [(False, True), (True, False), (True, True)])
+def test_every_way_computes_the_layer_and_its_gradients(device, taken, way, last, masked):
+    expansion = Expansion(3, "legendre", "tanh", masked)
+    x, kappa, dy = operands(device, 3, last)
+    kinds = taken(way)
+    rest = ("legendre", "tanh", masked, LAYER.stride, (1, 0, 1, 2), LAYER.dilation, 2)
+    for bias in (None, random((6,), device, seed=3), random((1, *LAYER.output_shape[1:]), device, seed=4)):
+        y = operators.konv(x, kappa, bias, *rest)
+        assert torch.allclose(y, expanding.konv(x, kappa, bias, LAYER, expansion), rtol=1e-12, atol=1e-12)
+        assert y.stride() == layout.empty(x, y.shape).stride()
+    dx, dkappa = operators.konv_input_grad(dy, x, kappa, *rest), operators.konv_kappa_grad(x, dy, 3, [3, 2], *rest)
+    assert torch.allclose(dx, expanding.konv_input_grad(dy, x, kappa, LAYER, expansion), rtol=1e-12, atol=1e-12)
+    assert dx.stride() == x.stride()
+    assert torch.allclose(dkappa, expanding.konv_kappa_grad(x, dy, LAYER, expansion), rtol=1e-12, atol=1e-12)
+    name = "degree 3 legendre tanh"
+    assert kinds == [f"konv {name}"] * 3 + [f"konv_input_grad {name}", f"konv_kappa_grad {name}"]
+
+
+@pytest.mark.parametrize(("basis", "last"), list(product(BASES, [False, True])))
+def test_the_expanded_input_is_each_degree_exactly(device, basis, last):
+    """More samples than one program takes, and groups whose degrees must not mix; on integers nothing is rounded."""
+    x = torch.randint(-3, 4, (2, 6, 9, 11), generator=torch.Generator().manual_seed(5)).double().to(device)
+    x = x.to(memory_format=torch.channels_last) if last else x
+    assert x.numel() > kernels.BLOCK
+    expansion = Expansion(4, basis)
+    z = kernels.expand(x, expansion, groups=3)
+    dz = torch.randint(-3, 4, z.shape, generator=torch.Generator().manual_seed(6)).double().to(device)
+    terms = list(expanding.terms(x, expansion))
+    assert torch.equal(z.unflatten(1, (3, 4, 2)), torch.stack([v.unflatten(1, (3, 2)) for v, _ in terms], 2))
+    dx = kernels.contract(dz, x, expansion, groups=3)
+    each = zip(dz.unflatten(1, (3, 4, 2)).unbind(2), terms, strict=True)
+    expected = sum(grad.flatten(1, 2) * slope for grad, (_, slope) in each)
+    assert torch.equal(dx, expected) or basis == "legendre"
+    assert torch.allclose(dx, expected, rtol=1e-13)
+    assert z.stride() == layout.empty(x, z.shape).stride()
+
+
+def test_the_table_decides_and_without_a_row_the_first_way_is_taken(monkeypatch):
+    monkeypatch.setattr(tuning, "_measured", {})
+    x = torch.ones(1, 1, 7)
+    layer = conv_geometry(x.shape, (1, 1, 3), axes=1)
+    known = {way: lambda way=way: way for way in WAYS}
+    assert tuning.choose("konv degree 3", layer, x, known) == "fused"
+    monkeypatch.setattr(tuning, "_known", lambda y: {tuning.key("konv degree 3", layer, x): "library"})
+    assert tuning.choose("konv degree 3", layer, x, known) == "library"
+    assert tuning.choose("konv degree 4", layer, x, known) == "fused"
+    assert tuning.choose("konv degree 3", replace(layer, batch=2), x, known) == "fused"
+
+
+@pytest.mark.parametrize(("seconds", "chosen"), [((3.0, 1.0, 2.0), "expanded"), ((1.0, 0.95, 2.0), "fused")])
+def test_another_way_is_chosen_where_it_is_measured_to_be_clearly_quicker(monkeypatch, seconds, chosen):
+    monkeypatch.setattr(tuning, "_measured", {})
+    monkeypatch.setattr(tuning, "_may_measure", lambda y: True)
+    timings = iter(seconds)
+    monkeypatch.setattr(tuning, "_seconds", lambda run: next(timings))
+    x = torch.ones(1, 1, 7)
+    layer = conv_geometry(x.shape, (1, 1, 3), axes=1)
+    known = {way: lambda way=way: way for way in WAYS}
+    assert tuning.choose("konv", layer, x, known) == "fused"
+    monkeypatch.setenv("KONVLIB_TUNE", "all")
+    assert tuning.choose("konv", layer, x, known) == chosen
+
+
+def test_choices_of_tiles_and_of_ways_are_kept_in_one_file(monkeypatch, tmp_path):
+    choices = {"conv a": tuning.HALVES[0], "konv b": "library"}
+    monkeypatch.setattr(tuning, "_measured", choices)
+    tuning.save(tmp_path / "device.json")
+    assert tuning._read(tmp_path / "device.json") == choices
+
+
+def test_the_usual_layer_is_fused(device, monkeypatch):
+    monkeypatch.setattr(kernels, "expand", lambda *_: pytest.fail("the expanded input was written"))
+    x, kappa, dy = operands(device, 2, last=True)
+    expansion = Expansion(2, "chebyshev")
+    ways.konv(x, kappa, None, LAYER, expansion)
+    ways.konv_input_grad(dy, x, kappa, LAYER, expansion)
+    ways.konv_kappa_grad(x, dy, LAYER, expansion)
