@@ -11,7 +11,7 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from konvlib.gradients import naive
+from konvlib.gradients import arrays, naive
 from konvlib.images import arrays as layers
 from konvlib.images import naive as exact_layers
 from tests.engine import boxes
