@@ -50,6 +50,7 @@ from konvlib.geometry.konvolution import (
 from konvlib.geometry.layers import (
     ConvGeometry,
     Padding,
+    PaddingMode,
     PerAxis,
     PoolGeometry,
     check_bias,
@@ -97,6 +98,7 @@ __all__ = [
     "ConvGeometry",
     "KonvGeometry",
     "Padding",
+    "PaddingMode",
     "PerAxis",
     "PoolGeometry",
     "ReceptiveField",

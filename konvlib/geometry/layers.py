@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import prod
+from typing import Literal
 
 from konvlib.geometry.arguments import PADDING_MODES, check_channels, integer, one_of, per_axis, whole
 from konvlib.geometry.sizes import conv_size, conv_transpose_size, paddings, pool_size
 
 Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
 PerAxis = int | Sequence[int]
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 AXIS_NAMES = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
 
 
@@ -81,10 +83,21 @@ class PoolGeometry:
     output_size: tuple[int, ...]
     ceil_mode: bool = False
     count_include_pad: bool = True
+    axes: int = field(init=False, repr=False, compare=False)
+    before: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    is_even: bool = field(init=False, repr=False, compare=False)
+    sides: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
-    @property
-    def axes(self) -> int:
-        return len(self.kernel_size)
+    def __post_init__(self) -> None:
+        # As in a layer; but ``sides`` is what windows show beyond the input, with ``ceil_mode`` more than the padding.
+        each = zip(
+            self.input_size, self.kernel_size, self.stride, self.padding, self.dilation, self.output_size, strict=True
+        )
+        shown = [(b, max((o - 1) * s + d * (k - 1) + 1 - n - b, 0)) for n, k, s, (b, _), d, o in each]
+        object.__setattr__(self, "axes", len(self.kernel_size))
+        object.__setattr__(self, "before", tuple([before for before, _ in self.padding]))
+        object.__setattr__(self, "is_even", all([before == after for before, after in self.padding]))
+        object.__setattr__(self, "sides", tuple([side for pair in shown[::-1] for side in pair]))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -206,6 +219,7 @@ def conv_transpose_geometry(
 def input_grad_geometry(
     dy_shape: Sequence[int],
     w_shape: Sequence[int],
+    bias_shape: Sequence[int] | None = None,
     *,
     axes: int,
     input_size: Sequence[int],
@@ -219,7 +233,8 @@ def input_grad_geometry(
     Raises
     ------
     TypeError, ValueError
-        As `conv_geometry`; also if ``dy`` has another shape than the convolution's output.
+        As `conv_geometry`; also if ``dy`` has another shape than the convolution's output. A bias is one per channel of
+        the input.
 
     Examples
     --------
@@ -232,6 +247,7 @@ def input_grad_geometry(
     x_shape = (batch, depth * integer(groups, "groups", least=1), *size)
     layer = conv_geometry(x_shape, w_shape, axes=axes, stride=stride, padding=padding, dilation=dilation, groups=groups)
     check_output_grad(dy_shape, layer.output_shape)
+    check_bias(bias_shape, layer.in_channels)
     return layer
 
 

@@ -145,7 +145,7 @@ def max_pool_grad(
     )
     sides = [side for pair in pool.padding for side in pair]
     window = (pool.kernel_size, pool.stride, sides, pool.dilation)
-    _, taps = pooling_operators.max_pool(x.detach(), *window, pool.output_size)
+    _, taps = pooling_operators.max_pool.raw(x.detach(), *window, pool.output_size)
     return pooling_operators.max_pool_scatter(dy, taps, *window, pool.input_size)
 
 

@@ -9,24 +9,71 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from konvlib.dispatch import room
-from konvlib.geometry import Padding, PerAxis, by_rank
-from konvlib.images import arrays as fast
+from konvlib.dispatch import Operand, T, prepared
+from konvlib.geometry import Padding, PaddingMode, PerAxis, avg_pool_geometry, conv_geometry, pool_geometry
+from konvlib.images import arrays
 
 
-def conv(
-    axes: int,
-    x: Any,
-    w: Any,
-    bias: Any = None,
+def conv1d(
+    x: Operand[T],
+    w: Operand[T],
+    bias: Operand[T] | None = None,
     *,
     stride: PerAxis = 1,
     padding: Padding = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
-) -> Any:
-    r"""Convolve a batch as a layer does, over # spatial axes: correlate each channel with its kernel and add up.
+    padding_mode: PaddingMode = "zeros",
+) -> T:
+    r"""Convolve a batch as a layer does, over one spatial axis: `konvlib.conv2d`, with one axis fewer.
+
+    .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} x[b, c, s\,i + d\,u - p]\; w[o, c, u]
+
+    Parameters
+    ----------
+    x : array_like or tensor, shape (N, C, L)
+        The batch.
+    w : array_like or tensor, shape (C_out, C // groups, kernel_size)
+        The weight.
+    bias : array_like or tensor, shape (C_out,), optional
+        Added to each output channel.
+    stride, padding, dilation, groups, padding_mode
+        As in `konvlib.conv2d`.
+
+    Returns
+    -------
+    ndarray or tensor, shape (N, C_out, output_size)
+        As in `konvlib.conv2d`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `konvlib.conv2d`.
+
+    See Also
+    --------
+    konvlib.conv2d : What the arguments mean, and how it is computed.
+
+    Examples
+    --------
+    >>> conv1d([[[1, 3, 2, 0, 4]]], [[[2, 1]]], stride=2)
+    array([[[5, 4]]])
+    """
+    return _conv(1, x, w, bias, stride, padding, dilation, groups, padding_mode)
+
+
+def conv2d(
+    x: Operand[T],
+    w: Operand[T],
+    bias: Operand[T] | None = None,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
+) -> T:
+    r"""Convolve a batch as a layer does, over two spatial axes: correlate each channel with its kernel and add up.
 
     .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} x[b, c, s\,i + d\,u - p]\; w[o, c, u]
 
@@ -35,11 +82,11 @@ def conv(
 
     Parameters
     ----------
-    x : array_like, shape (N, C, *size)
+    x : array_like or tensor, shape (N, C, *size)
         The batch.
-    w : array_like, shape (C_out, C // groups, *kernel_size)
+    w : array_like or tensor, shape (C_out, C // groups, *kernel_size)
         The weight.
-    bias : array_like, shape (C_out,), optional
+    bias : array_like or tensor, shape (C_out,), optional
         Added to each output channel.
     stride, dilation : int or sequence of int
         Samples from window to window, and from tap to tap (1 is dense); one for all axes, or one each.
@@ -54,7 +101,7 @@ def conv(
 
     Returns
     -------
-    ndarray, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size)
         With the dtype that NumPy gives the operands together. Integers wrap as NumPy's do: give a wider dtype, or
         ``object``, where sums are large.
 
@@ -75,6 +122,13 @@ def conv(
     NaN and infinity reach those values whose sum contains them, and no others. The zeros of the padding are no terms
     of the sum: an infinite weight times padding is nothing, where other libraries may have NaN.
 
+    See Also
+    --------
+    konvlib.conv1d, konvlib.conv3d : The same over one axis, and over three.
+    konvlib.conv_transpose2d : Its transpose.
+    konvlib.conv2d_input_grad, konvlib.conv2d_weight_grad : Its gradients.
+    konvlib.conv_matrix : It as a matrix.
+
     Examples
     --------
     >>> import numpy as np
@@ -86,32 +140,111 @@ def conv(
     array([[[[6, 6],
              [6, 7]]]])
     """
-    return getattr(room(fast, _gpu, x, w, bias), f"conv{axes}d")(
-        x,
-        w,
-        bias,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        padding_mode=padding_mode,
-    )
+    return _conv(2, x, w, bias, stride, padding, dilation, groups, padding_mode)
 
 
-conv1d, conv2d, conv3d = by_rank(conv, "conv#d")
+def conv3d(
+    x: Operand[T],
+    w: Operand[T],
+    bias: Operand[T] | None = None,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
+) -> T:
+    r"""Convolve a batch as a layer does, over three spatial axes: `konvlib.conv2d`, with one axis more.
+
+    .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} x[b, c, s\,i + d\,u - p]\; w[o, c, u]
+
+    Parameters
+    ----------
+    x : array_like or tensor, shape (N, C, D, H, W)
+        The batch.
+    w : array_like or tensor, shape (C_out, C // groups, *kernel_size)
+        The weight.
+    bias : array_like or tensor, shape (C_out,), optional
+        Added to each output channel.
+    stride, padding, dilation, groups, padding_mode
+        As in `konvlib.conv2d`.
+
+    Returns
+    -------
+    ndarray or tensor, shape (N, C_out, *output_size)
+        As in `konvlib.conv2d`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `konvlib.conv2d`.
+
+    See Also
+    --------
+    konvlib.conv2d : What the arguments mean, and how it is computed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv3d(np.arange(8).reshape(1, 1, 2, 2, 2), np.ones((1, 1, 2, 1, 2), dtype=int))
+    array([[[[[10],
+              [18]]]]])
+    """
+    return _conv(3, x, w, bias, stride, padding, dilation, groups, padding_mode)
 
 
-def max_pool(
-    axes: int,
-    x: Any,
+def max_pool1d(
+    x: Operand[T],
     kernel_size: PerAxis,
     *,
     stride: PerAxis | None = None,
     padding: Padding = 0,
     dilation: PerAxis = 1,
     ceil_mode: bool = False,
-) -> Any:
-    r"""Take the largest sample of each window, over # spatial axes.
+) -> T:
+    r"""Take the largest sample of each window, over one spatial axis: `konvlib.max_pool2d`, with one axis fewer.
+
+    .. math:: y[b, c, i] = \max_{u} x[b, c, s\,i + d\,u - p]
+
+    Parameters
+    ----------
+    x : array_like or tensor, shape (N, C, L)
+        The batch.
+    kernel_size, stride, padding, dilation, ceil_mode
+        As in `konvlib.max_pool2d`.
+
+    Returns
+    -------
+    ndarray or tensor, shape (N, C, output_size)
+        As in `konvlib.max_pool2d`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `konvlib.max_pool2d`.
+
+    See Also
+    --------
+    konvlib.max_pool2d : What the arguments mean.
+
+    Examples
+    --------
+    >>> max_pool1d([[[1, 3, 2, 0, 4]]], 2, ceil_mode=True)
+    array([[[3, 2, 4]]])
+    """
+    return _max_pool(1, x, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def max_pool2d(
+    x: Operand[T],
+    kernel_size: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    ceil_mode: bool = False,
+) -> T:
+    r"""Take the largest sample of each window, over two spatial axes.
 
     .. math:: y[b, c, i] = \max_{u} x[b, c, s\,i + d\,u - p]
 
@@ -119,14 +252,14 @@ def max_pool(
 
     Parameters
     ----------
-    x : array_like, shape (N, C, *size)
+    x : array_like or tensor, shape (N, C, *size)
         The batch.
     kernel_size : int or sequence of int
         The window; one size for all axes, or one each.
     stride : int or sequence of int, optional
         Samples from window to window; by default ``kernel_size``, windows side by side.
     padding : int, "same", "valid", or sequence
-        As in `konvlib.conv#d`, at most half of ``kernel_size``.
+        As in `konvlib.conv2d`, at most half of ``kernel_size``.
     dilation : int or sequence of int
         Samples from tap to tap.
     ceil_mode : bool
@@ -134,7 +267,7 @@ def max_pool(
 
     Returns
     -------
-    ndarray, shape (N, C, *output_size)
+    ndarray or tensor, shape (N, C, *output_size)
         With the dtype of ``x``.
 
     Raises
@@ -148,6 +281,12 @@ def max_pool(
     -----
     A window that holds a NaN gives NaN.
 
+    See Also
+    --------
+    konvlib.max_pool1d, konvlib.max_pool3d : The same over one axis, and over three.
+    konvlib.max_pool2d_grad : Its gradient.
+    konvlib.avg_pool2d : The mean of each window.
+
     Examples
     --------
     >>> max_pool2d([[[[1, 3, 2, 0], [2, 0, 1, 5]]]], 2)
@@ -155,25 +294,105 @@ def max_pool(
     >>> max_pool1d([[[1, 3, 2, 0, 4]]], 2, ceil_mode=True)
     array([[[3, 2, 4]]])
     """
-    return getattr(room(fast, _gpu, x), f"max_pool{axes}d")(
-        x, kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
-    )
+    return _max_pool(2, x, kernel_size, stride, padding, dilation, ceil_mode)
 
 
-max_pool1d, max_pool2d, max_pool3d = by_rank(max_pool, "max_pool#d")
+def max_pool3d(
+    x: Operand[T],
+    kernel_size: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    ceil_mode: bool = False,
+) -> T:
+    r"""Take the largest sample of each window, over three spatial axes: `konvlib.max_pool2d`, with one axis more.
+
+    .. math:: y[b, c, i] = \max_{u} x[b, c, s\,i + d\,u - p]
+
+    Parameters
+    ----------
+    x : array_like or tensor, shape (N, C, D, H, W)
+        The batch.
+    kernel_size, stride, padding, dilation, ceil_mode
+        As in `konvlib.max_pool2d`.
+
+    Returns
+    -------
+    ndarray or tensor, shape (N, C, *output_size)
+        As in `konvlib.max_pool2d`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `konvlib.max_pool2d`.
+
+    See Also
+    --------
+    konvlib.max_pool2d : What the arguments mean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> max_pool3d(np.arange(8).reshape(1, 1, 2, 2, 2), (2, 1, 2))
+    array([[[[[5],
+              [7]]]]])
+    """
+    return _max_pool(3, x, kernel_size, stride, padding, dilation, ceil_mode)
 
 
-def avg_pool(
-    axes: int,
-    x: Any,
+def avg_pool1d(
+    x: Operand[T],
     kernel_size: PerAxis,
     *,
     stride: PerAxis | None = None,
     padding: Padding = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
-) -> Any:
-    r"""Take the mean of each window, over # spatial axes.
+) -> T:
+    r"""Take the mean of each window, over one spatial axis: `konvlib.avg_pool2d`, with one axis fewer.
+
+    .. math:: y[b, c, i] = \frac{1}{\lvert U_i \rvert} \sum_{u} x[b, c, s\,i + u - p]
+
+    Parameters
+    ----------
+    x : array_like or tensor, shape (N, C, L)
+        The batch.
+    kernel_size, stride, padding, ceil_mode, count_include_pad
+        As in `konvlib.avg_pool2d`.
+
+    Returns
+    -------
+    ndarray or tensor, shape (N, C, output_size)
+        As in `konvlib.avg_pool2d`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `konvlib.avg_pool2d`.
+
+    See Also
+    --------
+    konvlib.avg_pool2d : What the arguments mean.
+
+    Examples
+    --------
+    >>> avg_pool1d([[[1, 3, 2]]], 2, stride=1, padding=1, count_include_pad=False)
+    array([[[1. , 2. , 2.5, 2. ]]])
+    """
+    return _avg_pool(1, x, kernel_size, stride, padding, ceil_mode, count_include_pad)
+
+
+def avg_pool2d(
+    x: Operand[T],
+    kernel_size: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> T:
+    r"""Take the mean of each window, over two spatial axes.
 
     .. math:: y[b, c, i] = \frac{1}{\lvert U_i \rvert} \sum_{u} x[b, c, s\,i + u - p]
 
@@ -182,23 +401,29 @@ def avg_pool(
 
     Parameters
     ----------
-    x : array_like, shape (N, C, *size)
+    x : array_like or tensor, shape (N, C, *size)
         The batch.
     kernel_size, stride, padding, ceil_mode
-        As in `konvlib.max_pool#d`.
+        As in `konvlib.max_pool2d`.
     count_include_pad : bool
         Whether taps in the padding count, as zeros, or take no part. What a window of ``ceil_mode`` has beyond the
         padding never counts.
 
     Returns
     -------
-    ndarray, shape (N, C, *output_size)
+    ndarray or tensor, shape (N, C, *output_size)
         With the dtype of ``x``; float64 for integers.
 
     Raises
     ------
     TypeError, ValueError
-        As in `konvlib.max_pool#d`; complex numbers have a mean.
+        As in `konvlib.max_pool2d`; complex numbers have a mean.
+
+    See Also
+    --------
+    konvlib.avg_pool1d, konvlib.avg_pool3d : The same over one axis, and over three.
+    konvlib.avg_pool2d_grad : Its gradient.
+    konvlib.max_pool2d : The largest sample of each window.
 
     Examples
     --------
@@ -209,15 +434,86 @@ def avg_pool(
     >>> avg_pool1d([[[1, 3, 2]]], 2, stride=1, padding=1, count_include_pad=False)
     array([[[1. , 2. , 2.5, 2. ]]])
     """
-    return getattr(room(fast, _gpu, x), f"avg_pool{axes}d")(
-        x, kernel_size, stride=stride, padding=padding, ceil_mode=ceil_mode, count_include_pad=count_include_pad
-    )
+    return _avg_pool(2, x, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
-avg_pool1d, avg_pool2d, avg_pool3d = by_rank(avg_pool, "avg_pool#d")
+def avg_pool3d(
+    x: Operand[T],
+    kernel_size: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> T:
+    r"""Take the mean of each window, over three spatial axes: `konvlib.avg_pool2d`, with one axis more.
+
+    .. math:: y[b, c, i] = \frac{1}{\lvert U_i \rvert} \sum_{u} x[b, c, s\,i + u - p]
+
+    Parameters
+    ----------
+    x : array_like or tensor, shape (N, C, D, H, W)
+        The batch.
+    kernel_size, stride, padding, ceil_mode, count_include_pad
+        As in `konvlib.avg_pool2d`.
+
+    Returns
+    -------
+    ndarray or tensor, shape (N, C, *output_size)
+        As in `konvlib.avg_pool2d`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `konvlib.avg_pool2d`.
+
+    See Also
+    --------
+    konvlib.avg_pool2d : What the arguments mean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> avg_pool3d(np.arange(8).reshape(1, 1, 2, 2, 2), (2, 1, 2))
+    array([[[[[2.5],
+              [4.5]]]]])
+    """
+    return _avg_pool(3, x, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
-def _gpu() -> ModuleType:
-    from konvlib.images import tensors as gpu
+def _conv(
+    axes: int, x: Any, w: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any, padding_mode: Any
+) -> Any:
+    backend, (x, w, bias), layer = prepared(
+        arrays, _tensors, conv_geometry, {"x": x, "w": w, "bias": bias},
+        {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+         "padding_mode": padding_mode},
+    )  # fmt: skip
+    return backend.conv(x, w, bias, layer)
 
-    return gpu
+
+def _max_pool(axes: int, x: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any) -> Any:
+    backend, (x,), pool = prepared(
+        arrays, _tensors, pool_geometry, {"x": x},
+        {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
+         "ceil_mode": ceil_mode},
+        ordered=True,
+    )  # fmt: skip
+    return backend.max_pool(x, pool)
+
+
+def _avg_pool(
+    axes: int, x: Any, kernel_size: Any, stride: Any, padding: Any, ceil_mode: Any, count_include_pad: Any
+) -> Any:
+    backend, (x,), pool = prepared(
+        arrays, _tensors, avg_pool_geometry, {"x": x},
+        {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "ceil_mode": ceil_mode,
+         "count_include_pad": count_include_pad},
+    )  # fmt: skip
+    return backend.avg_pool(x, pool)
+
+
+def _tensors() -> ModuleType:
+    from konvlib.images import tensors
+
+    return tensors

@@ -7,49 +7,24 @@ from functools import lru_cache, reduce
 from math import prod
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from konvlib import geometry
-from konvlib.geometry import ConvGeometry, Padding, PerAxis, by_rank
+from konvlib.geometry import ConvGeometry
 from konvlib.images import spectra, windows
 
 PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
-def conv(
-    axes: int,
-    x: ArrayLike,
-    w: ArrayLike,
-    bias: ArrayLike | None = None,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-) -> np.ndarray:
-    """Convolve a batch as a layer does, over # spatial axes: `konvlib.conv#d` on arrays.
+def conv(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, layer: ConvGeometry) -> np.ndarray:
+    """Return the layer, by what is quickest for its sizes.
 
     Examples
     --------
-    >>> conv2d([[[[1, 3, 2], [2, 0, 1], [0, 4, 2]]]], [[[[2, 1], [0, 3]]]])
-    array([[[[ 5, 11],
-             [16,  7]]]])
+    >>> x, w = np.array([[[1, 3, 2]]]), np.array([[[2, 1]]])
+    >>> conv(x, w, None, geometry.conv_geometry(x.shape, w.shape, axes=1))
+    array([[[5, 8]]])
     """
-    x, w = geometry.as_array(x, "x"), geometry.as_array(w, "w")
-    terms = [x, w] if bias is None else [x, w, bias := geometry.as_array(bias, "bias")]
-    layer = geometry.conv_geometry(
-        x.shape,
-        w.shape,
-        None if bias is None else bias.shape,
-        axes=axes,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        padding_mode=padding_mode,
-    )
-    dtype = np.result_type(*terms)
+    dtype = np.result_type(x, w) if bias is None else np.result_type(x, w, bias)
     sums = _sum_dtype(dtype, x, w, prod(layer.weight_shape[1:]))
     x, w = x.astype(sums, copy=False), w.astype(sums, copy=False)
     if layer.batch == 0 or sums.char not in "fdFD":
@@ -59,37 +34,19 @@ def conv(
     else:
         y = _by_quickest(x, w, layer)
     if bias is not None:
-        y += bias.astype(y.dtype, copy=False).reshape(-1, *(1,) * axes)
+        y += bias.astype(y.dtype, copy=False).reshape(-1, *(1,) * layer.axes)
     return y.astype(dtype, copy=False)
 
 
-conv1d, conv2d, conv3d = by_rank(conv, "conv#d")
-
-
-def max_pool(
-    axes: int,
-    x: ArrayLike,
-    kernel_size: PerAxis,
-    *,
-    stride: PerAxis | None = None,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    ceil_mode: bool = False,
-) -> np.ndarray:
-    """Take the largest sample of each window: `konvlib.max_pool#d` on arrays.
-
-    The largest of a window is the largest of its rows' largest, so each axis is pooled by itself.
+def max_pool(x: np.ndarray, pool: PoolGeometry) -> np.ndarray:
+    """Return the largest sample of each window: the largest of its rows' largest, so each axis is pooled by itself.
 
     Examples
     --------
-    >>> max_pool2d([[[[1, 3, 2, 0], [2, 0, 1, 5]]]], 2)
-    array([[[[3, 5]]]])
+    >>> x = np.array([[[1, 3, 2, 0]]])
+    >>> max_pool(x, geometry.pool_geometry(x.shape, 2, axes=1))
+    array([[[3, 2]]])
     """
-    x = geometry.as_array(x, "x")
-    geometry.check_ordered(x, "x")
-    pool = geometry.pool_geometry(
-        x.shape, kernel_size, axes=axes, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
-    )
     for axis, (size, outputs) in enumerate(zip(pool.input_size, pool.output_size, strict=True)):
         step, gap, (before, _) = pool.stride[axis], pool.dilation[axis], pool.padding[axis]
         starts = np.arange(outputs) * step - before
@@ -101,38 +58,15 @@ def max_pool(
     return x
 
 
-max_pool1d, max_pool2d, max_pool3d = by_rank(max_pool, "max_pool#d")
-
-
-def avg_pool(
-    axes: int,
-    x: ArrayLike,
-    kernel_size: PerAxis,
-    *,
-    stride: PerAxis | None = None,
-    padding: Padding = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> np.ndarray:
-    """Take the mean of each window: `konvlib.avg_pool#d` on arrays.
-
-    Each axis is summed by itself; how many samples a window counts is a product over axes too.
+def avg_pool(x: np.ndarray, pool: PoolGeometry) -> np.ndarray:
+    """Return the mean of each window: each axis is summed by itself, and a window's count is a product over axes too.
 
     Examples
     --------
-    >>> avg_pool2d([[[[1, 3, 2, 0], [2, 0, 1, 5]]]], 2)
-    array([[[[1.5, 2. ]]]])
+    >>> x = np.array([[[1, 3, 2, 0]]])
+    >>> avg_pool(x, geometry.avg_pool_geometry(x.shape, 2, axes=1))
+    array([[[2., 1.]]])
     """
-    x = geometry.as_array(x, "x")
-    pool = geometry.avg_pool_geometry(
-        x.shape,
-        kernel_size,
-        axes=axes,
-        stride=stride,
-        padding=padding,
-        ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad,
-    )
     dtype = geometry.mean_dtype(x.dtype)
     x = x.astype(np.float32 if dtype == np.float16 else dtype, copy=False)
     counts = []
@@ -144,13 +78,10 @@ def avg_pool(
             total[here] += x[there]
         x = total
         starts = np.arange(outputs) * step - before
-        first, end = (-before, size + after) if count_include_pad else (0, size)
+        first, end = (-before, size + after) if pool.count_include_pad else (0, size)
         counts.append(np.minimum(starts + kernel, end) - np.maximum(starts, first))
     x /= reduce(np.multiply.outer, counts).astype(x.dtype)
     return x.astype(dtype, copy=False)
-
-
-avg_pool1d, avg_pool2d, avg_pool3d = by_rank(avg_pool, "avg_pool#d")
 
 
 def shown(size: int, outputs: int, first: int, stride: int) -> tuple[slice, slice]:

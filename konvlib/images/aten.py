@@ -1,149 +1,198 @@
-"""Poolings, and what else looks through windows, by PyTorch's own operations: what operators run without Triton.
+"""Poolings and their gradients by ATen, PyTorch's own library: what tensors get on the CPU.
 
-Each runs over the taps of a window and treats all windows at once. Geometries are lists with one entry per axis, but
-for ``padding``, which is flat: before and after, axis by axis.
+Each is a composite of ATen's operations, so torch differentiates, batches and traces it as it does those. Halves are
+summed in float32, and rounded once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import product
 from math import prod
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
-from konvlib import tiles
+from konvlib.geometry import PoolGeometry
+from konvlib.layers.aten import is_half
+from konvlib.layers.memory import laid_like
 
-Ints = Sequence[int]
+MAX_POOL = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
+AVG_POOL = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
 
 
-def padded(
-    x: torch.Tensor, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, windows: Ints, fill: float = 0.0
-) -> torch.Tensor:
-    """Return ``x`` with the padding that its windows show, and with what they show beyond it.
+def max_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
+    """Return the largest sample of each window.
+
+    ATen pads both sides alike. Where they differ, its choice of samples is looked up by hand, so that what is
+    differentiated is never padding.
 
     Examples
     --------
-    >>> padded(torch.tensor([[[1.0, 3, 2]]]), [2], [2], [1, 0], [1], [3])
-    tensor([[[0., 1., 3., 2., 0., 0.]]])
+    >>> from konvlib.geometry import pool_geometry
+    >>> x = torch.tensor([[[1.0, 3, 2]]])
+    >>> max_pool(x, pool_geometry(x.shape, 2, axes=1, padding=[(1, 0)]))
+    tensor([[[1., 3.]]])
     """
-    each = zip(x.shape[2:], kernel, stride, padding[::2], dilation, windows, strict=True)
-    sides = [(b, max((o - 1) * s + d * (k - 1) + 1 - n - b, 0)) for n, k, s, b, d, o in each]
-    return functional.pad(x, [side for pair in sides[::-1] for side in pair], value=fill)
+    if pool.is_even:
+        return MAX_POOL[pool.axes](x, pool.kernel_size, pool.stride, pool.before, pool.dilation, pool.ceil_mode)
+    return laid_like(x, gathered(x, largest_places(x, pool)))
 
 
-def views(x: torch.Tensor, kernel: Ints, stride: Ints, dilation: Ints, windows: Ints) -> Iterator[torch.Tensor]:
-    """For each tap, in row-major order, the view of the padded ``x`` that holds what it shows, window by window.
+def largest_places(x: Tensor, pool: PoolGeometry) -> Tensor:
+    """Return where in the flattened input each window has its largest sample: the first, or the last NaN.
 
     Examples
     --------
-    >>> [view.tolist() for view in views(torch.arange(5), [2], [2], [1], [2])]
-    [[0, 2], [1, 3]]
+    >>> from konvlib.geometry import pool_geometry
+    >>> x = torch.tensor([[[1.0, 3, 3, 2]]])
+    >>> largest_places(x, pool_geometry(x.shape, 2, axes=1, padding=[(1, 0)]))
+    tensor([[[0, 1]]])
     """
-    for tap in product(*map(range, kernel)):
-        each = zip(tap, stride, dilation, windows, strict=True)
-        yield x[(..., *(slice(u * d, u * d + (o - 1) * s + 1, s) for u, s, d, o in each))]
+    x, run = x.detach(), MAX_POOL[pool.axes]
+    if pool.is_even:
+        return run(x, pool.kernel_size, pool.stride, pool.before, pool.dilation, pool.ceil_mode, return_indices=True)[1]
+    shown = functional.pad(x, pool.sides, value=float("-inf"))
+    rest, places = run(shown, pool.kernel_size, pool.stride, 0, pool.dilation, return_indices=True)[1], 0
+    for axis in range(pool.axes):
+        inner = prod(shown.shape[axis + 3 :])
+        at = rest // inner - pool.before[axis]
+        # All samples of a window are minus infinity, and ATen chose padding: the first sample that the window shows.
+        at = torch.where(at < 0, at % pool.dilation[axis], at)
+        rest, places = rest % inner, places * pool.input_size[axis] + at
+    return places
 
 
-def largest(
-    x: torch.Tensor, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, windows: Ints
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the largest sample of each window, or its last NaN, and the first tap that shows it.
+def taps_of(places: Tensor, pool: PoolGeometry) -> Tensor:
+    """Return the taps that show the samples at ``places``, window by window, numbered in row-major order.
 
     Examples
     --------
-    >>> largest(torch.tensor([[[1.0, 3, 3, 2]]]), [3], [1], [0, 0], [1], [2])
-    (tensor([[[3., 3.]]]), tensor([[[1, 0]]], dtype=torch.int32))
+    >>> from konvlib.geometry import pool_geometry
+    >>> taps_of(torch.tensor([[[1, 1]]]), pool_geometry((1, 1, 3), 2, axes=1, stride=1))
+    tensor([[[1, 0]]], dtype=torch.int32)
     """
-    lowest = float("-inf")
-    best = x.new_full((*x.shape[:2], *windows), lowest)
-    taps = torch.zeros((1,) * len(kernel), dtype=torch.int32, device=x.device)
-    for axis in range(len(kernel)):
-        outside = (-_starts(axis, stride, padding, windows, x.device)).clamp(min=0)
-        taps = taps * kernel[axis] + (outside + dilation[axis] - 1) // dilation[axis]
-    taps = taps.to(torch.int32).expand(best.shape)
-    shown = padded(x, kernel, stride, padding, dilation, windows, lowest)
-    for tap, samples in enumerate(views(shown, kernel, stride, dilation, windows)):
-        better = (samples > best) | samples.isnan()
-        best, taps = torch.where(better, samples, best), torch.where(better, tap, taps)
-    return best, taps.to(torch.int32)
+    taps, rest = 0, places
+    for axis in range(pool.axes):
+        inner = prod(pool.input_size[axis + 1 :])
+        tap = (rest // inner - _starts(pool, axis, places)) // pool.dilation[axis]
+        rest, taps = rest % inner, taps * pool.kernel_size[axis] + tap
+    return taps.to(torch.int32)
 
 
-def mean(
-    x: torch.Tensor, kernel: Ints, stride: Ints, padding: Ints, windows: Ints, counts_padding: bool
-) -> torch.Tensor:
-    """Return the mean of each window, in the dtype of sums.
+def places_of(taps: Tensor, pool: PoolGeometry) -> Tensor:
+    """Return where in the flattened input each window's tap shows a sample: the inverse of `taps_of`.
 
     Examples
     --------
-    >>> mean(torch.tensor([[[1.0, 3, 2, 0]]]), [2], [2], [0, 0], [2], True)
-    tensor([[[2., 1.]]])
+    >>> from konvlib.geometry import pool_geometry
+    >>> places_of(torch.tensor([[[1, 0]]]), pool_geometry((1, 1, 3), 2, axes=1, stride=1))
+    tensor([[[1, 1]]])
     """
-    dense = (1,) * len(kernel)
-    shown = padded(x.to(tiles.sum_dtype(x.dtype)), kernel, stride, padding, dense, windows)
-    total = shown.new_zeros((*x.shape[:2], *windows))
-    for samples in views(shown, kernel, stride, dense, windows):
-        total += samples
-    return total / counts(total, x.shape[2:], kernel, stride, padding, counts_padding)
+    places = 0
+    for axis, size in enumerate(pool.input_size):
+        tap = taps.long() // prod(pool.kernel_size[axis + 1 :]) % pool.kernel_size[axis]
+        places = places * size + _starts(pool, axis, taps) + tap * pool.dilation[axis]
+    return places
 
 
-def counts(
-    y: torch.Tensor, size: Ints, kernel: Ints, stride: Ints, padding: Ints, counts_padding: bool
-) -> torch.Tensor:
-    """Return by how many samples each window's sum is divided, of the dtype of ``y``, one entry per pixel of it.
+def _starts(pool: PoolGeometry, axis: int, like: Tensor) -> Tensor:
+    """Where the windows start along an axis, to be broadcast over the others."""
+    starts = torch.arange(pool.output_size[axis], device=like.device) * pool.stride[axis] - pool.before[axis]
+    return starts.reshape(-1, *(1,) * (pool.axes - 1 - axis))
+
+
+def max_pool_grad(x: Tensor, dy: Tensor, pool: PoolGeometry) -> Tensor:
+    """Return the gradient by ``x``: what each window receives goes to its largest sample.
 
     Examples
     --------
-    >>> counts(torch.zeros(1, 1, 3), [3], [2], [2], [1, 0], False)
-    tensor([1., 2., 0.])
+    >>> from konvlib.geometry import pool_geometry
+    >>> x, dy = torch.tensor([[[1.0, 3, 2]]]), torch.tensor([[[1.0, 5]]])
+    >>> max_pool_grad(x, dy, pool_geometry(x.shape, 2, axes=1, stride=1))
+    tensor([[[0., 6., 0.]]])
     """
-    count = y.new_ones((1,) * len(kernel))
-    for axis, n in enumerate(size):
-        before, after = padding[2 * axis : 2 * axis + 2] if counts_padding else (0, 0)
-        starts = _starts(axis, stride, padding, y.shape[2:], y.device)
-        count = count * ((starts + kernel[axis]).clamp(max=n + after) - starts.clamp(min=-before))
-    return count
+    return laid_like(x, scattered(dy, largest_places(x, pool), pool))
 
 
-def scattered(
-    shares: Iterator[torch.Tensor], size: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints
-) -> torch.Tensor:
-    """Add up, for each tap in turn, a share for the sample that it shows in each window; the adjoint of looking.
+def scattered(dy: Tensor, places: Tensor, pool: PoolGeometry) -> Tensor:
+    """Return zeros of the input's shape, and ``dy`` added at ``places``.
 
     Examples
     --------
-    >>> scattered(iter([torch.tensor([[[1.0, 3]]]), torch.tensor([[[5.0, 7]]])]), [3], [2], [1], [0, 0], [1])
-    tensor([[[1., 8., 7.]]])
+    >>> from konvlib.geometry import pool_geometry
+    >>> pool = pool_geometry((1, 1, 3), 2, axes=1, stride=1)
+    >>> scattered(torch.tensor([[[1.0, 5]]]), torch.tensor([[[1, 1]]]), pool)
+    tensor([[[0., 6., 0.]]])
     """
-    total = None
-    for tap, share in zip(product(*map(range, kernel)), shares, strict=True):
-        if total is None:
-            shape = (*share.shape[:2], *size)
-            total = padded(share.new_zeros(shape), kernel, stride, padding, dilation, share.shape[2:])
-        each = zip(tap, stride, dilation, share.shape[2:], strict=True)
-        total[(..., *(slice(u * d, u * d + (o - 1) * s + 1, s) for u, s, d, o in each))] += share
-    return total[(..., *(slice(b, b + n) for b, n in zip(padding[::2], size, strict=True)))]
+    if is_half(dy):
+        return scattered(dy.float(), places, pool).to(dy.dtype)
+    zeros = dy.new_zeros(*dy.shape[:2], prod(pool.input_size))
+    return zeros.scatter_add(2, places.flatten(2), dy.flatten(2)).reshape(*dy.shape[:2], *pool.input_size)
 
 
-def gathered(
-    x: torch.Tensor, taps: torch.Tensor, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints
-) -> torch.Tensor:
-    """Return the sample that each window's tap shows.
+def gathered(x: Tensor, places: Tensor) -> Tensor:
+    """Return the samples at ``places``.
 
     Examples
     --------
-    >>> gathered(torch.tensor([[[1.0, 3, 2]]]), torch.tensor([[[1, 0]]]), [2], [1], [0, 0], [1])
+    >>> gathered(torch.tensor([[[1.0, 3, 2]]]), torch.tensor([[[1, 1]]]))
     tensor([[[3., 3.]]])
     """
-    place = 0
-    for axis, n in enumerate(x.shape[2:]):
-        tap = taps.long() // prod(kernel[axis + 1 :]) % kernel[axis]
-        place = place * n + _starts(axis, stride, padding, taps.shape[2:], x.device) + tap * dilation[axis]
-    return x.flatten(2).gather(2, place.flatten(2)).reshape(taps.shape)
+    return x.flatten(2).gather(2, places.flatten(2)).reshape(places.shape)
 
 
-def _starts(axis: int, stride: Ints, padding: Ints, windows: Ints, device: torch.device) -> torch.Tensor:
-    """Where the windows start along an axis, to be broadcast over the others."""
-    starts = torch.arange(windows[axis], device=device) * stride[axis] - padding[2 * axis]
-    return starts.reshape(-1, *(1,) * (len(windows) - 1 - axis))
+def avg_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
+    """Return the mean of each window.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import avg_pool_geometry
+    >>> x = torch.tensor([[[1.0, 3, 2]]])
+    >>> avg_pool(x, avg_pool_geometry(x.shape, 2, axes=1, padding=[(1, 0)], count_include_pad=False))
+    tensor([[[1.0000, 2.5000]]])
+    """
+    if is_half(x):
+        return avg_pool(x.float(), pool).to(x.dtype)
+    if pool.is_even:
+        options = pool.ceil_mode, pool.count_include_pad
+        return AVG_POOL[pool.axes](x, pool.kernel_size, pool.stride, pool.before, *options)
+    shown = functional.pad(x, pool.sides)
+    if pool.axes == 1:
+        sums = functional.avg_pool2d(shown.unsqueeze(2), (1, *pool.kernel_size), (1, *pool.stride), divisor_override=1)
+        sums = sums.squeeze(2)
+    else:
+        sums = AVG_POOL[pool.axes](shown, pool.kernel_size, pool.stride, divisor_override=1)
+    return laid_like(x, sums / counts(pool, sums))
+
+
+def avg_pool_grad(dy: Tensor, pool: PoolGeometry) -> Tensor:
+    """Return the gradient by the input: each sample of a window receives an equal share. The adjoint of `avg_pool`.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import avg_pool_geometry
+    >>> avg_pool_grad(torch.tensor([[[2.0, 6]]]), avg_pool_geometry((1, 1, 3), 2, axes=1, stride=1))
+    tensor([[[1., 4., 3.]]])
+    """
+    if is_half(dy):
+        return avg_pool_grad(dy.float(), pool).to(dy.dtype)
+    _, pull = torch.func.vjp(lambda x: avg_pool(x, pool), dy.new_zeros(pool.input_shape))
+    return pull(dy)[0]
+
+
+def counts(pool: PoolGeometry, like: Tensor) -> Tensor:
+    """Return by how many samples each window's sum is divided, ``(*output_size)``.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import avg_pool_geometry
+    >>> counts(avg_pool_geometry((1, 1, 3), 2, axes=1, padding=[(1, 0)], count_include_pad=False), torch.ones(1))
+    tensor([1., 2.])
+    """
+    count = like.new_ones(())
+    for axis, (kernel, stride, size) in enumerate(zip(pool.kernel_size, pool.stride, pool.input_size, strict=True)):
+        before, after = pool.padding[axis] if pool.count_include_pad else (0, 0)
+        starts = torch.arange(pool.output_size[axis], device=like.device) * stride - pool.before[axis]
+        seen = (starts + kernel).clamp(max=size + after) - starts.clamp(min=-before)
+        count = count[..., None] * seen.to(like.dtype)
+    return count

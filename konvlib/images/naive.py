@@ -8,25 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from konvlib import geometry
-from konvlib.geometry import ConvGeometry, Padding, PerAxis, PoolGeometry, by_rank
+from konvlib.geometry import ConvGeometry, PoolGeometry
 
 
-def conv(
-    axes: int,
-    x: ArrayLike,
-    w: ArrayLike,
-    bias: ArrayLike | None = None,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-) -> np.ndarray:
-    r"""Convolve a batch as a layer does, over # spatial axes: `konvlib.conv#d`, by definition.
+def conv(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, layer: ConvGeometry) -> np.ndarray:
+    r"""Return the layer, index by index: `konvlib.conv2d`, and so over one axis or three.
 
     .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} x[b, c, s\,i + d\,u - p]\; w[o, c, u]
 
@@ -34,26 +22,13 @@ def conv(
 
     Examples
     --------
-    >>> conv2d([[[[1, 3, 2], [2, 0, 1], [0, 4, 2]]]], [[[[2, 1], [0, 3]]]])
-    array([[[[ 5, 11],
-             [16,  7]]]])
+    >>> x, w = np.array([[[1, 3, 2]]]), np.array([[[2, 1]]])
+    >>> conv(x, w, None, geometry.conv_geometry(x.shape, w.shape, axes=1))
+    array([[[5, 8]]])
     """
-    x, w = geometry.as_array(x, "x"), geometry.as_array(w, "w")
-    terms = [x, w] if bias is None else [x, w, bias := geometry.as_array(bias, "bias")]
-    layer = geometry.conv_geometry(
-        x.shape,
-        w.shape,
-        None if bias is None else bias.shape,
-        axes=axes,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        padding_mode=padding_mode,
-    )
-    y = np.zeros(layer.output_shape, dtype=np.result_type(*terms))
+    y = np.zeros(layer.output_shape, dtype=np.result_type(x, w, *([] if bias is None else [bias])))
     x, w = x.astype(y.dtype), w.astype(y.dtype)
-    depth, width = layer.in_channels // groups, layer.out_channels // groups
+    depth, width = layer.in_channels // layer.groups, layer.out_channels // layer.groups
     for b in range(layer.batch):
         for o in range(layer.out_channels):
             for i in np.ndindex(layer.output_size):
@@ -65,33 +40,19 @@ def conv(
     return y
 
 
-conv1d, conv2d, conv3d = by_rank(conv, "conv#d")
+def max_pool(x: np.ndarray, pool: PoolGeometry) -> np.ndarray:
+    r"""Return the largest sample of each window: `konvlib.max_pool2d`, and so over one axis or three.
 
-
-def max_pool(
-    axes: int,
-    x: ArrayLike,
-    kernel_size: PerAxis,
-    *,
-    stride: PerAxis | None = None,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    ceil_mode: bool = False,
-) -> np.ndarray:
-    """Take the largest sample of each window: `konvlib.max_pool#d`, by definition.
+    .. math:: y[b, c, i] = \max_{u} x[b, c, s\,i + d\,u - p]
 
     Padding takes no part. A window that holds a NaN gives NaN.
 
     Examples
     --------
-    >>> max_pool2d([[[[1, 3, 2, 0], [2, 0, 1, 5]]]], 2)
-    array([[[[3, 5]]]])
+    >>> x = np.array([[[1, 3, 2, 0]]])
+    >>> max_pool(x, geometry.pool_geometry(x.shape, 2, axes=1))
+    array([[[3, 2]]])
     """
-    x = geometry.as_array(x, "x")
-    geometry.check_ordered(x, "x")
-    pool = geometry.pool_geometry(
-        x.shape, kernel_size, axes=axes, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
-    )
     y = np.empty(pool.output_shape, dtype=x.dtype)
     for b, c, *i in np.ndindex(pool.output_shape):
         window = [x[(b, c, *source)] for _, source in taps(pool, i)]
@@ -103,50 +64,28 @@ def max_pool(
     return y
 
 
-max_pool1d, max_pool2d, max_pool3d = by_rank(max_pool, "max_pool#d")
+def avg_pool(x: np.ndarray, pool: PoolGeometry) -> np.ndarray:
+    r"""Return the mean of each window: `konvlib.avg_pool2d`, and so over one axis or three.
 
+    .. math:: y[b, c, i] = \frac{1}{\lvert U_i \rvert} \sum_{u} x[b, c, s\,i + u - p]
 
-def avg_pool(
-    axes: int,
-    x: ArrayLike,
-    kernel_size: PerAxis,
-    *,
-    stride: PerAxis | None = None,
-    padding: Padding = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> np.ndarray:
-    """Take the mean of each window: `konvlib.avg_pool#d`, by definition.
-
-    With ``count_include_pad`` padding counts as zeros, without it takes no part. What a window of ``ceil_mode`` has
+    Padding counts as zeros with ``count_include_pad``, and takes no part without. What a window of ``ceil_mode`` has
     beyond the padding never counts.
 
     Examples
     --------
-    >>> avg_pool2d([[[[1, 3, 2, 0], [2, 0, 1, 5]]]], 2)
-    array([[[[1.5, 2. ]]]])
+    >>> x = np.array([[[1, 3, 2, 0]]])
+    >>> avg_pool(x, geometry.avg_pool_geometry(x.shape, 2, axes=1))
+    array([[[2., 1.]]])
     """
-    x = geometry.as_array(x, "x")
-    pool = geometry.avg_pool_geometry(
-        x.shape,
-        kernel_size,
-        axes=axes,
-        stride=stride,
-        padding=padding,
-        ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad,
-    )
     y = np.empty(pool.output_shape, dtype=geometry.mean_dtype(x.dtype))
     for b, c, *i in np.ndindex(pool.output_shape):
         window = [x[(b, c, *source)] for _, source in taps(pool, i)]
         total = y.dtype.type(0) if y.dtype != object else 0
         for value in window:
             total += value
-        y[(b, c, *i)] = total / (padded_taps(pool, i) if count_include_pad else len(window))
+        y[(b, c, *i)] = total / (padded_taps(pool, i) if pool.count_include_pad else len(window))
     return y
-
-
-avg_pool1d, avg_pool2d, avg_pool3d = by_rank(avg_pool, "avg_pool#d")
 
 
 def taps(window: ConvGeometry | PoolGeometry, i: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:

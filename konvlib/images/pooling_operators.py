@@ -1,9 +1,7 @@
-"""Poolings as torch operators: Triton kernels on CUDA, ATen elsewhere.
+"""Poolings and their gradients as torch operators over Triton kernels.
 
-A max pooling gives each window's largest sample and the tap that shows it. Its gradient sends what a window receives
-to that tap's sample, ``max_pool_scatter``; the gradient of this is to look there again, ``max_pool_gather``; and the
-gradient of that is the scatter. An average pooling and ``avg_pool_scatter`` are each other's gradient, being linear.
-So all are closed under differentiation.
+A max pooling gives each window's largest sample and the tap that shows it, and its gradient sends what a window
+receives to that tap's sample. An average pooling sends each sample of a window an equal share.
 
 Geometries are lists with one entry per axis, but for ``padding``, which is flat: before and after, axis by axis.
 """
@@ -11,188 +9,178 @@ Geometries are lists with one entry per axis, but for ``padding``, which is flat
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 import torch
+from torch import Tensor
 
-from konvlib import tiles
+from konvlib.geometry import PoolGeometry
 from konvlib.images import aten, kernels
 from konvlib.layers.memory import empty
+from konvlib.layers.padding import flat
+from konvlib.registration import Operator
+
+Ints = Sequence[int]
 
 
-@torch.library.custom_op("konvlib::max_pool", mutates_args=())
-def max_pool(
-    x: torch.Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    windows: Sequence[int],
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the largest sample of each window, the last NaN if there is one, and the first tap that shows it."""
-    y, taps = _largest_like(x, windows)
-    if tiles.runs_kernel(x):
-        kernels.pool(y, taps, x, kernel, stride, padding, dilation)
-        return y, taps
-    best, chosen = aten.largest(x, kernel, stride, padding, dilation, windows)
-    return y.copy_(best), taps.copy_(chosen)
+def geometry_of(pool: PoolGeometry) -> tuple[Ints, Ints, list[int], Ints]:
+    """Return kernel, stride, padding and dilation as the operators take them.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import pool_geometry
+    >>> geometry_of(pool_geometry((1, 1, 9), 3, axes=1, padding=[(1, 0)]))
+    ((3,), (3,), [1, 0], (1,))
+    """
+    return pool.kernel_size, pool.stride, flat(pool.padding), pool.dilation
 
 
-@max_pool.register_fake
-def _(x, kernel, stride, padding, dilation, windows):
-    return _largest_like(x, windows)
+def _pool(
+    shape: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, windows: Ints, counts_padding: bool = True
+) -> PoolGeometry:
+    """The pooling that an operator's arguments describe; more windows than floors give hang over the end."""
+    batch, channels, *size = shape
+    pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
+    each = zip(size, kernel, stride, pairs, dilation, windows, strict=True)
+    hangs = any([(o - 1) * s + d * (k - 1) + 1 > n + before + after for n, k, s, (before, after), d, o in each])
+    regular = tuple(size), tuple(kernel), tuple(stride), pairs, tuple(dilation), tuple(windows)
+    return PoolGeometry(batch, channels, *regular, ceil_mode=hangs, count_include_pad=counts_padding)
 
 
-def _largest_like(x: torch.Tensor, windows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+def _fake_max_pool(x, kernel, stride, padding, dilation, windows) -> tuple[Tensor, Tensor]:
     y = empty(x, (*x.shape[:2], *windows))
     return y, torch.empty_strided(y.shape, y.stride(), dtype=torch.int32, device=y.device)
 
 
-@torch.library.custom_op("konvlib::max_pool_scatter", mutates_args=())
-def max_pool_scatter(
-    dy: torch.Tensor,
-    taps: torch.Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    size: Sequence[int],
-) -> torch.Tensor:
-    """Send each window's ``dy`` to the sample that its tap shows, and add up."""
-    dx = _like_taps(dy, taps, size)
-    if tiles.runs_kernel(dy):
-        kernels.scatter(dx, dy, taps, kernel, stride, padding, dilation)
-        return dx
-    sums = dy.to(tiles.sum_dtype(dy.dtype))
-    shares = (torch.where(taps == tap, sums, 0) for tap in range(prod(kernel)))
-    return dx.copy_(aten.scattered(shares, size, kernel, stride, padding, dilation))
+def _run_max_pool(x, kernel, stride, padding, dilation, windows) -> tuple[Tensor, Tensor]:
+    y, taps = _fake_max_pool(x, kernel, stride, padding, dilation, windows)
+    kernels.pool(y, taps, x, kernel, stride, padding, dilation)
+    return y, taps
 
 
-@max_pool_scatter.register_fake
-def _(dy, taps, kernel, stride, padding, dilation, size):
-    return _like_taps(dy, taps, size)
+def _max_pool_and_taps(x, *rest) -> tuple[Tensor, Tensor]:
+    pool = _pool(x.shape, *rest)
+    return aten.max_pool(x, pool), aten.taps_of(aten.largest_places(x, pool), pool)
 
 
-@torch.library.custom_op("konvlib::max_pool_gather", mutates_args=())
-def max_pool_gather(
-    x: torch.Tensor,
-    taps: torch.Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> torch.Tensor:
-    """Return the sample of ``x`` that each window's tap shows: the adjoint of `max_pool_scatter`."""
-    y = _like_taps(x, taps, taps.shape[2:])
-    if tiles.runs_kernel(x):
-        kernels.gather(y, x, taps, kernel, stride, padding, dilation)
-        return y
-    return y.copy_(aten.gathered(x, taps, kernel, stride, padding, dilation))
+def _max_pool_gradients(dy, needs, tensors, kept, rest):
+    *layer, _ = rest
+    return (max_pool_scatter.below(dy, *kept, *layer, tensors[0].shape[2:]) if needs[0] else None,)
 
 
-@max_pool_gather.register_fake
-def _(x, taps, kernel, stride, padding, dilation):
-    return _like_taps(x, taps, taps.shape[2:])
+max_pool = Operator(
+    "max_pool(Tensor x, SymInt[] kernel, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt[] windows)"
+    " -> (Tensor, Tensor)",
+    tensors=1,
+    kernel=_run_max_pool,
+    composite=lambda x, *rest: aten.max_pool(x, _pool(x.shape, *rest)),
+    kept=_max_pool_and_taps,
+    fake=_fake_max_pool,
+    gradients=_max_pool_gradients,
+    autocast=False,
+)
+"""The largest sample of each window, the last NaN if there is one, and the first tap that shows it."""
 
 
-@torch.library.custom_op("konvlib::avg_pool", mutates_args=())
-def avg_pool(
-    x: torch.Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    windows: Sequence[int],
-    counts_padding: bool,
-) -> torch.Tensor:
-    """Return the mean of each window."""
-    y = empty(x, (*x.shape[:2], *windows))
-    if tiles.runs_kernel(x):
-        dense = [1] * len(kernel)
-        kernels.pool(y, None, x, kernel, stride, padding, dense, counts_padding=counts_padding)
-        return y
-    return y.copy_(aten.mean(x, kernel, stride, padding, windows, counts_padding))
+def _fake_scatter(dy, taps, kernel, stride, padding, dilation, size) -> Tensor:
+    like = empty(taps, (*taps.shape[:2], *size))
+    return torch.empty_strided(like.shape, like.stride(), dtype=dy.dtype, device=dy.device)
 
 
-@avg_pool.register_fake
-def _(x, kernel, stride, padding, windows, counts_padding):
+def _run_scatter(dy, taps, kernel, stride, padding, dilation, size) -> Tensor:
+    dx = _fake_scatter(dy, taps, kernel, stride, padding, dilation, size)
+    kernels.scatter(dx, dy, taps, kernel, stride, padding, dilation)
+    return dx
+
+
+def _scattered(dy, taps, kernel, stride, padding, dilation, size) -> Tensor:
+    pool = _pool((*dy.shape[:2], *size), kernel, stride, padding, dilation, dy.shape[2:])
+    return aten.scattered(dy, aten.places_of(taps, pool), pool)
+
+
+def _scatter_gradients(g, needs, tensors, kept, rest):
+    """The adjoint of sending is to look there again."""
+    _, taps = tensors
+    *layer, size = rest
+    places = aten.places_of(taps, _pool((*taps.shape[:2], *size), *layer, taps.shape[2:]))
+    return (aten.gathered(g, places) if needs[0] else None), None
+
+
+max_pool_scatter = Operator(
+    "max_pool_scatter(Tensor dy, Tensor taps, SymInt[] kernel, SymInt[] stride, SymInt[] padding, SymInt[] dilation,"
+    " SymInt[] size) -> Tensor",
+    tensors=2,
+    kernel=_run_scatter,
+    composite=_scattered,
+    fake=_fake_scatter,
+    gradients=_scatter_gradients,
+    autocast=False,
+)
+"""Each window's ``dy``, sent to the sample that its tap shows, and added up."""
+
+
+def _fake_avg_pool(x, kernel, stride, padding, windows, counts_padding) -> Tensor:
     return empty(x, (*x.shape[:2], *windows))
 
 
-@torch.library.custom_op("konvlib::avg_pool_scatter", mutates_args=())
-def avg_pool_scatter(
-    dy: torch.Tensor,
-    kernel: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    size: Sequence[int],
-    counts_padding: bool,
-) -> torch.Tensor:
-    """Send each of a window's samples the same share of its ``dy``, and add up: the adjoint of `avg_pool`."""
-    dx, dense = empty(dy, (*dy.shape[:2], *size)), [1] * len(kernel)
-    if tiles.runs_kernel(dy):
-        kernels.scatter(dx, dy, None, kernel, stride, padding, dense, mean=True, counts_padding=counts_padding)
-        return dx
-    sums = dy.to(tiles.sum_dtype(dy.dtype))
-    share = sums / aten.counts(sums, size, kernel, stride, padding, counts_padding)
-    return dx.copy_(aten.scattered(iter([share] * prod(kernel)), size, kernel, stride, padding, dense))
+def _run_avg_pool(x, kernel, stride, padding, windows, counts_padding) -> Tensor:
+    y = empty(x, (*x.shape[:2], *windows))
+    kernels.pool(y, None, x, kernel, stride, padding, [1] * len(kernel), counts_padding=counts_padding)
+    return y
 
 
-@avg_pool_scatter.register_fake
-def _(dy, kernel, stride, padding, size, counts_padding):
+def _mean_pool(shape, kernel, stride, padding, windows, counts_padding) -> PoolGeometry:
+    return _pool(shape, kernel, stride, padding, [1] * len(kernel), windows, counts_padding)
+
+
+def _avg_pool_gradients(dy, needs, tensors, kept, rest):
+    kernel, stride, padding, _, counts_padding = rest
+    size = tensors[0].shape[2:]
+    return (avg_pool_scatter.below(dy, kernel, stride, padding, size, counts_padding) if needs[0] else None,)
+
+
+avg_pool = Operator(
+    "avg_pool(Tensor x, SymInt[] kernel, SymInt[] stride, SymInt[] padding, SymInt[] windows, bool counts_padding)"
+    " -> Tensor",
+    tensors=1,
+    kernel=_run_avg_pool,
+    composite=lambda x, *rest: aten.avg_pool(x, _mean_pool(x.shape, *rest)),
+    fake=_fake_avg_pool,
+    gradients=_avg_pool_gradients,
+    autocast=False,
+)
+"""The mean of each window."""
+
+
+def _fake_avg_scatter(dy, kernel, stride, padding, size, counts_padding) -> Tensor:
     return empty(dy, (*dy.shape[:2], *size))
 
 
-def _like_taps(values: torch.Tensor, taps: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """An uninitialised tensor in the layout of the pooling's output; a gradient may come in any, expanded too."""
-    like = empty(taps, (*taps.shape[:2], *size))
-    return torch.empty_strided(like.shape, like.stride(), dtype=values.dtype, device=values.device)
+def _run_avg_scatter(dy, kernel, stride, padding, size, counts_padding) -> Tensor:
+    dx = empty(dy, (*dy.shape[:2], *size))
+    dense = [1] * len(kernel)
+    kernels.scatter(dx, dy, None, kernel, stride, padding, dense, mean=True, counts_padding=counts_padding)
+    return dx
 
 
-def _keep_taps(ctx, inputs, output):
-    ctx.save_for_backward(output[1])
-    ctx.geometry, ctx.size = inputs[1:5], inputs[0].shape[2:]
-    ctx.mark_non_differentiable(output[1])
+def _avg_scattered(dy, kernel, stride, padding, size, counts_padding) -> Tensor:
+    pool = _mean_pool((*dy.shape[:2], *size), kernel, stride, padding, dy.shape[2:], counts_padding)
+    return aten.avg_pool_grad(dy, pool)
 
 
-def _to_largest(ctx, dy, _):
-    return max_pool_scatter(dy, *ctx.saved_tensors, *ctx.geometry, ctx.size), *(None,) * 5
+def _avg_scatter_gradients(g, needs, tensors, kept, rest):
+    kernel, stride, padding, _, counts_padding = rest
+    windows = tensors[0].shape[2:]
+    return (avg_pool.below(g, kernel, stride, padding, windows, counts_padding) if needs[0] else None,)
 
 
-def _keep_chosen(ctx, inputs, output):
-    ctx.save_for_backward(inputs[1])
-    ctx.geometry, ctx.size = inputs[2:6], inputs[0].shape[2:]
-
-
-def _from_chosen(ctx, g):
-    return max_pool_gather(g, *ctx.saved_tensors, *ctx.geometry), *(None,) * 6
-
-
-def _to_chosen(ctx, dy):
-    return max_pool_scatter(dy, *ctx.saved_tensors, *ctx.geometry, ctx.size), *(None,) * 5
-
-
-def _keep_geometry(ctx, inputs, output):
-    ctx.geometry, ctx.size, ctx.counts_padding = inputs[1:4], inputs[0].shape[2:], inputs[5]
-
-
-def _to_all(ctx, dy):
-    return avg_pool_scatter(dy, *ctx.geometry, ctx.size, ctx.counts_padding), *(None,) * 5
-
-
-def _from_all(ctx, g):
-    return avg_pool(g, *ctx.geometry, ctx.size, ctx.counts_padding), *(None,) * 5
-
-
-max_pool.register_autograd(_to_largest, setup_context=_keep_taps)
-max_pool_scatter.register_autograd(_from_chosen, setup_context=_keep_chosen)
-max_pool_gather.register_autograd(_to_chosen, setup_context=_keep_chosen)
-avg_pool.register_autograd(_to_all, setup_context=_keep_geometry)
-avg_pool_scatter.register_autograd(_from_all, setup_context=_keep_geometry)
-for operator, tensors in (
-    (max_pool, 1),
-    (max_pool_scatter, 2),
-    (max_pool_gather, 2),
-    (avg_pool, 1),
-    (avg_pool_scatter, 1),
-):
-    operator.register_vmap(tiles.folded(operator, tensors))
+avg_pool_scatter = Operator(
+    "avg_pool_scatter(Tensor dy, SymInt[] kernel, SymInt[] stride, SymInt[] padding, SymInt[] size,"
+    " bool counts_padding) -> Tensor",
+    tensors=1,
+    kernel=_run_avg_scatter,
+    composite=_avg_scattered,
+    fake=_fake_avg_scatter,
+    gradients=_avg_scatter_gradients,
+    autocast=False,
+)
+"""Each of a window's samples receives the same share of its ``dy``: the adjoint of `avg_pool`."""

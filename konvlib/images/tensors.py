@@ -1,118 +1,67 @@
-"""Layers and poolings of images on tensors: torch operators over Triton kernels on CUDA, over ATen elsewhere."""
+"""Layers and poolings of images on tensors: Triton kernels on CUDA, ATen elsewhere."""
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
-from konvlib import geometry, tiles
-from konvlib.geometry import Padding, PerAxis, by_rank
-from konvlib.images import pooling_operators
+from konvlib.geometry import ConvGeometry, PoolGeometry
+from konvlib.images import aten, pooling_operators
+from konvlib.layers import aten as layers
 from konvlib.layers import operators
-from konvlib.layers import padding as borders
+from konvlib.layers.padding import flat
+from konvlib.runtime import REALS, runs_kernel
+
+DTYPES = REALS
 
 
-def conv(
-    axes: int,
-    x: torch.Tensor,
-    w: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-) -> torch.Tensor:
-    """Convolve a batch as a layer does, over # spatial axes: `konvlib.conv#d` on tensors.
+def conv(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry) -> Tensor:
+    """Return the layer, in the layout of ``x``.
 
     Examples
     --------
-    >>> conv1d(torch.tensor([[[1.0, 3, 2]]]), torch.tensor([[[2.0, 1]]]))
+    >>> import torch
+    >>> from konvlib.geometry import conv_geometry
+    >>> x, w = torch.tensor([[[1.0, 3, 2]]]), torch.tensor([[[2.0, 1]]])
+    >>> conv(x, w, None, conv_geometry(x.shape, w.shape, axes=1))
     tensor([[[5., 8.]]])
     """
-    tiles.check_tensors(x=x, w=w, bias=bias)
-    layer = geometry.conv_geometry(
-        x.shape,
-        w.shape,
-        None if bias is None else bias.shape,
-        axes=axes,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        padding_mode=padding_mode,
-    )
-    sides = layer.padding
-    if padding_mode != "zeros":
-        x, sides = borders.pad(x, sides, padding_mode), [(0, 0)] * axes
-    return operators.conv(x, w, bias, layer.stride, borders.flat(sides), layer.dilation, groups)
+    if not runs_kernel(x):
+        return layers.conv(x, w, bias, layer)
+    sides = flat(layer.padding)
+    if layer.padding_mode != "zeros":
+        x, _ = layers.padded(x, layer)
+        sides = [0] * len(sides)
+    return operators.conv(x, w, bias, layer.stride, sides, layer.dilation, layer.groups)
 
 
-conv1d, conv2d, conv3d = by_rank(conv, "conv#d")
-
-
-def max_pool(
-    axes: int,
-    x: torch.Tensor,
-    kernel_size: PerAxis,
-    *,
-    stride: PerAxis | None = None,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    ceil_mode: bool = False,
-) -> torch.Tensor:
-    """Take the largest sample of each window, over # spatial axes: `konvlib.max_pool#d` on tensors.
-
-    ``x`` is float16, bfloat16, float32 or float64, in any layout; the result has its dtype and device, and channels
-    last if ``x`` has. It is differentiable as often as you like. Integers and complex numbers raise `TypeError`.
+def max_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
+    """Return the largest sample of each window; one that holds a NaN gives NaN.
 
     Examples
     --------
-    >>> max_pool2d(torch.tensor([[[[1.0, 3, 2, 0], [2, 0, 1, 5]]]]), 2)
+    >>> import torch
+    >>> from konvlib.geometry import pool_geometry
+    >>> x = torch.tensor([[[[1.0, 3, 2, 0], [2, 0, 1, 5]]]])
+    >>> max_pool(x, pool_geometry(x.shape, 2, axes=2))
     tensor([[[[3., 5.]]]])
     """
-    tiles.check_tensors(x=x)
-    pool = geometry.pool_geometry(
-        x.shape, kernel_size, axes=axes, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
-    )
-    sides = [side for pair in pool.padding for side in pair]
-    return pooling_operators.max_pool(x, pool.kernel_size, pool.stride, sides, pool.dilation, pool.output_size)[0]
+    if not runs_kernel(x):
+        return aten.max_pool(x, pool)
+    return pooling_operators.max_pool(x, *pooling_operators.geometry_of(pool), pool.output_size)
 
 
-max_pool1d, max_pool2d, max_pool3d = by_rank(max_pool, "max_pool#d")
-
-
-def avg_pool(
-    axes: int,
-    x: torch.Tensor,
-    kernel_size: PerAxis,
-    *,
-    stride: PerAxis | None = None,
-    padding: Padding = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> torch.Tensor:
-    """Take the mean of each window, over # spatial axes: `konvlib.avg_pool#d` on tensors.
-
-    ``x`` and the result are as in `max_pool#d`. Halves are summed and divided in float32 and rounded once.
+def avg_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
+    """Return the mean of each window. Halves are summed and divided in float32 and rounded once.
 
     Examples
     --------
-    >>> avg_pool2d(torch.tensor([[[[1.0, 3, 2, 0], [2, 0, 1, 5]]]]), 2)
+    >>> import torch
+    >>> from konvlib.geometry import avg_pool_geometry
+    >>> x = torch.tensor([[[[1.0, 3, 2, 0], [2, 0, 1, 5]]]])
+    >>> avg_pool(x, avg_pool_geometry(x.shape, 2, axes=2))
     tensor([[[[1.5000, 2.0000]]]])
     """
-    tiles.check_tensors(x=x)
-    pool = geometry.avg_pool_geometry(
-        x.shape,
-        kernel_size,
-        axes=axes,
-        stride=stride,
-        padding=padding,
-        ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad,
-    )
-    sides = [side for pair in pool.padding for side in pair]
-    return pooling_operators.avg_pool(x, pool.kernel_size, pool.stride, sides, pool.output_size, count_include_pad)
-
-
-avg_pool1d, avg_pool2d, avg_pool3d = by_rank(avg_pool, "avg_pool#d")
+    if not runs_kernel(x):
+        return aten.avg_pool(x, pool)
+    kernel, stride, sides, _ = pooling_operators.geometry_of(pool)
+    return pooling_operators.avg_pool(x, kernel, stride, sides, pool.output_size, pool.count_include_pad)

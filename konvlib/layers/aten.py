@@ -1,20 +1,26 @@
-"""The three operators by ATen, PyTorch's own library: what runs on the CPU, and what kernels are compared with there.
+"""The layer and its two gradients by ATen, PyTorch's own library: what tensors get on the CPU.
 
-PyTorch pads both sides alike, so padding is done first, and undone last.
+Each is a composite of ATen's operations, so torch differentiates, batches and traces it as it does those. Halves are
+summed in float32 on the CPU, and rounded once.
 """
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
-from konvlib import tiles
 from konvlib.geometry import ConvGeometry
-from konvlib.layers import memory as layout
+from konvlib.layers.memory import laid_like
+from konvlib.layers.padding import pad
+from konvlib.runtime import HALVES
+
+CONV = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
+CONV_TRANSPOSE = {1: torch.conv_transpose1d, 2: torch.conv_transpose2d, 3: torch.conv_transpose3d}
 
 
-def conv(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry) -> torch.Tensor:
-    """The layer.
+def conv(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry) -> Tensor:
+    """Return the layer ``y[b, o, i] = bias[o] + sum x[b, c, s i + d u - p] w[o, c, u]``.
 
     Examples
     --------
@@ -23,15 +29,16 @@ def conv(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, layer: Con
     >>> conv(x, w, None, conv_geometry(x.shape, w.shape, axes=1))
     tensor([[[5., 8.]]])
     """
-    wide = [None if t is None else t.to(tiles.sum_dtype(x.dtype)) for t in (x, w, bias)]
-    wide[0] = functional.pad(wide[0], _sides(layer))
-    zeros = [0] * layer.axes
-    y = torch.convolution(*wide, layer.stride, zeros, layer.dilation, False, zeros, layer.groups)
-    return _like(y, x)
+    if is_half(x):
+        return conv(*wide(x, w, bias), layer).to(x.dtype)
+    shown, padding = padded(x, layer)
+    return laid_like(x, CONV[layer.axes](shown, w, bias, layer.stride, padding, layer.dilation, layer.groups))
 
 
-def conv_transpose(dy: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry) -> torch.Tensor:
-    """The layer's transpose, which is its input gradient, with a bias.
+def conv_transpose(dy: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry) -> Tensor:
+    """Return the layer's transpose, which is its input gradient, with a bias.
+
+    ATen computes it without padding; what the padding and the size of the input cut off or add is done here.
 
     Examples
     --------
@@ -40,19 +47,23 @@ def conv_transpose(dy: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None,
     >>> conv_transpose(dy, w, None, conv_geometry((1, 1, 3), w.shape, axes=1))
     tensor([[[ 2., 13., 15.]]])
     """
-    dtype = tiles.sum_dtype(dy.dtype)
-    padded = [n + before + after for n, (before, after) in zip(layer.input_size, layer.padding, strict=True)]
-    x = dy.new_zeros(1, dtype=dtype).expand(layer.batch, layer.in_channels, *padded)
-    dx, _, _ = _backward(dy.to(dtype), x, w.to(dtype), layer, [True, False, False])
-    for axis, (size, (before, _)) in enumerate(zip(layer.input_size, layer.padding, strict=True)):
-        dx = dx.narrow(axis + 2, before, size)
-    if bias is not None:
-        dx = dx + bias.to(dtype).reshape(-1, *(1,) * layer.axes)
-    return _like(dx, dy)
+    if is_half(dy):
+        return conv_transpose(*wide(dy, w, bias), layer).to(dy.dtype)
+    transpose = CONV_TRANSPOSE[layer.axes]
+    each = zip(layer.output_size, layer.kernel_size, layer.stride, layer.dilation, strict=True)
+    full = [(outputs - 1) * s + d * (k - 1) + 1 for outputs, k, s, d in each]
+    after = [size - before - n for size, before, n in zip(full, layer.before, layer.input_size, strict=True)]
+    if layer.before == tuple(after):
+        dx = transpose(dy, w, bias, layer.stride, layer.before, 0, layer.groups, layer.dilation)
+        return laid_like(dy, dx)
+    dx = transpose(dy, w, None, layer.stride, 0, 0, layer.groups, layer.dilation)
+    cuts = [-cut for pair in zip(layer.before[::-1], after[::-1], strict=True) for cut in pair]
+    dx = functional.pad(dx, cuts)
+    return laid_like(dy, dx if bias is None else dx + bias.reshape(-1, *(1,) * layer.axes))
 
 
-def conv_weight_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:
-    """The layer's weight gradient.
+def conv_weight_grad(x: Tensor, dy: Tensor, layer: ConvGeometry) -> Tensor:
+    """Return the layer's weight gradient ``dw[o, c, u] = sum dy[b, o, i] x[b, c, s i + d u - p]``.
 
     Examples
     --------
@@ -61,25 +72,38 @@ def conv_weight_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> 
     >>> conv_weight_grad(x, dy, conv_geometry(x.shape, (1, 1, 2), axes=1))
     tensor([[[ 9., 16.]]])
     """
-    dtype = tiles.sum_dtype(x.dtype)
-    w = dy.new_zeros(1, dtype=dtype).expand(layer.weight_shape)
-    padded = functional.pad(x.to(dtype), _sides(layer))
-    return _like(_backward(dy.to(dtype), padded, w, layer, [False, True, False])[1], x)
-
-
-def _backward(dy, x, w, layer: ConvGeometry, wanted: list[bool]):
-    if layer.batch == 0:
-        return torch.zeros_like(x), torch.zeros_like(w), None
-    zeros = [0] * layer.axes
-    return torch.ops.aten.convolution_backward(
-        dy, x, w, None, layer.stride, zeros, layer.dilation, False, zeros, layer.groups, wanted
+    if is_half(x):
+        return conv_weight_grad(*wide(x, dy), layer).to(x.dtype)
+    shown, padding = padded(x, layer)
+    w, zeros = x.new_empty(1).expand(layer.weight_shape), [0] * layer.axes
+    _, dw, _ = torch.ops.aten.convolution_backward(
+        dy, shown, w, None, layer.stride, padding, layer.dilation, False, zeros, layer.groups, [False, True, False]
     )
+    return laid_like(x, dw)
 
 
-def _sides(layer: ConvGeometry) -> list[int]:
-    return [side for pair in layer.padding[::-1] for side in pair]
+def padded(x: Tensor, layer: ConvGeometry) -> tuple[Tensor, tuple[int, ...]]:
+    """Return the input with its padding, but for zeros that ATen puts on itself, and how many of these per axis.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> x = torch.tensor([[[1, 3, 2]]])
+    >>> padded(x, conv_geometry(x.shape, (1, 1, 2), axes=1, padding=1))
+    (tensor([[[1, 3, 2]]]), (1,))
+    >>> padded(x, conv_geometry(x.shape, (1, 1, 2), axes=1, padding=[(0, 1)]))
+    (tensor([[[1, 3, 2, 0]]]), (0,))
+    """
+    if layer.padding_mode != "zeros":
+        return pad(x, layer.padding, layer.padding_mode), (0,) * layer.axes
+    return (x, layer.before) if layer.is_even else (functional.pad(x, layer.sides), (0,) * layer.axes)
 
 
-def _like(result: torch.Tensor, operand: torch.Tensor) -> torch.Tensor:
-    """The result in the dtype and the layout of an operand; a copy, since an operator's result is no view."""
-    return layout.empty(operand, result.shape).copy_(result)
+def is_half(x: Tensor) -> bool:
+    """Whether sums over this tensor are taken in float32 by hand: the halves on the CPU."""
+    return x.dtype in HALVES and x.device.type == "cpu"
+
+
+def wide(*tensors: Tensor | None) -> list[Tensor | None]:
+    """Return tensors in float32."""
+    return [None if tensor is None else tensor.float() for tensor in tensors]

@@ -45,6 +45,20 @@ def empty(like: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     return like.new_empty((shape[0], *shape[2:], shape[1])).movedim(-1, 1)
 
 
+def laid_like(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """``y``, in channels last where ``x`` is: itself, or a copy.
+
+    Examples
+    --------
+    >>> x = torch.ones(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    >>> laid_like(x, torch.ones(2, 3, 4, 5)).stride()
+    (60, 1, 15, 3)
+    """
+    if x.stride(1) != 1 or not is_channels_last(x) or is_channels_last(y) or y.shape[1] == 1:
+        return y
+    return y.movedim(1, -1).contiguous().movedim(-1, 1)
+
+
 def with_channels_last(x: torch.Tensor) -> torch.Tensor:
     """``x`` itself if its channels lie next to each other, else a copy of which that is true.
 

@@ -1,4 +1,4 @@
-"""The layer, its transpose and its weight gradient as torch operators: each other's derivatives, to any order.
+"""The layer, its transpose and its weight gradient as torch operators over Triton kernels: each other's derivatives.
 
 ``padding`` is flat here: before and after, axis by axis. Padding is with zeros; ``konvlib.layers.padding`` fills it
 otherwise. The operators check what they are given, so that no call of theirs can reach beyond a tensor's memory.
@@ -8,245 +8,141 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
-from types import SimpleNamespace
+from typing import Any
 
-import torch
+from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from konvlib import geometry, tiles
+from konvlib import geometry
 from konvlib.geometry import ConvGeometry
-from konvlib.layers import aten, depthwise
-from konvlib.layers import forward as gather
-from konvlib.layers import memory as layout
-from konvlib.layers import weight_grad as reduction
+from konvlib.layers import aten, depthwise, forward, memory, weight_grad
+from konvlib.registration import Operator, bias_grad, planned_tensors
+from konvlib.runtime import REALS
+
+Ints = Sequence[int]
 
 
-@torch.library.custom_op("konvlib::conv", mutates_args=())
-def conv(
-    x: torch.Tensor,
-    w: torch.Tensor,
-    bias: torch.Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> torch.Tensor:
-    """Return ``y[b, o, i] = bias[o] + sum x[b, c, s i + d u - p] w[o, c, u]``, in the layout of ``x``.
-
-    Examples
-    --------
-    >>> conv(torch.tensor([[[1.0, 3, 2]]]), torch.tensor([[[2.0, 1]]]), None, [1], [0, 0], [1], 1)
-    tensor([[[5., 8.]]])
-    """
-    tiles.check_tensors(x=x, w=w, bias=bias)
-    layer = _layer(x.shape, w.shape, _shape(bias), *_hashable(stride, padding, dilation), groups)
-    return _implementation(x, layer).conv(x, w, bias, layer)
+def _layer(x: Tensor, w: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints, groups: int):
+    arguments = _arguments(stride, padding, dilation, groups)
+    return planned_tensors(REALS, geometry.conv_geometry, {"x": x, "w": w, "bias": bias}, arguments)
 
 
-@torch.library.custom_op("konvlib::conv_transpose", mutates_args=())
-def conv_transpose(
-    dy: torch.Tensor,
-    w: torch.Tensor,
-    bias: torch.Tensor | None,
-    input_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> torch.Tensor:
-    """Return the input gradient of the layer with inputs of ``input_size``, with a bias, in the layout of ``dy``.
-
-    Examples
-    --------
-    >>> conv_transpose(torch.tensor([[[1.0, 5]]]), torch.tensor([[[2.0, 3]]]), None, [3], [1], [0, 0], [1], 1)
-    tensor([[[ 2., 13., 15.]]])
-    """
-    tiles.check_tensors(dy=dy, w=w, bias=bias)
-    x_shape = (dy.shape[0], w.shape[1] * groups, *input_size)
-    layer = _layer(x_shape, w.shape, None, *_hashable(stride, padding, dilation), groups)
-    _check_fits(dy, layer)
-    geometry.check_bias(_shape(bias), layer.in_channels)
-    return _implementation(dy, layer).conv_transpose(dy, w, bias, layer)
+def _transposed_layer(dy, w, bias, input_size, stride, padding, dilation, groups) -> ConvGeometry:
+    arguments = {"input_size": tuple(input_size), **_arguments(stride, padding, dilation, groups)}
+    return planned_tensors(REALS, geometry.input_grad_geometry, {"dy": dy, "w": w, "bias": bias}, arguments)
 
 
-@torch.library.custom_op("konvlib::conv_weight_grad", mutates_args=())
-def conv_weight_grad(
-    x: torch.Tensor,
-    dy: torch.Tensor,
-    kernel_size: Sequence[int],
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-    groups: int,
-) -> torch.Tensor:
-    """Return the weight gradient of the layer with kernels of ``kernel_size``, in the layout of ``x``.
-
-    Examples
-    --------
-    >>> conv_weight_grad(torch.tensor([[[4.0, 1, 3]]]), torch.tensor([[[1.0, 5]]]), [2], [1], [0, 0], [1], 1)
-    tensor([[[ 9., 16.]]])
-    """
-    tiles.check_tensors(x=x, dy=dy)
-    w_shape = (dy.shape[1], x.shape[1] // groups, *kernel_size)
-    layer = _layer(x.shape, w_shape, None, *_hashable(stride, padding, dilation), groups)
-    _check_fits(dy, layer)
-    return _implementation(x, layer).conv_weight_grad(x, dy, layer)
+def _weight_grad_layer(x, dy, kernel_size, stride, padding, dilation, groups) -> ConvGeometry:
+    arguments = {"kernel_size": tuple(kernel_size), **_arguments(stride, padding, dilation, groups)}
+    return planned_tensors(REALS, geometry.weight_grad_geometry, {"x": x, "dy": dy}, arguments)
 
 
-def _hashable(*values: Sequence[int]) -> list[tuple[int, ...]]:
-    return [tuple(value) for value in values]
-
-
-def _shape(bias: torch.Tensor | None) -> torch.Size | None:
-    return None if bias is None else bias.shape
-
-
-KERNELS = SimpleNamespace(
-    conv=gather.conv, conv_transpose=gather.conv_transpose, conv_weight_grad=reduction.conv_weight_grad
-)
-
-
-@lru_cache(1024)
-def _layer(x_shape, w_shape, bias_shape, stride, padding, dilation, groups) -> ConvGeometry:
+def _arguments(stride: Ints, padding: Ints, dilation: Ints, groups: int) -> dict[str, Any]:
     pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
-    return geometry.conv_geometry(
-        x_shape, w_shape, bias_shape, axes=len(stride), stride=stride, padding=pairs, dilation=dilation, groups=groups
-    )
+    given = {"stride": tuple(stride), "padding": pairs, "dilation": tuple(dilation), "groups": groups}
+    return {"axes": len(stride), **given}
 
 
-def _check_fits(dy: torch.Tensor, layer: ConvGeometry) -> None:
-    geometry.check_output_grad(dy.shape, layer.output_shape)
+def _is_depthwise(layer: ConvGeometry) -> bool:
+    """Whether each output channel reads one input channel: then there is no sum over channels."""
+    return layer.groups == layer.in_channels
 
 
-def _implementation(x: torch.Tensor, layer: ConvGeometry):
-    """The module that computes this layer on this device."""
-    if not tiles.runs_kernel(x):
-        return aten
-    if layer.groups == layer.in_channels:
-        return depthwise
-    return KERNELS
+def _run_conv(x, w, bias, *rest) -> Tensor:
+    layer = _layer(x, w, bias, *rest)
+    return (depthwise if _is_depthwise(layer) else forward).conv(x, w, bias, layer)
 
 
-@conv.register_fake
-def _(x, w, bias, stride, padding, dilation, groups):
+def _run_conv_transpose(dy, w, bias, *rest) -> Tensor:
+    layer = _transposed_layer(dy, w, bias, *rest)
+    return (depthwise if _is_depthwise(layer) else forward).conv_transpose(dy, w, bias, layer)
+
+
+def _run_conv_weight_grad(x, dy, *rest) -> Tensor:
+    layer = _weight_grad_layer(x, dy, *rest)
+    return (depthwise if _is_depthwise(layer) else weight_grad).conv_weight_grad(x, dy, layer)
+
+
+def _fake_conv(x, w, bias, stride, padding, dilation, groups) -> Tensor:
     each = zip(x.shape[2:], w.shape[2:], stride, padding[::2], padding[1::2], dilation, strict=True)
     size = [(n + before + after - d * (k - 1) - 1) // s + 1 for n, k, s, before, after, d in each]
-    return layout.empty(x, (x.shape[0], w.shape[0], *size))
+    return memory.empty(x, (x.shape[0], w.shape[0], *size))
 
 
-@conv_transpose.register_fake
-def _(dy, w, bias, input_size, stride, padding, dilation, groups):
-    return layout.empty(dy, (dy.shape[0], w.shape[1] * groups, *input_size))
+def _fake_conv_transpose(dy, w, bias, input_size, stride, padding, dilation, groups) -> Tensor:
+    return memory.empty(dy, (dy.shape[0], w.shape[1] * groups, *input_size))
 
 
-@conv_weight_grad.register_fake
-def _(x, dy, kernel_size, stride, padding, dilation, groups):
-    return layout.empty(x, (dy.shape[1], x.shape[1] // groups, *kernel_size))
+def _fake_conv_weight_grad(x, dy, kernel_size, stride, padding, dilation, groups) -> Tensor:
+    return memory.empty(x, (dy.shape[1], x.shape[1] // groups, *kernel_size))
 
 
-def _keep_conv(ctx, inputs, output):
-    x, w, _, *ctx.layer = inputs
-    ctx.save_for_backward(x, w)
+def _conv_gradients(dy, needs, tensors, kept, rest):
+    x, w, _ = tensors
+    dx = conv_transpose.below(dy, w, None, x.shape[2:], *rest) if needs[0] else None
+    dw = conv_weight_grad.below(x, dy, w.shape[2:], *rest) if needs[1] else None
+    return dx, dw, bias_grad(dy) if needs[2] else None
 
 
-def _conv_gradients(ctx, dy):
-    x, w = ctx.saved_tensors
-    dx = conv_transpose(dy, w, None, x.shape[2:], *ctx.layer) if ctx.needs_input_grad[0] else None
-    dw = conv_weight_grad(x, dy, w.shape[2:], *ctx.layer) if ctx.needs_input_grad[1] else None
-    return dx, dw, _bias_grad(ctx, dy), None, None, None, None
+def _conv_transpose_gradients(g, needs, tensors, kept, rest):
+    dy, w, _ = tensors
+    _, *layer = rest
+    ddy = conv.below(g, w, None, *layer) if needs[0] else None
+    dw = conv_weight_grad.below(g, dy, w.shape[2:], *layer) if needs[1] else None
+    return ddy, dw, bias_grad(g) if needs[2] else None
 
 
-def _keep_conv_transpose(ctx, inputs, output):
-    dy, w, _, _, *ctx.layer = inputs
-    ctx.save_for_backward(dy, w)
+def _conv_weight_grad_gradients(g, needs, tensors, kept, rest):
+    x, dy = tensors
+    _, *layer = rest
+    dx = conv_transpose.below(dy, g, None, x.shape[2:], *layer) if needs[0] else None
+    return dx, conv.below(x, g, None, *layer) if needs[1] else None
 
 
-def _conv_transpose_gradients(ctx, g):
-    dy, w = ctx.saved_tensors
-    ddy = conv(g, w, None, *ctx.layer) if ctx.needs_input_grad[0] else None
-    dw = conv_weight_grad(g, dy, w.shape[2:], *ctx.layer) if ctx.needs_input_grad[1] else None
-    return ddy, dw, _bias_grad(ctx, g), None, None, None, None, None
+_LAYER = "SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups) -> Tensor"
+
+conv = Operator(
+    f"conv(Tensor x, Tensor w, Tensor? bias, {_LAYER}",
+    tensors=3,
+    kernel=_run_conv,
+    composite=lambda x, w, bias, *rest: aten.conv(x, w, bias, _layer(x, w, bias, *rest)),
+    fake=_fake_conv,
+    gradients=_conv_gradients,
+)
+"""The layer with weight ``w``: ``conv(x, w, bias, stride, padding, dilation, groups)``."""
+
+conv_transpose = Operator(
+    f"conv_transpose(Tensor dy, Tensor w, Tensor? bias, SymInt[] input_size, {_LAYER}",
+    tensors=3,
+    kernel=_run_conv_transpose,
+    composite=lambda dy, w, bias, *rest: aten.conv_transpose(dy, w, bias, _transposed_layer(dy, w, bias, *rest)),
+    fake=_fake_conv_transpose,
+    gradients=_conv_transpose_gradients,
+)
+"""The input gradient of the layer with inputs of ``input_size``, with a bias."""
+
+conv_weight_grad = Operator(
+    f"conv_weight_grad(Tensor x, Tensor dy, SymInt[] kernel_size, {_LAYER}",
+    tensors=2,
+    kernel=_run_conv_weight_grad,
+    composite=lambda x, dy, *rest: aten.conv_weight_grad(x, dy, _weight_grad_layer(x, dy, *rest)),
+    fake=_fake_conv_weight_grad,
+    gradients=_conv_weight_grad_gradients,
+)
+"""The weight gradient of the layer with kernels of ``kernel_size``."""
 
 
-def _keep_conv_weight_grad(ctx, inputs, output):
-    x, dy, _, *ctx.layer = inputs
-    ctx.save_for_backward(x, dy)
-
-
-def _conv_weight_grad_gradients(ctx, g):
-    x, dy = ctx.saved_tensors
-    dx = conv_transpose(dy, g, None, x.shape[2:], *ctx.layer) if ctx.needs_input_grad[0] else None
-    ddy = conv(x, g, None, *ctx.layer) if ctx.needs_input_grad[1] else None
-    return dx, ddy, None, None, None, None, None
-
-
-def _bias_grad(ctx, dy: torch.Tensor) -> torch.Tensor | None:
-    return dy.sum((0, *range(2, dy.dim()))) if ctx.needs_input_grad[2] else None
-
-
-conv.register_autograd(_conv_gradients, setup_context=_keep_conv)
-conv_transpose.register_autograd(_conv_transpose_gradients, setup_context=_keep_conv_transpose)
-conv_weight_grad.register_autograd(_conv_weight_grad_gradients, setup_context=_keep_conv_weight_grad)
-
-
-def in_channels(tensor: torch.Tensor | None, dim: int | None, size: int, axis: int) -> torch.Tensor | None:
-    """A batch of tensors as one, side by side along an axis: more groups of one layer.
-
-    Examples
-    --------
-    >>> in_channels(torch.tensor([[[1, 2]], [[3, 4]]]), 0, 2, 1)
-    tensor([[1, 2, 3, 4]])
-    """
-    if tensor is None:
-        return None
-    tensor = tensor.expand(size, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
-    return tensor.movedim(0, axis).flatten(axis, axis + 1)
-
-
-def _vmap_of(operator):
-    """Over a batch of inputs, a larger batch; over a batch of weights too, more groups."""
-
-    def over_one_more_axis(info, in_dims, x, w, bias, *rest):
-        *arguments, groups = rest
-        if in_dims[1] is None and in_dims[2] is None:
-            y = operator(x.movedim(in_dims[0], 0).flatten(0, 1), w, bias, *arguments, groups)
-            return y.unflatten(0, (info.batch_size, -1)), 0
-        x = in_channels(x, in_dims[0], info.batch_size, 1)
-        w, bias = (in_channels(t, dim, info.batch_size, 0) for t, dim in zip((w, bias), in_dims[1:3], strict=True))
-        y = operator(x, w, bias, *arguments, groups * info.batch_size)
-        return y.unflatten(1, (info.batch_size, -1)), 1
-
-    return over_one_more_axis
-
-
-def _weight_grad_over_one_more_axis(info, in_dims, x, dy, *rest):
-    *arguments, groups = rest
-    x, dy = (in_channels(t, dim, info.batch_size, 1) for t, dim in zip((x, dy), in_dims[:2], strict=True))
-    dw = conv_weight_grad(x, dy, *arguments, groups * info.batch_size)
-    return dw.unflatten(0, (info.batch_size, -1)), 0
-
-
-conv.register_vmap(_vmap_of(conv))
-conv_transpose.register_vmap(_vmap_of(conv_transpose))
-conv_weight_grad.register_vmap(_weight_grad_over_one_more_axis)
-
-_LIBRARY = torch.library.Library("konvlib", "FRAGMENT")
-for _operator in (conv, conv_transpose, conv_weight_grad):
-    tiles.autocasts(_LIBRARY, _operator._name.removeprefix("konvlib::"), _operator)
-
-
-@register_flop_formula(torch.ops.konvlib.conv)
+@register_flop_formula(conv.packet)
 def _conv_flops(x_shape, w_shape, *_, out_shape=None, **__) -> int:
     """Two per product of the definition, those with padding included."""
     return 2 * math.prod(w_shape[1:]) * math.prod(out_shape)
 
 
-@register_flop_formula(torch.ops.konvlib.conv_transpose)
+@register_flop_formula(conv_transpose.packet)
 def _conv_transpose_flops(dy_shape, w_shape, *_, **__) -> int:
     return 2 * math.prod(w_shape[1:]) * math.prod(dy_shape)
 
 
-@register_flop_formula(torch.ops.konvlib.conv_weight_grad)
+@register_flop_formula(conv_weight_grad.packet)
 def _conv_weight_grad_flops(x_shape, dy_shape, *_, out_shape=None, **__) -> int:
     return 2 * math.prod(out_shape[1:]) * math.prod(dy_shape)

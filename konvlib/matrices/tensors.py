@@ -14,7 +14,7 @@ import torch
 
 from konvlib import geometry, tiles
 from konvlib.geometry import ConvGeometry, Padding, PerAxis
-from konvlib.images import aten
+from konvlib.images import old_aten as aten
 from konvlib.matrices import kernels
 
 

@@ -1,8 +1,9 @@
-"""One face for all backends: each takes NumPy arrays and gives NumPy arrays, so that one test serves every backend.
+"""Backends under test: each takes NumPy arrays and gives NumPy arrays, so that one test serves them all.
 
-``of("sequences")`` lists a package's backends. The GPU backend appears twice: ``tensors`` is the operator's CPU
-implementation, ``kernels`` its Triton kernels, on a CUDA device where there is one and in Triton's interpreter
-elsewhere.
+Every backend is reached through the public functions, so each is given checked arguments, and raises the same errors.
+``of("sequences")`` lists a package's backends: ``konvlib`` is what arrays get, ``naive`` the definition put in its
+place, ``tensors`` what CPU tensors get, ``kernels`` the Triton kernels, on a CUDA device where there is one and in
+Triton's interpreter elsewhere.
 """
 
 from __future__ import annotations
@@ -19,15 +20,35 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from konvlib import tiles
+from konvlib import runtime, tiles
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-class TensorBackend:
-    """A GPU backend that takes arrays. Integers become float64, in which the tests' integers are exact."""
+class ArrayBackend:
+    """The public functions of a package with a module in the place of its backend for arrays."""
 
-    def __init__(self, module: ModuleType, *, kernels: bool):
+    def __init__(self, package: str, arrays: ModuleType):
+        self.public, self.arrays = importlib.import_module(f"konvlib.{package}"), arrays
+
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(self.public, name)
+        if not callable(function):
+            return function
+
+        @functools.wraps(function)
+        def by_this_backend(*args: Any, **kwargs: Any) -> Any:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(self.public, "arrays", self.arrays)
+                return function(*args, **kwargs)
+
+        return by_this_backend
+
+
+class TensorBackend:
+    """The public functions on tensors made of arrays. Integers become float64, in which the tests' are exact."""
+
+    def __init__(self, module: Any, *, kernels: bool):
         self.module = module
         self.kernels = kernels
         self.device = DEVICE if kernels else "cpu"
@@ -40,7 +61,8 @@ class TensorBackend:
             args = [self._given(a) for a in args]
             kwargs = {name: self._given(a) if isinstance(a, np.ndarray) else a for name, a in kwargs.items()}
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(tiles, "INTERPRET", self.kernels and self.device == "cpu")
+                for module in (runtime, tiles):
+                    patch.setattr(module, "INTERPRET", self.kernels and self.device == "cpu")
                 return self._array(function(*args, **kwargs))
 
         return on_arrays
@@ -79,16 +101,32 @@ def _ragged(rows: list) -> bool:
 
 
 def of(package: str) -> list[Any]:
-    """The backends of a package, its public face first, as parameters for pytest."""
-    face, naive, arrays = (
-        importlib.import_module(f"konvlib.{package}{backend}") for backend in ("", ".naive", ".arrays")
-    )
-    faces = [pytest.param(face, id="konvlib"), pytest.param(naive, id="naive"), pytest.param(arrays, id="arrays")]
+    """The backends of a package, its public functions first, as parameters for pytest."""
+    public = importlib.import_module(f"konvlib.{package}")
+    faces = [pytest.param(public, id="konvlib"), pytest.param(definition(package), id="naive")]
     if importlib.util.find_spec(f"konvlib.{package}.tensors") is None:
         return faces
-    gpu = importlib.import_module(f"konvlib.{package}.tensors")
-    kernels, aten = TensorBackend(gpu, kernels=True), TensorBackend(gpu, kernels=False)
-    return [*faces, pytest.param(aten, id="tensors"), pytest.param(kernels, id="kernels")]
+    kernels, tensors = TensorBackend(public, kernels=True), TensorBackend(public, kernels=False)
+    return [*faces, pytest.param(tensors, id="tensors"), pytest.param(kernels, id="kernels")]
+
+
+def definition(package: str) -> Any:
+    """A package's definition, by its public functions."""
+    return on_arrays(package, importlib.import_module(f"konvlib.{package}.naive"))
+
+
+def on_arrays(package: str, arrays: ModuleType) -> Any:
+    """The public functions of a package with another module for arrays."""
+    public = importlib.import_module(f"konvlib.{package}")
+    return ArrayBackend(package, arrays) if hasattr(public, "prepared") else arrays
+
+
+def exact(package: str) -> list[Any]:
+    """What takes every dtype of NumPy, fractions too: the public functions and the definition."""
+    return [
+        pytest.param(importlib.import_module(f"konvlib.{package}"), id="konvlib"),
+        pytest.param(definition(package), id="naive"),
+    ]
 
 
 def share(backend: Any, rows: Sequence[Any]) -> Sequence[Any]:

@@ -18,8 +18,7 @@ from scipy import signal
 
 from konvlib.gradients import arrays, naive
 from konvlib.images import naive as layers
-from tests.engine import backends as backends
-from tests.engine import boxes
+from tests.engine import backends, boxes
 from tests.engine.oracles.gradients import (
     call,
     grads,

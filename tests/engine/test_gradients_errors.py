@@ -7,8 +7,7 @@ import pytest
 
 from konvlib import gradients
 from konvlib.gradients import arrays, naive
-from tests.engine import backends as backends
-from tests.engine import boxes
+from tests.engine import backends, boxes
 from tests.engine.mistakes import mistakes_in
 
 backend = pytest.fixture(params=backends.of("gradients"))(lambda request: request.param)

@@ -11,8 +11,7 @@ import torch
 
 from konvlib import geometry
 from konvlib.gradients import arrays, naive
-from tests.engine import backends as backends
-from tests.engine import boxes
+from tests.engine import backends, boxes
 from tests.engine.oracles.gradients import grads, operands, torch_grads
 
 backend = pytest.fixture(params=backends.of("gradients"))(lambda request: request.param)

@@ -13,8 +13,7 @@ import torch
 
 from konvlib import geometry
 from konvlib.images import naive as layers
-from tests.engine import backends as backends
-from tests.engine import boxes
+from tests.engine import backends, boxes
 from tests.engine.oracles.gradients import call
 
 backend = pytest.fixture(params=backends.of("gradients"))(lambda request: request.param)

@@ -17,10 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, signal
 
-from konvlib import geometry
-from konvlib.images import arrays, naive, spectra
-from tests.engine import backends as backends
-from tests.engine import boxes
+from konvlib import geometry, images
+from konvlib.images import spectra
+from tests.engine import backends, boxes
+
+naive = backends.definition("images")
 
 BOX_TEXT = (
     f"one axis, {boxes.AXIS_TEXT}: {len(boxes.ONE_AXIS):,} geometries with every pair of impulses; "
@@ -86,7 +87,7 @@ def test_the_definition_is_torchs_in_the_whole_box_of_one_axis():
 def test_fast_is_torchs_in_the_whole_box_with_every_choice_of_channels():
     for axis, channels in boxes.whole():
         x, w = impulse_operands([axis], channels)
-        y = arrays.conv1d(x, w, groups=channels.groups, **boxes.options(axis))
+        y = images.conv1d(x, w, groups=channels.groups, **boxes.options(axis))
         assert (y == boxes.torch_conv(x, w, (axis,), channels.groups)).all()
 
 
@@ -96,7 +97,7 @@ def test_what_does_not_fit_is_refused_by_every_room_alike():
         w = np.ones((channels.outputs, channels.inputs // channels.groups, axis.kernel))
         padded = axis.size + axis.before + axis.after
         message = f"kernel_size must fit the padded input of {padded} samples, got a kernel that covers {axis.span}"
-        for module in (naive, arrays):
+        for module in (naive, images):
             with pytest.raises(ValueError, match=f"^{message}$"):
                 module.conv1d(x, w, groups=channels.groups, **boxes.options(axis))
 
@@ -233,7 +234,7 @@ def test_large_kernels_are_torchs_within_rounding(backend):
 def test_the_large_kernel_is_one_that_is_transformed(monkeypatch):
     ways = []
     monkeypatch.setattr(spectra, "by_spectra", lambda *_: ways.append("spectra") or np.zeros(1))
-    arrays.conv2d(*map(np.ones, LARGE_KERNEL))
+    images.conv2d(*map(np.ones, LARGE_KERNEL))
     assert ways == ["spectra"]
 
 
@@ -269,4 +270,4 @@ def test_any_layer_is_torchs_exactly_on_integers(layer):
     padded = torch.nn.functional.pad(boxes.tensor(x), sides, mode=TORCH_MODES.get(mode, "constant"))
     convolve = getattr(torch.nn.functional, f"conv{axes}d")
     expected = convolve(padded, boxes.tensor(w), boxes.tensor(bias), stride, 0, dilation, groups).numpy()
-    assert (call(arrays, "conv#d", axes, x, w, bias, padding_mode=mode, **options) == expected).all()
+    assert (call(images, "conv#d", axes, x, w, bias, padding_mode=mode, **options) == expected).all()

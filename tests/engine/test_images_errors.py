@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from konvlib.images import arrays, naive
-from tests.engine import backends as backends
+from tests.engine import backends
 
 backend = pytest.fixture(params=backends.of("images"))(lambda request: request.param)
-exact_backend = pytest.fixture(params=[naive, arrays], ids=["naive", "arrays"])(lambda request: request.param)
+exact_backend = pytest.fixture(params=backends.exact("images"))(lambda request: request.param)
 
 X, W = np.ones((1, 4, 5)), np.ones((4, 2, 3))
 SHAPES = [

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from konvlib.images import arrays, naive
-from tests.engine import backends as backends
-from tests.engine import boxes
+from konvlib import images
+from tests.engine import backends, boxes
 from tests.engine.test_images import LARGE_KERNEL
 
+naive = backends.definition("images")
+
 backend = pytest.fixture(params=backends.of("images"))(lambda request: request.param)
-exact_backend = pytest.fixture(params=[naive, arrays], ids=["naive", "arrays"])(lambda request: request.param)
+exact_backend = pytest.fixture(params=backends.exact("images"))(lambda request: request.param)
 
 
 def test_nan_and_infinity_stay_where_the_sum_has_them(backend):
@@ -111,7 +112,7 @@ def test_machine_integers_wrap_and_take_the_result_s_width(exact_backend):
 
 def test_half_precision_is_summed_in_single():
     x, w = np.full((1, 1, 3000), 0.1, np.float16), np.ones((1, 1, 3000), np.float16)
-    y = arrays.conv1d(x, w)
+    y = images.conv1d(x, w)
     assert y.dtype == np.float16
     assert y.item() == np.float16(3000 * np.float64(np.float16(0.1)))
 

@@ -15,11 +15,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from konvlib import geometry
-from konvlib.images import arrays, naive
-from tests.engine import backends as backends
-from tests.engine import boxes
+from konvlib import geometry, images
+from tests.engine import backends, boxes
 from tests.engine.test_images import call
+
+naive = backends.definition("images")
 
 POOLS = list(product(range(1, 8), range(1, 5), range(1, 4), range(3), range(1, 4), (False, True)))
 POOL_TEXT = (
@@ -29,7 +29,7 @@ POOL_TEXT = (
 POOLS_THAT_FIT = 678
 
 backend = pytest.fixture(params=backends.of("images"))(lambda request: request.param)
-exact_backend = pytest.fixture(params=[naive, arrays], ids=["naive", "arrays"])(lambda request: request.param)
+exact_backend = pytest.fixture(params=backends.exact("images"))(lambda request: request.param)
 
 
 def torch_pool(name, axes, x, *args):
@@ -87,7 +87,7 @@ def test_pools_that_do_not_fit_are_refused_alike():
     for row in POOLS:
         if not shows_samples(*row):
             errors = []
-            for module in (naive, arrays):
+            for module in (naive, images):
                 with pytest.raises(ValueError, match=r"^(kernel_size|padding) must") as raised:
                     module.max_pool1d(np.ones((1, 1, row[0])), row[1], **pool_options(row))
                 errors.append(str(raised.value))
@@ -222,9 +222,9 @@ def test_any_pooling_is_torchs(axes, seed, ceil_mode, counted):
     x = rng.integers(-1000, 0, (2, 3, *size))
     kernel, stride, padding, dilation = (tuple(map(int, value)) for value in (kernel, stride, padding, dilation))
     options = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode}
-    largest = call(arrays, "max_pool#d", axes, x, kernel, dilation=dilation, **options)
+    largest = call(images, "max_pool#d", axes, x, kernel, dilation=dilation, **options)
     assert (largest == torch_pool("max", axes, x, kernel, stride, padding, dilation, ceil_mode)).all()
-    mean = call(arrays, "avg_pool#d", axes, x, kernel, count_include_pad=counted, **options)
+    mean = call(images, "avg_pool#d", axes, x, kernel, count_include_pad=counted, **options)
     expected = torch_pool("avg", axes, x, kernel, stride, padding, ceil_mode, counted)
     assert mean.shape == expected.shape
     assert np.abs(mean - expected).max() < 1e-12 * 1000

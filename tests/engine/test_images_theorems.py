@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from konvlib import geometry
-from konvlib.images import arrays, naive
-from tests.engine import boxes
+from konvlib import geometry, images
+from tests.engine import backends, boxes
 
-both_backends = pytest.mark.parametrize("backend", [naive, arrays], ids=["naive", "arrays"])
+naive = backends.definition("images")
+
+both_backends = pytest.mark.parametrize("backend", backends.exact("images"))
 
 X = np.array([[1, 3, 2], [2, 0, 1], [0, 4, 2]])
 W = np.array([[2, 1], [0, 3]])
@@ -80,7 +81,7 @@ def test_layer_in_fractions():
     settings = {"stride": (1, 2), "padding": ((1, 0), (0, 1)), "dilation": (2, 1), "groups": 2}
     expected = scattered(x, w, bias, (1, 2), **settings)
     assert (naive.conv2d(x, w, bias, **settings) == expected).all()
-    assert (arrays.conv2d(x, w, bias, **settings) == expected).all()
+    assert (images.conv2d(x, w, bias, **settings) == expected).all()
 
 
 # Convolution of pictures, and the mirrored kernel
@@ -147,8 +148,8 @@ def test_channels_of_a_group_add_up(backend):
 def test_a_kernel_that_is_not_its_mirror_image_shows_the_flip():
     step = np.array([[0, 0, 0, 1, 1, 1]])
     edge, bump = np.array([[-1, 0, 1]]), np.array([[1, 2, 1]])
-    assert (one(arrays, step, edge) == -signal.convolve2d(step, edge, "valid")).all()
-    assert (one(arrays, step, bump) == signal.convolve2d(step, bump, "valid")).all()
+    assert (one(images, step, edge) == -signal.convolve2d(step, edge, "valid")).all()
+    assert (one(images, step, bump) == signal.convolve2d(step, bump, "valid")).all()
 
 
 def test_source_001_works_out_a_correlation_and_writes_another_formula():
@@ -156,11 +157,11 @@ def test_source_001_works_out_a_correlation_and_writes_another_formula():
     x, k = boxes.integers(4, 4), boxes.integers(3, 3, seed=1)
     steps = list(product(range(3), repeat=2))
     worked = sum(x[1 + u, 1 + v] * k[u, v] for u, v in steps)  # its indices begin at 1, ours at 0
-    assert worked == one(arrays, x, k)[1, 1] == signal.correlate2d(x, k, "valid")[1, 1]
+    assert worked == one(images, x, k)[1, 1] == signal.correlate2d(x, k, "valid")[1, 1]
     assert min(2 - u for u, _ in steps) < 1
     formula = {(i, j): sum(x[i - 1 - u, j - 1 - v] * k[u, v] for u, v in steps) for i in (3, 4) for j in (3, 4)}
     assert list(formula.values()) == signal.convolve2d(x, k, "valid").ravel().tolist()
-    assert list(formula.values()) != one(arrays, x, k).ravel().tolist()
+    assert list(formula.values()) != one(images, x, k).ravel().tolist()
 
 
 # What no window reads
@@ -175,7 +176,7 @@ READ_TEXT = f"padded sizes to 12, kernels to 4, strides to 5, dilations to 3: {l
 def read_by(size, kernel, stride, dilation):
     """Which samples change some output: those whose impulse is not lost."""
     w = np.ones((1, 1, kernel), dtype=np.int64)
-    return arrays.conv1d(boxes.impulses(1, size), w, stride=stride, dilation=dilation).any(axis=(1, 2))
+    return images.conv1d(boxes.impulses(1, size), w, stride=stride, dilation=dilation).any(axis=(1, 2))
 
 
 @pytest.mark.verifies("thm-images-unread", box=READ_TEXT, exact=True)
@@ -298,7 +299,7 @@ def test_receptive_field_is_what_impulses_show():
         paths = boxes.impulses(1, 60)
         for kernel, stride, dilation, before in chain:
             w = np.ones((1, 1, kernel), dtype=np.int64)
-            paths = arrays.conv1d(paths, w, stride=stride, padding=((before, 0),), dilation=dilation)
+            paths = images.conv1d(paths, w, stride=stride, padding=((before, 0),), dilation=dilation)
         (k1, s1, d1, p1), (k2, s2, d2, p2) = chain
         size, begin = 1 + d1 * (k1 - 1) + d2 * (k2 - 1) * s1, -(p1 + p2 * s1)
         assert geometry.receptive_field(chain) == (size, s1 * s2, begin)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from konvlib import geometry
-from konvlib.images import arrays, naive
-from tests.engine import boxes
+from konvlib import geometry, images
+from tests.engine import backends, boxes
 from tests.engine.test_images_pooling import POOL_TEXT, POOLS, shows_samples
 from tests.engine.test_images_theorems import TWO_AXES, TWO_AXES_TEXT, both_backends, one
+
+naive = backends.definition("images")
 
 SOBEL = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
 
@@ -353,4 +354,4 @@ def test_ceil_mode_size():
         assert theirs.shape[-1] == windows
         checked += 1
     assert checked > 300
-    assert arrays.max_pool1d(np.ones((1, 1, 6)), 3, stride=2, padding=1, ceil_mode=True).shape == (1, 1, 4)
+    assert images.max_pool1d(np.ones((1, 1, 6)), 3, stride=2, padding=1, ceil_mode=True).shape == (1, 1, 4)

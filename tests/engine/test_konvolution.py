@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from konvlib.images import naive as images
 from konvlib.konvolution import arrays, bases, naive, recurrences
-from tests.engine import backends as backends
-from tests.engine import boxes
+from tests.engine import backends, boxes
 from tests.engine.oracles import konvolution as oracles
 from tests.engine.oracles.gradients import call
 

@@ -8,8 +8,7 @@ import torch
 
 from konvlib import konvolution
 from konvlib.konvolution import arrays, naive
-from tests.engine import backends as backends
-from tests.engine import boxes
+from tests.engine import backends, boxes
 from tests.engine.mistakes import mistakes_in
 
 backend = pytest.fixture(params=backends.of("konvolution"))(lambda request: request.param)

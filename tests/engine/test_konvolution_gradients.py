@@ -14,8 +14,7 @@ import torch
 
 from konvlib.gradients import naive as gradients
 from konvlib.konvolution import arrays, bases, naive
-from tests.engine import backends as backends
-from tests.engine import boxes
+from tests.engine import backends, boxes
 from tests.engine.oracles import konvolution as oracles
 from tests.engine.oracles.gradients import call, sizes
 

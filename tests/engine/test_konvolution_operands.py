@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from konvlib.konvolution import arrays, bases, naive
-from tests.engine import backends as backends
-from tests.engine import boxes
+from tests.engine import backends, boxes
 from tests.engine.oracles import konvolution as oracles
 
 backend = pytest.fixture(params=backends.of("konvolution"))(lambda request: request.param)

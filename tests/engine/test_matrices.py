@@ -14,7 +14,7 @@ from scipy import linalg
 from scipy.sparse import block_diag, csr_array
 
 from konvlib.matrices import arrays, naive
-from tests.engine import backends as backends
+from tests.engine import backends
 from tests.engine import boxes as axis_boxes
 from tests.engine.boxes import Axis, Channels, digits, integers, options, torch_conv
 from tests.engine.oracles.matrices import BOX, BOX_TEXT, CUBES, EVERY_ROOM, PLANES, matrix_by_torch, weight

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from konvlib.images import naive as images
 from konvlib.matrices import arrays
-from tests.engine import backends as backends
+from tests.engine import backends
 from tests.engine.boxes import Axis, Channels, integers, options, tensor, torch_conv
 from tests.engine.oracles.matrices import (
     PLANES,

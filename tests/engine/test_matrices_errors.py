@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.engine import backends as backends
+from tests.engine import backends
 from tests.engine import boxes as axis_boxes
 from tests.engine.boxes import options
 from tests.engine.mistakes import mistakes_in

@@ -9,7 +9,7 @@ import pytest
 from scipy import linalg
 
 from konvlib.images import naive as images
-from tests.engine import backends as backends
+from tests.engine import backends
 from tests.engine.boxes import impulses, integers
 
 backend = pytest.fixture(params=backends.of("matrices"))(lambda request: request.param)

@@ -24,8 +24,7 @@ import pytest
 
 import konvlib
 from konvlib import geometry
-from tests.engine import backends as backends
-from tests.engine import mutants
+from tests.engine import backends, mutants
 
 PACKAGES = [info.name for info in pkgutil.iter_modules(mutants.__path__)]
 ROWS = [
@@ -73,14 +72,15 @@ def candidates(package: str, file: str) -> list[Callable[..., None]]:
 def passes_with(test: Callable[..., None], package: str, file: str, module: ModuleType) -> bool:
     """Whether a test passes with a module in the place of the file."""
     with pytest.MonkeyPatch.context() as patch:
-        arguments = [module]
         if package == "geometry":
             owner, arguments = importlib.import_module(test.__module__), []
             patch.setattr(owner, "geometry", SimpleNamespace(**(vars(geometry) | vars(module))))
         elif file == "kernels":
-            gpu = importlib.import_module(f"konvlib.{package}.tensors")
-            patch.setattr(gpu, "kernels", module)
-            arguments = [backends.TensorBackend(gpu, kernels=True)]
+            patch.setattr(importlib.import_module(f"konvlib.{package}.tensors"), "kernels", module)
+            public = importlib.import_module(f"konvlib.{package}")
+            arguments = [backends.TensorBackend(public, kernels=True)]
+        else:
+            arguments = [module if file == "__init__" else backends.on_arrays(package, module)]
         return passes(lambda: test(*arguments))
 
 

@@ -20,7 +20,7 @@ from scipy import signal
 import konvlib
 from konvlib import geometry
 from konvlib.sequences import arrays, naive
-from tests.engine import backends as backends
+from tests.engine import backends
 
 BOX = list(product(range(1, 8), range(1, 8), geometry.MODES))
 BOX_TEXT = f"N and M from 1 to 7, three modes: {len(BOX)} cases, every pair of impulses in each"

@@ -14,8 +14,7 @@ import numpy as np
 import pytest
 
 from konvlib.strides import arrays, naive
-from tests.engine import backends as backends
-from tests.engine import boxes
+from tests.engine import backends, boxes
 from tests.engine.oracles.strides import (
     BOX_TEXT,
     CHANNELS,

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from konvlib import geometry
 from konvlib.images import naive as layers
 from konvlib.strides import Layer, arrays
-from tests.engine import backends as backends
-from tests.engine import boxes
+from tests.engine import backends, boxes
 from tests.engine.oracles.strides import CHANNELS, Pair, by_torch, matrix, two_layers
 
 backend = pytest.fixture(params=backends.of("strides"))(lambda request: request.param)

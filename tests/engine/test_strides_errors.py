@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from konvlib.strides import Layer
-from tests.engine import backends as backends
+from tests.engine import backends
 
 backend = pytest.fixture(params=backends.of("strides"))(lambda request: request.param)
 

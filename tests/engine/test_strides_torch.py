@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import konvlib
-from tests.engine import backends as backends
+from tests.engine import backends
 
 backend = pytest.fixture(params=backends.of("strides"))(lambda request: request.param)
 

@@ -21,7 +21,7 @@ from konvlib import geometry
 from konvlib.images import naive as images
 from konvlib.matrices import arrays as matrices
 from konvlib.transposes import arrays
-from tests.engine import backends as backends
+from tests.engine import backends
 from tests.engine import boxes as axis_boxes
 from tests.engine.boxes import Axis, Channels, digits, integers, options, tensor, torch_conv
 from tests.engine.oracles.transposes import (

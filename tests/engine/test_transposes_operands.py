@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tests.engine import backends as backends
+from tests.engine import backends
 from tests.engine.boxes import integers
 from tests.engine.oracles.transposes import ALGORITHMS
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from konvlib.sequences import tensors as gpu
-from tests.engine import backends as backends
+from tests.engine import backends
 
 backend = pytest.fixture(lambda: backends.TensorBackend(gpu, kernels=True))
 

@@ -17,7 +17,7 @@ MUTANTS = [
         "naive",
         "channels of the wrong group",
         "o // width * depth + c",
-        "o % groups * depth + c",
+        "o % layer.groups * depth + c",
     ),
     (
         "naive",
@@ -82,20 +82,20 @@ MUTANTS = [
     (
         "naive",
         "count_include_pad the other way",
-        "if count_include_pad else",
-        "if not count_include_pad else",
+        "if pool.count_include_pad else",
+        "if not pool.count_include_pad else",
     ),
     (
         "__init__",
         "bias not passed on",
-        "        bias,\n        stride",
-        "        None,\n        stride",
+        "_conv(2, x, w, bias, stride",
+        "_conv(2, x, w, None, stride",
     ),
     (
         "__init__",
         "dilation of the pooling not passed on",
-        "padding=padding, dilation=dilation, ceil_mode=ceil_mode\n",
-        "padding=padding, ceil_mode=ceil_mode\n",
+        "_max_pool(2, x, kernel_size, stride, padding, dilation",
+        "_max_pool(2, x, kernel_size, stride, padding, 1",
     ),
     (
         "arrays",
@@ -112,7 +112,7 @@ MUTANTS = [
     (
         "arrays",
         "bias along the last axis",
-        "y += bias.astype(y.dtype, copy=False).reshape(-1, *(1,) * axes)",
+        "y += bias.astype(y.dtype, copy=False).reshape(-1, *(1,) * layer.axes)",
         "y += np.resize(bias.astype(y.dtype, copy=False), y.shape[-1])",
     ),
     (
