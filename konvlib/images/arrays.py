@@ -9,7 +9,7 @@ from math import prod
 import numpy as np
 
 from konvlib import geometry
-from konvlib.geometry import ConvGeometry
+from konvlib.geometry import ConvGeometry, PoolGeometry
 from konvlib.images import spectra, windows
 
 PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
