@@ -39,9 +39,7 @@ def gradients(function: Function, operands: Sequence[Tensor]) -> tuple[Tensor, .
 
 
 def first_derivatives(function, operands):
-    assert torch.autograd.gradcheck(
-        function, leaves(operands), check_forward_ad=True, check_batched_grad=True
-    )
+    assert torch.autograd.gradcheck(function, leaves(operands), check_forward_ad=True, check_batched_grad=True)
 
 
 def second_derivatives(function, operands):
