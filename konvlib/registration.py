@@ -92,7 +92,11 @@ def has_values(tensor: Tensor) -> bool:
     >>> has_values(torch.ones(3)), has_values(torch.ones(3, device="meta"))
     (True, False)
     """
-    traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    traced = (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
+    )
     return type(tensor) in PLAIN and not traced and not tensor.is_meta
 
 
