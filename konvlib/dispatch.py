@@ -35,6 +35,7 @@ def prepared(
     arguments: dict[str, Any],
     *,
     ordered: bool = False,
+    dtypes: str = "DTYPES",
 ) -> tuple[Any, list[Any], Any]:
     """Return the backend for some operands, the operands as it takes them, and their checked geometry.
 
@@ -49,11 +50,13 @@ def prepared(
         Gives the backend for tensors; None where a function has none.
     check : function
         ``check(*shapes, **arguments)`` checks everything and returns the geometry; the shape of a bias that is None is
-        None.
+        None. The name of a bias ends with "bias".
     operands, arguments : dict
         By name, operands in the order in which ``check`` takes their shapes.
     ordered : bool
         Whether operands must be real, because they are compared.
+    dtypes : str
+        By what name the backend for tensors has the dtypes that it takes.
 
     Raises
     ------
@@ -77,9 +80,10 @@ def prepared(
         from konvlib.registration import planned_tensors
 
         backend = tensors()
-        return backend, list(operands.values()), planned_tensors(backend.DTYPES, check, operands, arguments)
+        return backend, list(operands.values()), planned_tensors(getattr(backend, dtypes), check, operands, arguments)
     given = [
-        None if operand is None and name == "bias" else as_array(operand, name) for name, operand in operands.items()
+        None if operand is None and name.endswith("bias") else as_array(operand, name)
+        for name, operand in operands.items()
     ]
     if ordered:
         for array, name in zip(given, operands, strict=True):

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 from konvlib import geometry
 from konvlib.geometry import ConvGeometry, Padding, PerAxis, by_rank
-from konvlib.matrices.arrays import gather, scatter
+from konvlib.matrices.arrays import col2im, gather
 
 BLOCK = 1 << 20
 """About how many products to hold at once, whatever the size of the layer."""
@@ -212,7 +212,7 @@ def conv_transpose_by_scattering(
     depth, width = layer.out_channels // groups, layer.in_channels // groups
     weights = w.reshape(groups, depth, width * prod(layer.kernel_size)).swapaxes(1, 2)
     cols = weights @ x.reshape(layer.batch, groups, depth, prod(layer.output_size))
-    return _with_bias(scatter(cols, layer), bias)
+    return _with_bias(col2im(cols, layer), bias)
 
 
 def conv_transpose_by_zero_insertion(

@@ -7,6 +7,7 @@ of the layer by its input is the same one.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch.nn import functional
@@ -89,14 +90,7 @@ def conv_transpose_by_scattering(
     depth, width = layer.out_channels // groups, layer.in_channels // groups
     weights = w.reshape(groups, depth, width * math.prod(layer.kernel_size)).mT
     cols = weights @ x.reshape(layer.batch, groups, depth, math.prod(windows))
-    y = matrices.col2im(
-        cols.flatten(1, 2),
-        layer.input_size,
-        layer.kernel_size,
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
-    )
+    y = matrices.col2im(cols.flatten(1, 2), replace(layer, output_size=tuple(windows)))
     return _with_bias(y, bias)
 
 
