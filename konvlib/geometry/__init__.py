@@ -9,16 +9,12 @@ from konvlib.geometry.arguments import (
     MODES,
     PADDING_MODES,
     as_array,
-    as_sequence,
     check_channels,
     check_ordered,
-    fft_is_exact,
     integer,
     mean_dtype,
     one_of,
     per_axis,
-    sequence_arguments,
-    sequence_batch,
 )
 from konvlib.geometry.chains import (
     Chain,
@@ -74,6 +70,14 @@ from konvlib.geometry.matrices import (
 )
 from konvlib.geometry.pooling import avg_pool_geometry
 from konvlib.geometry.ranks import by_rank
+from konvlib.geometry.sequences import (
+    SequenceGeometry,
+    check_transform,
+    convolution_geometry,
+    correlation_geometry,
+    fft_is_exact,
+    sequence_batch,
+)
 from konvlib.geometry.sizes import (
     ReceptiveField,
     conv_size,
@@ -102,8 +106,8 @@ __all__ = [
     "PerAxis",
     "PoolGeometry",
     "ReceptiveField",
+    "SequenceGeometry",
     "as_array",
-    "as_sequence",
     "avg_pool_geometry",
     "avg_pool_grad_geometry",
     "axis_sizes",
@@ -119,6 +123,7 @@ __all__ = [
     "check_output_grad",
     "check_samples",
     "check_sparse_dtype",
+    "check_transform",
     "circulant_geometry",
     "col2im_geometry",
     "compose_geometry",
@@ -127,7 +132,9 @@ __all__ = [
     "conv_transpose_arguments",
     "conv_transpose_geometry",
     "conv_transpose_size",
+    "convolution_geometry",
     "convolution_window",
+    "correlation_geometry",
     "correlation_window",
     "dilate_geometry",
     "fft_is_exact",
@@ -152,7 +159,6 @@ __all__ = [
     "receptive_field",
     "recurrence_step",
     "same_padding",
-    "sequence_arguments",
     "sequence_batch",
     "source_index",
     "span",

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from konvlib.sequences import tensors as gpu
+from konvlib import sequences
 from tests.engine import backends
 
-backend = pytest.fixture(lambda: backends.TensorBackend(gpu, kernels=True))
+backend = pytest.fixture(lambda: backends.TensorBackend(sequences, kernels=True))
 
 
 def integers(*shape, dtype=np.float64):
