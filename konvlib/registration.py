@@ -126,6 +126,21 @@ def last_derivative() -> bool:
     )
 
 
+def sees_values(*tensors: Tensor) -> bool:
+    """Whether a function may branch on what tensors hold: nothing traces, batches or differentiates it from outside.
+
+    Examples
+    --------
+    >>> sees_values(torch.ones(3)), sees_values(torch.ones(3, device="meta"))
+    (True, False)
+    """
+    return (
+        last_derivative()
+        and not torch._C._len_torch_dispatch_stack()
+        and all([type(tensor) in PLAIN and not tensor.is_meta for tensor in tensors])
+    )
+
+
 class Operator:
     """An operator of torch over a kernel; calling it runs the kernel, or the composite where that is right.
 

@@ -9,16 +9,12 @@ from konvlib.geometry.arguments import (
     MODES,
     PADDING_MODES,
     as_array,
-    as_sequence,
     check_channels,
     check_ordered,
-    fft_is_exact,
     integer,
     mean_dtype,
     one_of,
     per_axis,
-    sequence_arguments,
-    sequence_batch,
 )
 from konvlib.geometry.chains import (
     Chain,
@@ -77,6 +73,14 @@ from konvlib.geometry.matrices import (
 )
 from konvlib.geometry.pooling import avg_pool_geometry
 from konvlib.geometry.ranks import by_rank
+from konvlib.geometry.sequences import (
+    SequenceGeometry,
+    check_transform,
+    convolution_geometry,
+    correlation_geometry,
+    fft_is_exact,
+    sequence_batch,
+)
 from konvlib.geometry.sizes import (
     ReceptiveField,
     conv_size,
@@ -105,8 +109,8 @@ __all__ = [
     "PerAxis",
     "PoolGeometry",
     "ReceptiveField",
+    "SequenceGeometry",
     "as_array",
-    "as_sequence",
     "avg_pool_geometry",
     "avg_pool_grad_geometry",
     "axis_sizes",
@@ -125,6 +129,7 @@ __all__ = [
     "check_sparse_dtype",
     "check_spectral_dtype",
     "check_taps",
+    "check_transform",
     "circulant_geometry",
     "col2im_geometry",
     "compose_geometry",
@@ -133,7 +138,9 @@ __all__ = [
     "conv_transpose_arguments",
     "conv_transpose_geometry",
     "conv_transpose_size",
+    "convolution_geometry",
     "convolution_window",
+    "correlation_geometry",
     "correlation_window",
     "dilate_geometry",
     "fft_is_exact",
@@ -158,7 +165,6 @@ __all__ = [
     "receptive_field",
     "recurrence_step",
     "same_padding",
-    "sequence_arguments",
     "sequence_batch",
     "source_index",
     "span",

@@ -1,7 +1,7 @@
 """What a type checker must say of konvlib's public functions; `make lint` runs one over this file.
 
-A line that ends with ``pyright: ignore`` must be refused: a comment that is not needed is an error there. What runs runs
-in tests/engine/test_typed.py too.
+A line that ends with ``pyright: ignore`` must be refused: a comment that is not needed is an error there. What is right
+runs in test_typed.py too.
 """
 
 from __future__ import annotations
