@@ -84,22 +84,6 @@ def planned_tensors(
     return dispatch.planned(check, shapes, arguments)
 
 
-def has_values(tensor: Tensor) -> bool:
-    """Whether a tensor's values may be looked at: not while torch traces or batches, nor where there are none.
-
-    Examples
-    --------
-    >>> has_values(torch.ones(3)), has_values(torch.ones(3, device="meta"))
-    (True, False)
-    """
-    traced = (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None
-    )
-    return type(tensor) in PLAIN and not traced and not tensor.is_meta
-
-
 def lowers(tensor: Tensor) -> bool:
     """Whether autocast is on and would change the dtype in which this tensor is computed with."""
     kind = tensor.device.type
