@@ -16,7 +16,8 @@ from math import prod
 import torch
 
 from konvlib import tiles
-from konvlib.images import aten, kernels
+from konvlib.images import aten
+from konvlib.images import pooling as kernels
 from konvlib.layers.memory import empty
 
 

@@ -16,10 +16,8 @@ from torch.utils.flop_counter import register_flop_formula
 
 from konvlib import geometry, tiles
 from konvlib.geometry import ConvGeometry
-from konvlib.layers import aten, depthwise
-from konvlib.layers import forward as gather
+from konvlib.layers import aten, depthwise, forward, input_grad, weight_grad
 from konvlib.layers import memory as layout
-from konvlib.layers import weight_grad as reduction
 
 
 @torch.library.custom_op("konvlib::conv", mutates_args=())
@@ -103,7 +101,7 @@ def _shape(bias: torch.Tensor | None) -> torch.Size | None:
 
 
 KERNELS = SimpleNamespace(
-    conv=gather.conv, conv_transpose=gather.conv_transpose, conv_weight_grad=reduction.conv_weight_grad
+    conv=forward.conv, conv_transpose=input_grad.conv_transpose, conv_weight_grad=weight_grad.conv_weight_grad
 )
 
 

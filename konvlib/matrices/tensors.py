@@ -15,7 +15,7 @@ import torch
 from konvlib import geometry, tiles
 from konvlib.geometry import ConvGeometry, Padding, PerAxis
 from konvlib.images import aten
-from konvlib.matrices import kernels
+from konvlib.matrices import columns
 
 
 def conv_matrix(
@@ -213,7 +213,7 @@ def cut(
     """Return what each tap shows of ``x`` in each window; ``padding`` is flat: before and after, axis by axis."""
     cols = x.new_empty((x.shape[0], x.shape[1] * prod(kernel), prod(windows)))
     if tiles.runs_kernel(x):
-        kernels.im2col(cols, x, kernel, stride, padding, dilation, windows)
+        columns.im2col(cols, x, kernel, stride, padding, dilation, windows)
         return cols
     rows = cols.view(*x.shape[:2], prod(kernel), *windows)
     shown = aten.padded(x, kernel, stride, padding, dilation, windows)
@@ -240,7 +240,7 @@ def add_up(
     """Return images of ``size`` in which each sample is the sum of what the columns hold for it."""
     x = cols.new_empty((cols.shape[0], cols.shape[1] // prod(kernel), *size))
     if tiles.runs_kernel(cols):
-        kernels.col2im(x, cols, kernel, stride, padding, dilation, windows)
+        columns.col2im(x, cols, kernel, stride, padding, dilation, windows)
         return x
     sums = cols.to(tiles.sum_dtype(cols.dtype)).reshape(*x.shape[:2], prod(kernel), *windows)
     return x.copy_(aten.scattered(iter(sums.unbind(2)), size, kernel, stride, padding, dilation))
