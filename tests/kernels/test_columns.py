@@ -13,8 +13,8 @@ import torch
 from torch.nn import functional
 
 import konvlib
-from konvlib import geometry, tiles
-from konvlib.matrices import kernels
+from konvlib import geometry, runtime
+from konvlib.matrices import columns
 from konvlib.matrices import tensors as gpu
 from tests.kernels.operators import (
     assert_keeps_no_device_memory,
@@ -79,10 +79,10 @@ def test_gradients_of_the_convolution_by_columns(implementation):
         assert torch.autograd.gradgradcheck(call, (x, w, bias), fast_mode=True)
 
 
-@pytest.mark.parametrize("dtype", tiles.REALS, ids=str)
+@pytest.mark.parametrize("dtype", runtime.REALS, ids=str)
 def test_every_dtype(implementation, dtype):
     """Columns are copies. Sums of halves are of float32 and rounded once; others err by their few additions."""
-    if dtype is torch.bfloat16 and tiles.INTERPRET:
+    if dtype is torch.bfloat16 and runtime.INTERPRET:
         pytest.skip("Triton's interpreter is wrong in bfloat16")
     for row in WINDOWS:
         (cut, shape), (add_up, columns) = both_ways(*row)
@@ -197,10 +197,10 @@ def test_no_tensor_is_kept(implementation):
 def test_the_kernels_are_what_runs_here(implementation, monkeypatch):
     """Else the tests above would test ATen twice."""
     calls = []
-    im2col = kernels.im2col
-    monkeypatch.setattr(kernels, "im2col", lambda *args: calls.append(args) or im2col(*args))
+    im2col = columns.im2col
+    monkeypatch.setattr(columns, "im2col", lambda *args: calls.append(args) or im2col(*args))
     gpu.im2col(torch.ones(1, 1, 4, device=implementation), 2)
-    assert len(calls) == int(tiles.INTERPRET or implementation == "cuda")
+    assert len(calls) == int(runtime.INTERPRET or implementation == "cuda")
 
 
 IMAGE, KERNEL = torch.ones(1, 2, 6, 6), torch.ones(3, 2, 2, 2)
