@@ -17,7 +17,7 @@ from konvlib.konvolution.recurrences import get_basis, whole_step
 from konvlib.layers import aten, operators
 from konvlib.layers import memory as layout
 from konvlib.layers import padding as borders
-from konvlib.layers.forward import Expansion
+from konvlib.layers.polynomials import Expansion
 
 
 def terms(x: torch.Tensor, expansion: Expansion) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

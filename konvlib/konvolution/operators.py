@@ -21,8 +21,7 @@ from konvlib.konvolution import expanding, ways
 from konvlib.konvolution.recurrences import get_basis
 from konvlib.layers import memory as layout
 from konvlib.layers import operators as layers
-from konvlib.layers.forward import Expansion
-from konvlib.layers.polynomials import BASES, SQUASHES
+from konvlib.layers.polynomials import BASES, SQUASHES, Expansion
 
 
 @torch.library.custom_op("konvlib::konv", mutates_args=())

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from konvlib.geometry import ConvGeometry
 from konvlib.layers.padding import flat
-from konvlib.matrices import aten, kernels
+from konvlib.matrices import aten, columns
 from konvlib.registration import Operator
 
 Ints = Sequence[int]
@@ -58,13 +58,13 @@ def _fake_col2im(cols, kernel, stride, padding, dilation, windows, size) -> Tens
 
 def _run_im2col(x, *windows) -> Tensor:
     cols = _fake_im2col(x, *windows)
-    kernels.im2col(cols, x, *windows)
+    columns.im2col(cols, x, *windows)
     return cols
 
 
 def _run_col2im(cols, *rest) -> Tensor:
     x = _fake_col2im(cols, *rest)
-    kernels.col2im(x, cols, *rest[:-1])
+    columns.col2im(x, cols, *rest[:-1])
     return x
 
 

@@ -32,6 +32,14 @@ def random(
     return values.to(dtype).to(device).requires_grad_(requires_grad)
 
 
+def integers(
+    shape: Sequence[int], device: str, *, dtype: torch.dtype = torch.float64, seed: int = 0, requires_grad: bool = False
+) -> torch.Tensor:
+    """Small enough that their products and sums are exact in every dtype."""
+    values = torch.randint(-5, 6, tuple(shape), generator=torch.Generator().manual_seed(seed))
+    return values.to(dtype).to(device).requires_grad_(requires_grad)
+
+
 def same_but_for_layout(x: torch.Tensor) -> Iterator[torch.Tensor]:
     """Tensors equal to ``x`` that lie otherwise in memory: channels last, strided, reversed axes, with a gap."""
     yield x.movedim(1, -1).contiguous().movedim(-1, 1)

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 import konvlib
 from konvlib import geometry, runtime
-from konvlib.matrices import kernels
+from konvlib.matrices import columns
 from tests.kernels.operators import (
     assert_keeps_no_device_memory,
     assert_keeps_no_tensor,
@@ -196,8 +196,8 @@ def test_no_tensor_is_kept(implementation):
 def test_the_kernels_are_what_runs_here(implementation, monkeypatch):
     """Else the tests above would test ATen twice."""
     calls = []
-    im2col = kernels.im2col
-    monkeypatch.setattr(kernels, "im2col", lambda *args: calls.append(args) or im2col(*args))
+    im2col = columns.im2col
+    monkeypatch.setattr(columns, "im2col", lambda *args: calls.append(args) or im2col(*args))
     konvlib.im2col(torch.ones(1, 1, 4, device=implementation), 2)
     assert len(calls) == int(runtime.INTERPRET or implementation == "cuda")
 

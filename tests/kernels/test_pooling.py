@@ -13,10 +13,10 @@ import torch
 from torch.nn import functional
 
 import konvlib
-from konvlib import geometry, tiles
+from konvlib import geometry, runtime
 from konvlib.gradients import naive as definition
 from konvlib.gradients import tensors as gradients
-from konvlib.images import kernels, naive, pooling_operators
+from konvlib.images import naive, pooling, pooling_operators
 from konvlib.images import tensors as gpu
 from tests.kernels.operators import (
     assert_keeps_no_device_memory,
@@ -73,7 +73,7 @@ def operator_calls(shape, options, only_max, device):
 
 
 def needs_time(row):
-    if tiles.INTERPRET and row is not POOLS[1]:
+    if runtime.INTERPRET and row is not POOLS[1]:
         pytest.skip("one row is enough for the interpreter, which is slow")
 
 
@@ -117,10 +117,10 @@ def test_a_window_of_minus_infinity_sends_its_gradient_to_its_first_sample(imple
     assert (dx.cpu().numpy() == definition.max_pool2d_grad(x.numpy(), dy.numpy(), **options)).all()
 
 
-@pytest.mark.parametrize("dtype", tiles.REALS, ids=str)
+@pytest.mark.parametrize("dtype", runtime.REALS, ids=str)
 def test_every_dtype(implementation, dtype):
     """A largest sample is a sample. A mean of halves is summed in float32 and rounded once; else each sum rounds."""
-    if dtype is torch.bfloat16 and tiles.INTERPRET:
+    if dtype is torch.bfloat16 and runtime.INTERPRET:
         pytest.skip("Triton's interpreter is wrong in bfloat16")
     for shape, options, only_max in POOLS:
         x = random(shape, implementation, dtype=dtype)
@@ -145,7 +145,7 @@ def test_means_of_halves_are_summed_in_single_precision(implementation):
 
 
 def test_any_layout_gives_the_same_and_channels_last_stays(implementation):
-    for shape, options, only_max in POOLS[1:2] if tiles.INTERPRET else POOLS:
+    for shape, options, only_max in POOLS[1:2] if runtime.INTERPRET else POOLS:
         x = random(shape, implementation)
         dy = None
         for pool in poolings(shape, options, only_max):
@@ -240,10 +240,10 @@ def test_no_tensor_is_kept(implementation):
 def test_the_kernels_are_what_runs_here(implementation, monkeypatch):
     """Else the tests above would test ATen twice."""
     calls = []
-    pool = kernels.pool
-    monkeypatch.setattr(kernels, "pool", lambda *args, **options: calls.append(args) or pool(*args, **options))
+    pool = pooling.pool
+    monkeypatch.setattr(pooling, "pool", lambda *args, **options: calls.append(args) or pool(*args, **options))
     gpu.max_pool1d(torch.ones(1, 1, 4, device=implementation), 2)
-    assert len(calls) == int(tiles.INTERPRET or implementation == "cuda")
+    assert len(calls) == int(runtime.INTERPRET or implementation == "cuda")
 
 
 IMAGE = torch.ones(1, 2, 6, 6)
