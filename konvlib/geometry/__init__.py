@@ -15,6 +15,7 @@ from konvlib.geometry.arguments import (
     mean_dtype,
     one_of,
     per_axis,
+    sum_dtype,
 )
 from konvlib.geometry.chains import (
     Chain,
@@ -29,8 +30,9 @@ from konvlib.geometry.chains import (
 from konvlib.geometry.gradients import (
     avg_pool_grad_geometry,
     bias_grad_shape,
+    input_grad_geometry,
     max_pool_grad_geometry,
-    with_padding_mode,
+    weight_grad_geometry,
 )
 from konvlib.geometry.konvolution import (
     PADS,
@@ -54,10 +56,8 @@ from konvlib.geometry.layers import (
     check_output_grad,
     conv_geometry,
     conv_transpose_geometry,
-    input_grad_geometry,
     pool_geometry,
     source_index,
-    weight_grad_geometry,
 )
 from konvlib.geometry.matrices import (
     axis_sizes,
@@ -170,6 +170,6 @@ __all__ = [
     "span",
     "spatial_axes",
     "spectral_dtype",
+    "sum_dtype",
     "weight_grad_geometry",
-    "with_padding_mode",
 ]

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from konvlib import geometry
-from konvlib.gradients import arrays, naive
+from konvlib import geometry, gradients
 from tests.engine import backends, boxes
 from tests.engine.oracles.gradients import grads, operands, torch_grads
+
+naive = backends.definition("gradients")
 
 backend = pytest.fixture(params=backends.of("gradients"))(lambda request: request.param)
 
 
-exact_backend = pytest.fixture(params=[naive, arrays], ids=["naive", "arrays"])(lambda request: request.param)
+exact_backend = pytest.fixture(params=backends.exact("gradients"))(lambda request: request.param)
 
 
 def test_a_batch_of_no_rows(backend):
@@ -74,20 +75,31 @@ def test_dtypes_are_numpys_and_integers_wrap(exact_backend):
             assert (exact_backend.conv1d_bias_grad(dy) == naive.conv1d_bias_grad(dy)).all()
 
 
+def test_sums_of_integers_are_exact_beyond_single_precision(backend):
+    """Terms below 2**24, which single precision holds, and odd sums above it, which it does not."""
+    for terms in (2, 3, 8):
+        dy, w = np.full((1, terms, 1), 2**12 - 1), np.full((terms, 1, 1), 2**12 - 1)
+        w[0] = 2**12 - 2 + terms % 2
+        expected = int((dy[0, :, 0] * w[:, 0, 0]).sum())
+        assert backend.conv1d_input_grad(dy, w, input_size=1).item() == expected
+        dw = backend.conv1d_weight_grad(w.reshape(1, 1, -1), dy.reshape(1, 1, -1), kernel_size=1)
+        assert dw.item() == expected
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 def test_integers_too_large_for_doubles_are_summed_as_integers():
     rng = np.random.default_rng(3)
     x, w, dy = (rng.integers(2**30, 2**31, shape) for shape in ((2, 2, 6), (3, 2, 2), (2, 3, 5)))
-    assert (arrays.conv1d_input_grad(dy, w, input_size=6) == naive.conv1d_input_grad(dy, w, input_size=6)).all()
-    assert (arrays.conv1d_weight_grad(x, dy, kernel_size=2) == naive.conv1d_weight_grad(x, dy, kernel_size=2)).all()
+    assert (gradients.conv1d_input_grad(dy, w, input_size=6) == naive.conv1d_input_grad(dy, w, input_size=6)).all()
+    assert (gradients.conv1d_weight_grad(x, dy, kernel_size=2) == naive.conv1d_weight_grad(x, dy, kernel_size=2)).all()
     least = np.full((1, 1, 2), -(2**63))
-    assert (arrays.conv1d_input_grad(least, least[..., :1], input_size=2) == 0).all()
+    assert (gradients.conv1d_input_grad(least, least[..., :1], input_size=2) == 0).all()
 
 
 def test_halves_are_summed_as_singles():
     dy, w = np.ones((1, 4096, 1), dtype=np.float16), np.ones((4096, 1, 1), dtype=np.float16)
     dy[0, 0] = 2048
-    assert arrays.conv1d_input_grad(dy, w, input_size=1) == np.float16(2048 + 4095)
+    assert gradients.conv1d_input_grad(dy, w, input_size=1) == np.float16(2048 + 4095)
 
 
 def test_complex_gradients_conjugate_nothing(exact_backend):

@@ -41,7 +41,7 @@ def implementation(request):
         yield device
 
 
-def poolings(shape, options, only_max, module=gpu):
+def poolings(shape, options, only_max, module=konvlib):
     """Both poolings with their options, as functions of ``x``."""
     axes = len(shape) - 2
     yield lambda x: getattr(module, f"max_pool{axes}d")(x, **options, **only_max)
@@ -111,7 +111,9 @@ def test_a_window_of_minus_infinity_sends_its_gradient_to_its_first_sample(imple
     assert (y == float("-inf")).all()
     dy = dy[: y.numel()].reshape(y.shape)
     dx = konvlib.max_pool2d_grad(x.to(implementation), dy.to(implementation), **options)
-    assert (dx.cpu().numpy() == backends.definition("gradients").max_pool2d_grad(x.numpy(), dy.numpy(), **options)).all()
+    assert (
+        dx.cpu().numpy() == backends.definition("gradients").max_pool2d_grad(x.numpy(), dy.numpy(), **options)
+    ).all()
 
 
 @pytest.mark.parametrize("dtype", runtime.REALS, ids=str)

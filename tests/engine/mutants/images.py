@@ -166,8 +166,8 @@ MUTANTS = [
     (
         "arrays",
         "integers summed in single precision",
-        "bound < 2**24",
-        "bound < 2**31",
+        "sums = geometry.sum_dtype(dtype, x, w, prod(layer.weight_shape[1:]))",
+        'sums = np.dtype(np.float32) if dtype.kind in "iu" else dtype',
     ),
 ]
 
