@@ -223,8 +223,15 @@ class Operator:
         return self.below(*arguments)
 
     def _batched(self, info: Any, in_dims: Sequence[int | None], *arguments: Any) -> tuple[Any, Any]:
-        results = torch.vmap(self.kept, tuple(in_dims), randomness=info.randomness)(*arguments)
-        return results, 0 if isinstance(results, Tensor) else (0,) * len(results)
+        """`torch.vmap` over the operator itself, which only a call by its name meets: one slice after the other."""
+        slices = [
+            [a.select(dim, place) if isinstance(dim, int) else a for a, dim in zip(arguments, in_dims, strict=True)]
+            for place in range(info.batch_size)
+        ]
+        results = [self.raw(*given) for given in slices]
+        if isinstance(results[0], Tensor):
+            return torch.stack(results), 0
+        return tuple(torch.stack(parts) for parts in zip(*results, strict=True)), (0,) * len(results[0])
 
     def _lowered(self, kind: str) -> Callable[..., Any]:
         return lambda *arguments: lowered(self.raw, kind, arguments)
