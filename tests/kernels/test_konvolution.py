@@ -83,7 +83,9 @@ def expand_then_convolve(
 def test_it_is_the_expansion_convolved(implementation, layer, squash):
     """Rounding only: at most 200 products of doubles, polynomials below 30."""
     x, kappa, bias, options = operands(layer, implementation)
-    pairs = zip(BASES, ("basis", "input") * 3, strict=False) if runtime.INTERPRET else product(BASES, ("basis", "input"))
+    pairs = (
+        zip(BASES, ("basis", "input") * 3, strict=False) if runtime.INTERPRET else product(BASES, ("basis", "input"))
+    )
     for basis, pad in pairs:
         given = {**options, "basis": basis, "pad": pad, "squash": squash}
         y = gpu.squashed_konv(x, kappa, bias, **given)
