@@ -100,9 +100,8 @@ def conv_forward_kernel(
         acc += tl.load(bias_ptr + offs_o, mask=mask_n, other=0).to(ACC_DTYPE)[None, :]
     elif BIAS == "map":
         b_pixel = i_d * stride_bd + i_h * stride_bh + i_w * stride_bw
-        acc += tl.load(bias_ptr + (b_pixel[:, None] + (offs_o * stride_bc)[None, :]), mask=mask_y, other=0).to(
-            ACC_DTYPE
-        )
+        bias = tl.load(bias_ptr + (b_pixel[:, None] + (offs_o * stride_bc)[None, :]), mask=mask_y, other=0)
+        acc += bias.to(ACC_DTYPE)
     y_pixel = image * stride_yn + i_d * stride_yd + i_h * stride_yh + i_w * stride_yw
     y = y_ptr + (y_pixel[:, None] + (offs_o * stride_yc)[None, :])
     tl.store(y, acc.to(y_ptr.dtype.element_ty), mask=mask_y)
@@ -168,9 +167,8 @@ def conv_forward_few_kernel(
         acc += tl.load(bias_ptr + offs_o, mask=mask_n, other=0).to(ACC_DTYPE)[None, :]
     elif BIAS == "map":
         b_pixel = i_d * stride_bd + i_h * stride_bh + i_w * stride_bw
-        acc += tl.load(bias_ptr + (b_pixel[:, None] + (offs_o * stride_bc)[None, :]), mask=mask_y, other=0).to(
-            ACC_DTYPE
-        )
+        bias = tl.load(bias_ptr + (b_pixel[:, None] + (offs_o * stride_bc)[None, :]), mask=mask_y, other=0)
+        acc += bias.to(ACC_DTYPE)
     y_pixel = image * stride_yn + i_d * stride_yd + i_h * stride_yh + i_w * stride_yw
     y = y_ptr + (y_pixel[:, None] + (offs_o * stride_yc)[None, :])
     tl.store(y, acc.to(y_ptr.dtype.element_ty), mask=mask_y)

@@ -42,7 +42,7 @@ def squashed(x, SQUASH: tl.constexpr):
 
 
 @runtime.jit()
-def _next(line, n: tl.constexpr, before, BASIS: tl.constexpr):
+def next_degree(line, n: tl.constexpr, before, BASIS: tl.constexpr):
     """Degree ``n + 1`` from ``x`` times degree ``n``, or from the derivative of that, and the degree before.
 
     Divided last, so that what is exact stays exact.
@@ -63,7 +63,7 @@ def polynomial(x, DEGREE: tl.constexpr, BASIS: tl.constexpr):
     before = tl.full(x.shape, 1.0, x.dtype)
     now = 2.0 * x if BASIS == "chebyshev2" else x
     for n in tl.static_range(1, DEGREE):
-        after = _next(x * now, n, before, BASIS)
+        after = next_degree(x * now, n, before, BASIS)
         before = now
         now = after
     return now
@@ -92,8 +92,8 @@ def slope(x, DEGREE: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr):
     slope_before = tl.zeros(t.shape, t.dtype)
     slope_now = 2.0 * before if BASIS == "chebyshev2" else before
     for n in tl.static_range(1, DEGREE):
-        slope_after = _next(now + t * slope_now, n, slope_before, BASIS)
-        after = _next(t * now, n, before, BASIS)
+        slope_after = next_degree(now + t * slope_now, n, slope_before, BASIS)
+        after = next_degree(t * now, n, before, BASIS)
         before = now
         now = after
         slope_before = slope_now
