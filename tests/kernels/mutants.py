@@ -134,10 +134,10 @@ POOLING = [
         ),
         (
             "images/pooling",
-            "max_pool_gather_kernel",
-            "stride ignored where samples are looked up",
-            "j_h = i_h * stride_h - padding_h",
-            "j_h = i_h - padding_h",
+            "max_pool_kernel",
+            "stride of the height ignored",
+            "* stride_h - padding_h",
+            "- padding_h",
         ),
         (
             "images/pooling_scatter",

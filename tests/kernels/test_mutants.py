@@ -10,20 +10,19 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
 import konvlib
-from konvlib.gradients import tensors as gradients
-from konvlib.images import pooling, pooling_operators
-from konvlib.images import tensors as images
+from konvlib.images import pooling_operators
 from konvlib.konvolution import tensors as konvolution
 from konvlib.konvolution import ways
-from konvlib.layers import autotune, forward, operators, polynomial_input_grad, weight_grad
-from konvlib.matrices import tensors as matrices
+from konvlib.layers import autotune, forward, polynomial_input_grad, weight_grad
+from konvlib.layers import operators as layer_operators
+from konvlib.matrices import operators as column_operators
 from tests.engine import test_mutants as engine
 from tests.kernels.mutants import KERNELS
 from tests.kernels.operators import integers, running
@@ -36,32 +35,29 @@ def layers(device: str) -> Iterator[torch.Tensor]:
     groups = ((1, 34, 8), (32, 17, 3), ((2,), (2, 1), (3,), 2))
     for layer in (*LAYERS.values(), dilated, many_taps, groups):
         for name, arguments in calls(layer, device, make=integers).items():
-            yield getattr(operators, name)(*arguments)
+            yield getattr(layer_operators, name)(*arguments)
 
 
 def poolings(device: str) -> Iterator[torch.Tensor]:
     x = integers((2, 3, 5, 7), device) - 20
     x[1, 0, 2, 3] = float("nan")
     options = {"stride": (2, 1), "padding": ((1, 0), (1, 1))}
-    y = images.max_pool2d(x, 3, dilation=(1, 2), **options)
+    y = konvlib.max_pool2d(x, 3, dilation=(1, 2), **options)
     yield y
-    yield gradients.max_pool2d_grad(x, torch.ones_like(y), 3, dilation=(1, 2), **options)
-    kernel, stride, padding, dilation = [3, 3], [2, 1], [1, 0, 1, 1], [1, 2]
-    _, taps = pooling_operators.max_pool(x, kernel, stride, padding, dilation, list(y.shape[2:]))
-    yield pooling_operators.max_pool_gather(2 * x, taps, kernel, stride, padding, dilation)
+    yield konvlib.max_pool2d_grad(x, torch.ones_like(y), 3, dilation=(1, 2), **options)
     x = integers((2, 3, 7), device)
-    yield (y := images.max_pool1d(x, 2, dilation=2, padding=1))
-    yield gradients.max_pool1d_grad(x, integers(y.shape, device), 2, dilation=2, padding=1)
+    yield (y := konvlib.max_pool1d(x, 2, dilation=2, padding=1))
+    yield konvlib.max_pool1d_grad(x, integers(y.shape, device), 2, dilation=2, padding=1)
     x = 6 * integers((2, 3, 5, 7), device)
-    yield (y := images.avg_pool2d(x, (2, 3), count_include_pad=False, **options))
-    yield gradients.avg_pool2d_grad(36 * y, (2, 3), input_size=(5, 7), count_include_pad=False, **options)
+    yield (y := konvlib.avg_pool2d(x, (2, 3), count_include_pad=False, **options))
+    yield konvlib.avg_pool2d_grad(36 * y, (2, 3), input_size=(5, 7), count_include_pad=False, **options)
 
 
 def columns(device: str) -> Iterator[torch.Tensor]:
     options = {"stride": (1, 2), "padding": ((1, 0), (0, 2)), "dilation": (2, 1)}
-    cols = matrices.im2col(integers((2, 3, 5, 7), device), (2, 3), **options)
+    cols = konvlib.im2col(integers((2, 3, 5, 7), device), (2, 3), **options)
     yield cols
-    yield matrices.col2im(cols, (5, 7), (2, 3), **options)
+    yield konvlib.col2im(cols, (5, 7), (2, 3), **options)
 
 
 def konvolutions(device: str) -> Iterator[torch.Tensor]:
@@ -105,16 +101,9 @@ def install(patch: pytest.MonkeyPatch, results: str, file: str, mutant: Any) -> 
         patch.setattr(ways, name, mutant)
         if package == "konvolution":
             patch.setattr(autotune, "choose", lambda kind, layer, y, known: known["expanded"]())
-    elif name == "depthwise":
-        patch.setattr(operators, "depthwise", mutant)
-    elif package == "layers":
-        own = {"forward": "conv", "input_grad": "conv_transpose", "weight_grad": "conv_weight_grad"}[name]
-        patch.setattr(operators, "KERNELS", SimpleNamespace(**vars(operators.KERNELS) | {own: getattr(mutant, own)}))
-    elif package == "images":
-        own = {name: getattr(mutant, name) for name in ("pool", "gather", "scatter") if hasattr(mutant, name)}
-        patch.setattr(pooling_operators, "kernels", SimpleNamespace(**vars(pooling) | own))
     else:
-        patch.setattr(matrices, "columns", mutant)
+        owners = {"layers": layer_operators, "images": pooling_operators, "matrices": column_operators}
+        patch.setattr(owners[package], name, mutant)
 
 
 @cache

@@ -67,7 +67,6 @@ ROWS = [
     *(row(POOLING, kernel, "bf16", "channels last", SQUARE, wide=True) for kernel in POOLS),
     *(scatter_row(*each, SQUARE, how, 2) for each, how in product(TYPES_AND_TILES, SCATTERS)),
     *(scatter_row("fp32", "contiguous", (2, 2, 2), how, 1, wide=True) for how in SCATTERS),
-    *(row(POOLING, "max_pool_gather_kernel", *each, SQUARE) for each in TYPES_AND_TILES),
     *(row(COLUMNS, "im2col_kernel", *each, SQUARE) for each in TYPES_AND_TILES),
     *(row(COLUMNS, "im2col_kernel", "fp32", "contiguous", size, wide=True) for size in ((3,), (3, 3, 3))),
 ]
