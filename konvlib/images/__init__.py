@@ -139,7 +139,8 @@ def conv3d(
 
     .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} x[b, c, s\,i + d\,u - p]\; w[o, c, u]
 
-    ``x`` is ``(N, C, D, H, W)``, ``w`` is ``(C_out, C // groups, *kernel_size)``, the result ``(N, C_out, *output_size)``.
+    ``x`` is ``(N, C, D, H, W)``, ``w`` is ``(C_out, C // groups, *kernel_size)``, the result
+    ``(N, C_out, *output_size)``.
 
     See Also
     --------
