@@ -164,8 +164,8 @@ POOLING = [
             "images/pooling_scatter",
             "avg_pool_scatter_kernel",
             "windows of the first tap alone",
-            "u_h + stride_h // gcd_h * v_h, i_h - dilation_h // gcd_h * v_h",
-            "u_h + stride_h // gcd_h * v_h, i_h",
+            "u_w + stride_w // gcd_w * v_w, i_w - dilation_w // gcd_w * v_w",
+            "u_w + stride_w // gcd_w * v_w, i_w",
         ),
     )
 ]

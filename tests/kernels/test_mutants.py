@@ -33,7 +33,11 @@ def layers(device: str) -> Iterator[torch.Tensor]:
     dilated = ((1, 2, 9), (2, 2, 3), ((2,), (3, 1), (3,), 1))
     many_taps = ((1, 17, 6), (18, 17, 5), ((2,), (3, 1), (1,), 1))
     groups = ((1, 34, 8), (32, 17, 3), ((2,), (2, 1), (3,), 2))
-    for layer in (*LAYERS.values(), dilated, many_taps, groups):
+    blocks_of_pixels = (
+        ((1, 132, 88), (132, 2, 9), ((1,), (0, 0), (1,), 66)),
+        ((1, 17, 155), (17, 17, 44), ((1,), (0, 0), (1,), 1)),
+    )
+    for layer in (*LAYERS.values(), dilated, many_taps, groups, *blocks_of_pixels):
         for name, arguments in calls(layer, device, make=integers).items():
             yield getattr(layer_operators, name)(*arguments)
 
@@ -61,10 +65,10 @@ def columns(device: str) -> Iterator[torch.Tensor]:
 
 
 def konvolutions(device: str) -> Iterator[torch.Tensor]:
-    for channels, basis in ((2, "legendre"), (17, "hermite"), (2, "chebyshev2")):
+    for channels, groups, basis in ((2, 1, "legendre"), (17, 1, "hermite"), (2, 1, "chebyshev2"), (4, 2, "legendre")):
         x = integers((2, channels, 3, 4), device, seed=channels) / 8
-        kappa = integers((16, 4, channels, 2, 2), device)
-        options = {"axes": 2, "basis": basis, "squash": "tanh", "padding": 1, "stride": (1, 2)}
+        kappa = integers((16, 4, channels // groups, 2, 1 + groups), device)
+        options = {"axes": 2, "basis": basis, "squash": "tanh", "padding": 1, "stride": (1, 2), "groups": groups}
         tensors = [tensor.requires_grad_() for tensor in (x, kappa)]
         y = konvolution.squashed_konv(*tensors, None, **options)
         yield y.detach()
