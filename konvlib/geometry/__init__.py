@@ -55,7 +55,6 @@ from konvlib.geometry.layers import (
     check_bias,
     check_output_grad,
     conv_geometry,
-    conv_transpose_geometry,
     pool_geometry,
     source_index,
 )
@@ -93,7 +92,7 @@ from konvlib.geometry.sizes import (
     same_padding,
     span,
 )
-from konvlib.geometry.transposes import conv_transpose_arguments, inserted_size, overlap_geometry
+from konvlib.geometry.transposes import conv_transpose_geometry, inserted_size, overlap_geometry
 
 __all__ = [
     "METHODS",
@@ -135,7 +134,6 @@ __all__ = [
     "compose_geometry",
     "conv_geometry",
     "conv_size",
-    "conv_transpose_arguments",
     "conv_transpose_geometry",
     "conv_transpose_size",
     "convolution_geometry",
