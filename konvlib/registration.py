@@ -110,6 +110,11 @@ def last_derivative() -> bool:
     )
 
 
+def makes_plain_tensors(like: Tensor) -> bool:
+    """Whether a tensor made now is one that can be kept: it belongs to no trace, no transform and no fake mode."""
+    return type(like) in PLAIN and last_derivative() and torch._C._len_torch_dispatch_stack() == 0
+
+
 class Operator:
     """An operator of torch over a kernel; calling it runs the kernel, or the composite where that is right.
 

@@ -137,6 +137,29 @@ def conv_size(size: int, kernel: int, *, stride: int = 1, padding: tuple[int, in
     return _windows(size, span(kernel, dilation=dilation), stride, padding)
 
 
+def least_size(
+    kernel_size: Sequence[int], *, stride: Any, padding: Any, dilation: Any, padding_mode: str
+) -> tuple[int, ...]:
+    """Return the smallest input that a convolution takes.
+
+    Examples
+    --------
+    >>> least_size((3, 2), stride=1, padding=((0, 1), 2), dilation=1, padding_mode="zeros")
+    (2, 1)
+    >>> least_size((3, 2), stride=1, padding=((0, 1), 2), dilation=1, padding_mode="reflect")
+    (2, 3)
+    """
+    axes, more = len(kernel_size), {"reflect": 1, "circular": 0}.get(padding_mode)
+    steps, gaps = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
+    sizes = []
+    for kernel, gap, pad in zip(
+        kernel_size, gaps, paddings(padding, kernel_size=kernel_size, stride=steps, dilation=gaps), strict=True
+    ):
+        reach = 1 if more is None else max(pad) + more
+        sizes.append(max(span(kernel, dilation=gap) - sum(pad), reach, 1))
+    return tuple(sizes)
+
+
 def conv_transpose_size(
     size: int,
     kernel: int,

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from konvlib.geometry import ConvGeometry
-from konvlib.konvolution import expanding, kernels
+from konvlib.konvolution import kernels
 from konvlib.layers import autotune as tuning
 from konvlib.layers import forward as gather
 from konvlib.layers import memory as layout
@@ -135,7 +135,9 @@ def _widened(layer: ConvGeometry, expansion: Expansion) -> ConvGeometry:
 
 def _expanded(x: torch.Tensor, layer: ConvGeometry, expansion: Expansion) -> tuple[torch.Tensor, ConvGeometry]:
     """The expanded input, and the ordinary layer that it goes through."""
-    x, layer = expanding.padded(x, layer, expansion)
+    if not expansion.masked:
+        x = functional.pad(x, borders.flat(layer.padding[::-1]))
+        layer = replace(layer, input_size=tuple(x.shape[2:]), padding=((0, 0),) * layer.axes)
     return kernels.expand(x, expansion, layer.groups), _widened(layer, expansion)
 
 
