@@ -19,6 +19,7 @@ from konvlib.geometry.arguments import (
     per_axis,
     sequence_arguments,
     sequence_batch,
+    sum_dtype,
 )
 from konvlib.geometry.chains import (
     Chain,
@@ -32,8 +33,9 @@ from konvlib.geometry.chains import (
 from konvlib.geometry.gradients import (
     avg_pool_grad_geometry,
     bias_grad_shape,
+    input_grad_geometry,
     max_pool_grad_geometry,
-    with_padding_mode,
+    weight_grad_geometry,
 )
 from konvlib.geometry.konvolution import (
     PADS,
@@ -57,10 +59,8 @@ from konvlib.geometry.layers import (
     check_output_grad,
     conv_geometry,
     conv_transpose_geometry,
-    input_grad_geometry,
     pool_geometry,
     source_index,
-    weight_grad_geometry,
 )
 from konvlib.geometry.matrices import (
     axis_sizes,
@@ -160,6 +160,6 @@ __all__ = [
     "span",
     "spatial_axes",
     "spectral_dtype",
+    "sum_dtype",
     "weight_grad_geometry",
-    "with_padding_mode",
 ]

@@ -108,6 +108,29 @@ def mean_dtype(dtype: np.dtype) -> np.dtype:
     return np.dtype(np.float64) if dtype.kind in "biu" else dtype
 
 
+def sum_dtype(dtype: np.dtype, a: np.ndarray, b: np.ndarray, terms: int) -> np.dtype:
+    """Return in which dtype sums of ``terms`` products of ``a`` and ``b`` are quickest, and as exact as in ``dtype``.
+
+    BLAS knows floats only. Integers and booleans go through float32 or float64 if that holds every integer that a sum
+    can reach, halves through float32.
+
+    Examples
+    --------
+    >>> few, large = np.array([3, -5]), np.array([2**50])
+    >>> sum_dtype(few.dtype, few, few, 100), sum_dtype(few.dtype, few, 2**20 * few, 100)
+    (dtype('float32'), dtype('float64'))
+    >>> sum_dtype(few.dtype, few, large, 100)
+    dtype('int64')
+    """
+    if dtype == np.float16:
+        return np.dtype(np.float32)
+    if dtype.kind not in "biu" or not a.size or not b.size:
+        return dtype
+    largest = [max(abs(int(array.max())), abs(int(array.min()))) for array in (a, b)]
+    bound = largest[0] * largest[1] * terms
+    return np.dtype(np.float32) if bound < 2**24 else np.dtype(np.float64) if bound < 2**53 else dtype
+
+
 def padding_pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
     """Return ``(before, after)`` from a pair, or from one integer for both sides.
 

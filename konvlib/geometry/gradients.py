@@ -1,4 +1,4 @@
-"""What gradients ask of the geometry beyond their layer's: how the padding was filled, and what fits a pooling."""
+"""The geometry of gradients: of the layer or pooling that they belong to, if what they are given fits it."""
 
 from __future__ import annotations
 
@@ -6,36 +6,99 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from konvlib.geometry.arguments import PADDING_MODES, one_of, per_axis
+from konvlib.geometry.arguments import PADDING_MODES, check_channels, integer, one_of, per_axis
 from konvlib.geometry.layers import (
     AXIS_NAMES,
     ConvGeometry,
     Padding,
     PerAxis,
     PoolGeometry,
-    _check_reach,
-    _shape,
+    check_bias,
+    check_output_grad,
+    check_reach,
+    checked_shape,
+    conv_geometry,
     pool_geometry,
+    weight_axes,
 )
+from konvlib.geometry.pooling import avg_pool_geometry
 
 
-def with_padding_mode(layer: ConvGeometry, padding_mode: str) -> ConvGeometry:
-    """Return a layer's geometry with another filling of its padding.
+def input_grad_geometry(
+    dy_shape: Sequence[int],
+    w_shape: Sequence[int],
+    bias_shape: Sequence[int] | None = None,
+    *,
+    axes: int,
+    input_size: PerAxis,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+) -> ConvGeometry:
+    """Return the geometry of the convolution with weight ``w`` and inputs of ``input_size``, if ``dy`` fits its output.
 
     Raises
     ------
     TypeError, ValueError
-        If ``padding_mode`` is unknown, or cannot reach so far.
+        As `conv_geometry`; also if ``dy`` has another shape than the convolution's output. A bias is one per channel of
+        the input.
 
     Examples
     --------
-    >>> from konvlib.geometry import conv_geometry
-    >>> with_padding_mode(conv_geometry((1, 1, 5), (1, 1, 3), axes=1, padding=2), "reflect").padding_mode
-    'reflect'
+    >>> input_grad_geometry((1, 4, 3), (4, 2, 3), axes=1, input_size=7, stride=2).input_shape
+    (1, 2, 7)
     """
-    one_of(padding_mode, "padding_mode", PADDING_MODES)
+    batch, *_ = checked_shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
+    _, depth, *_ = checked_shape(w_shape, "w", axes, weight_axes(axes, "C_out, C_in // groups"))
+    size = per_axis(input_size, axes, "input_size")
+    x_shape = (batch, depth * integer(groups, "groups", least=1), *size)
+    layer = conv_geometry(x_shape, w_shape, axes=axes, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    check_output_grad(dy_shape, layer.output_shape)
+    check_bias(bias_shape, layer.in_channels)
+    return _with_padding_mode(layer, padding_mode)
+
+
+def weight_grad_geometry(
+    x_shape: Sequence[int],
+    dy_shape: Sequence[int],
+    *,
+    axes: int,
+    kernel_size: PerAxis,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+) -> ConvGeometry:
+    """Return the geometry of the convolution of ``x`` by kernels of ``kernel_size``, if ``dy`` fits its output.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `conv_geometry`; also if ``dy`` has another shape than the convolution's output.
+
+    Examples
+    --------
+    >>> weight_grad_geometry((1, 2, 7), (1, 4, 3), axes=1, kernel_size=3, stride=2).weight_shape
+    (4, 2, 3)
+    """
+    _, in_channels, *_ = checked_shape(x_shape, "x", axes, AXIS_NAMES[axes])
+    _, out_channels, *_ = checked_shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
+    check_channels(in_channels, out_channels, groups)
+    w_shape = (out_channels, in_channels // groups, *per_axis(kernel_size, axes, "kernel_size"))
+    layer = conv_geometry(x_shape, w_shape, axes=axes, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    check_output_grad(dy_shape, layer.output_shape)
+    return _with_padding_mode(layer, padding_mode)
+
+
+def _with_padding_mode(layer: ConvGeometry, padding_mode: str) -> ConvGeometry:
+    """A layer that pads with zeros, with another filling of its padding."""
+    if one_of(padding_mode, "padding_mode", PADDING_MODES) == "zeros":
+        return layer
     for size, padding in zip(layer.input_size, layer.padding, strict=True):
-        _check_reach(size, padding, padding_mode)
+        check_reach(size, padding, padding_mode)
     return replace(layer, padding_mode=padding_mode)
 
 
@@ -52,7 +115,7 @@ def bias_grad_shape(dy_shape: Sequence[int], *, axes: int) -> tuple[int, ...]:
     >>> bias_grad_shape((2, 4, 3), axes=1)
     (2, 4, 3)
     """
-    return _shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
+    return checked_shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
 
 
 def max_pool_grad_geometry(
@@ -78,7 +141,7 @@ def max_pool_grad_geometry(
     >>> max_pool_grad_geometry((1, 3, 7), (1, 3, 3), 2, axes=1).output_shape
     (1, 3, 3)
     """
-    _shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
+    checked_shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
     pool = pool_geometry(
         x_shape, kernel_size, axes=axes, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
     )
@@ -109,11 +172,17 @@ def avg_pool_grad_geometry(
     >>> avg_pool_grad_geometry((1, 3, 3), 2, axes=1, input_size=7).input_shape
     (1, 3, 7)
     """
-    batch, channels, *_ = _shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
+    batch, channels, *_ = checked_shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
     x_shape = (batch, channels, *per_axis(input_size, axes, "input_size"))
-    if not isinstance(count_include_pad, bool):
-        raise TypeError(f"count_include_pad must be True or False, got {count_include_pad!r}")
-    pool = pool_geometry(x_shape, kernel_size, axes=axes, stride=stride, padding=padding, ceil_mode=ceil_mode)
+    pool = avg_pool_geometry(
+        x_shape,
+        kernel_size,
+        axes=axes,
+        stride=stride,
+        padding=padding,
+        ceil_mode=ceil_mode,
+        count_include_pad=count_include_pad,
+    )
     return _fitting(pool, dy_shape)
 
 

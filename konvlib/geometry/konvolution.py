@@ -10,16 +10,15 @@ from numbers import Rational
 from typing import Any
 
 from konvlib.geometry.arguments import check_channels, integer, one_of, whole
-from konvlib.geometry.gradients import with_padding_mode
+from konvlib.geometry.gradients import weight_grad_geometry
 from konvlib.geometry.layers import (
     AXIS_NAMES,
     ConvGeometry,
     Padding,
     PerAxis,
-    _shape,
     check_output_grad,
+    checked_shape,
     conv_geometry,
-    weight_grad_geometry,
 )
 
 PADS = ("basis", "input")
@@ -82,7 +81,7 @@ def konv_geometry(
     (4, (4, 5), (4, 5, 3, 3, 3))
     """
     one_of(pad, "pad", PADS)
-    _, in_channels, *_ = _shape(x_shape, "x", axes, AXIS_NAMES[axes])
+    _, in_channels, *_ = checked_shape(x_shape, "x", axes, AXIS_NAMES[axes])
     out_channels, terms, depth, *kernel = _kappa_shape(kappa_shape, axes)
     check_channels(in_channels, out_channels, groups)
     if depth * groups != in_channels:
@@ -117,7 +116,7 @@ def konv_input_grad_geometry(
     >>> konv_input_grad_geometry((1, 4, 3), (1, 2, 7), (4, 3, 2, 3), axes=1, stride=2).layer.input_shape
     (1, 2, 7)
     """
-    _shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
+    checked_shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
     konv = konv_geometry(x_shape, kappa_shape, axes=axes, **options)
     check_output_grad(dy_shape, konv.layer.output_shape)
     return konv
@@ -130,7 +129,6 @@ def konv_kappa_grad_geometry(
     axes: int,
     degree: int,
     kernel_size: PerAxis,
-    padding_mode: str = "zeros",
     pad: str = "basis",
     **options: Any,
 ) -> KonvGeometry:
@@ -149,7 +147,7 @@ def konv_kappa_grad_geometry(
     one_of(pad, "pad", PADS)
     degree = integer(degree, "degree", least=0)
     layer = weight_grad_geometry(x_shape, dy_shape, axes=axes, kernel_size=kernel_size, **options)
-    return KonvGeometry(with_padding_mode(layer, padding_mode), degree, pad)
+    return KonvGeometry(layer, degree, pad)
 
 
 def check_expansion(x_shape: Sequence[int], groups: int) -> None:

@@ -7,7 +7,7 @@ one to three axes: each field has one entry per spatial axis.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal
 
@@ -62,6 +62,11 @@ class ConvGeometry:
     @property
     def output_shape(self) -> tuple[int, ...]:
         return (self.batch, self.out_channels, *self.output_size)
+
+    def of_padded(self) -> ConvGeometry:
+        """The same layer, of an input that has its padding: one without padding."""
+        size = tuple([n + before + after for n, (before, after) in zip(self.input_size, self.padding, strict=True)])
+        return replace(self, input_size=size, padding=((0, 0),) * self.axes, padding_mode="zeros")
 
     @property
     def products(self) -> int:
@@ -146,8 +151,8 @@ def conv_geometry(
     >>> conv_geometry((1, 3, 8, 9), (4, 3, 3, 3), axes=2, stride=2, padding=1).output_size
     (4, 5)
     """
-    batch, in_channels, *size = _shape(x_shape, "x", axes, AXIS_NAMES[axes])
-    out_channels, depth, *kernel = _shape(w_shape, "w", axes, _weight_axes(axes, "C_out, C_in // groups"))
+    batch, in_channels, *size = checked_shape(x_shape, "x", axes, AXIS_NAMES[axes])
+    out_channels, depth, *kernel = checked_shape(w_shape, "w", axes, weight_axes(axes, "C_out, C_in // groups"))
     check_channels(in_channels, out_channels, groups)
     if depth * groups != in_channels:
         raise ValueError(f"w must have {in_channels} // {groups} = {in_channels // groups} channels, got {depth}")
@@ -156,7 +161,7 @@ def conv_geometry(
     steps, gaps = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
     pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps)
     for axis in range(axes):
-        _check_reach(size[axis], pads[axis], padding_mode)
+        check_reach(size[axis], pads[axis], padding_mode)
     each = zip(size, kernel, steps, pads, gaps, strict=True)
     outputs = tuple(conv_size(n, k, stride=s, padding=p, dilation=d) for n, k, s, p, d in each)
     return ConvGeometry(
@@ -197,8 +202,8 @@ def conv_transpose_geometry(
     >>> conv_transpose_geometry((1, 4, 3, 5), (4, 2, 3, 3), axes=2, stride=2).input_shape
     (1, 2, 7, 11)
     """
-    batch, in_channels, *size = _shape(x_shape, "x", axes, AXIS_NAMES[axes])
-    rows, depth, *kernel = _shape(w_shape, "w", axes, _weight_axes(axes, "C_in, C_out // groups"))
+    batch, in_channels, *size = checked_shape(x_shape, "x", axes, AXIS_NAMES[axes])
+    rows, depth, *kernel = checked_shape(w_shape, "w", axes, weight_axes(axes, "C_in, C_out // groups"))
     if rows != in_channels:
         raise ValueError(f"w must have {in_channels} channels in, as x has, got {rows}")
     check_channels(in_channels, depth * integer(groups, "groups", least=1), groups)
@@ -214,73 +219,6 @@ def conv_transpose_geometry(
     return ConvGeometry(
         batch, out_channels, in_channels, groups, outputs, tuple(kernel), steps, pads, gaps, "zeros", tuple(size)
     )
-
-
-def input_grad_geometry(
-    dy_shape: Sequence[int],
-    w_shape: Sequence[int],
-    bias_shape: Sequence[int] | None = None,
-    *,
-    axes: int,
-    input_size: Sequence[int],
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-) -> ConvGeometry:
-    """Return the geometry of the convolution with weight ``w`` and inputs of ``input_size``, if ``dy`` fits its output.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `conv_geometry`; also if ``dy`` has another shape than the convolution's output. A bias is one per channel of
-        the input.
-
-    Examples
-    --------
-    >>> input_grad_geometry((1, 4, 3), (4, 2, 3), axes=1, input_size=7, stride=2).input_shape
-    (1, 2, 7)
-    """
-    batch, *_ = _shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
-    _, depth, *_ = _shape(w_shape, "w", axes, _weight_axes(axes, "C_out, C_in // groups"))
-    size = per_axis(input_size, axes, "input_size")
-    x_shape = (batch, depth * integer(groups, "groups", least=1), *size)
-    layer = conv_geometry(x_shape, w_shape, axes=axes, stride=stride, padding=padding, dilation=dilation, groups=groups)
-    check_output_grad(dy_shape, layer.output_shape)
-    check_bias(bias_shape, layer.in_channels)
-    return layer
-
-
-def weight_grad_geometry(
-    x_shape: Sequence[int],
-    dy_shape: Sequence[int],
-    *,
-    axes: int,
-    kernel_size: PerAxis,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-) -> ConvGeometry:
-    """Return the geometry of the convolution of ``x`` by kernels of ``kernel_size``, if ``dy`` fits its output.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `conv_geometry`; also if ``dy`` has another shape than the convolution's output.
-
-    Examples
-    --------
-    >>> weight_grad_geometry((1, 2, 7), (1, 4, 3), axes=1, kernel_size=3, stride=2).weight_shape
-    (4, 2, 3)
-    """
-    _, in_channels, *_ = _shape(x_shape, "x", axes, AXIS_NAMES[axes])
-    _, out_channels, *_ = _shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
-    check_channels(in_channels, out_channels, groups)
-    w_shape = (out_channels, in_channels // groups, *per_axis(kernel_size, axes, "kernel_size"))
-    layer = conv_geometry(x_shape, w_shape, axes=axes, stride=stride, padding=padding, dilation=dilation, groups=groups)
-    check_output_grad(dy_shape, layer.output_shape)
-    return layer
 
 
 def pool_geometry(
@@ -306,7 +244,7 @@ def pool_geometry(
     >>> pool_geometry((1, 3, 7, 8), 2, axes=2, ceil_mode=True).output_size
     (4, 4)
     """
-    batch, channels, *size = _shape(x_shape, "x", axes, AXIS_NAMES[axes])
+    batch, channels, *size = checked_shape(x_shape, "x", axes, AXIS_NAMES[axes])
     if not isinstance(ceil_mode, bool):
         raise TypeError(f"ceil_mode must be True or False, got {ceil_mode!r}")
     kernel, gaps = per_axis(kernel_size, axes, "kernel_size"), per_axis(dilation, axes, "dilation")
@@ -339,7 +277,19 @@ def source_index(index: int, size: int, padding_mode: str) -> int | None:
     return index % size if padding_mode == "circular" else None
 
 
-def _shape(shape: Sequence[int], name: str, axes: int, wanted: str) -> tuple[int, ...]:
+def checked_shape(shape: Sequence[int], name: str, axes: int, wanted: str) -> tuple[int, ...]:
+    """Return the shape of an operand with ``axes`` spatial axes; only a batch may be empty.
+
+    Raises
+    ------
+    ValueError
+        If it has another number of axes, which ``wanted`` names, or if one is empty.
+
+    Examples
+    --------
+    >>> checked_shape([2, 1, 5], "x", 1, AXIS_NAMES[1])
+    (2, 1, 5)
+    """
     if len(shape) != axes + 2:
         raise ValueError(f"{name} must have {axes + 2} axes {wanted}, got shape {tuple(shape)}")
     least = (0,) if name in ("x", "dy") else (1,)
@@ -349,7 +299,14 @@ def _shape(shape: Sequence[int], name: str, axes: int, wanted: str) -> tuple[int
     return tuple(whole(length) for length in shape)
 
 
-def _weight_axes(axes: int, channels: str) -> str:
+def weight_axes(axes: int, channels: str) -> str:
+    """Return how an error names the axes of a weight.
+
+    Examples
+    --------
+    >>> weight_axes(2, "C_out, C_in // groups")
+    '(C_out, C_in // groups, *kernel_size)'
+    """
     return f"({channels}, *kernel_size)" if axes > 1 else f"({channels}, kernel_size)"
 
 
@@ -370,7 +327,18 @@ def check_bias(shape: Sequence[int] | None, out_channels: int) -> None:
         raise ValueError(f"bias must have shape ({out_channels},), one value per output channel, got {tuple(shape)}")
 
 
-def _check_reach(size: int, padding: tuple[int, int], padding_mode: str) -> None:
+def check_reach(size: int, padding: tuple[int, int], padding_mode: str) -> None:
+    """Check that an axis has the samples that padding on both sides is to show.
+
+    Raises
+    ------
+    ValueError
+        If padding reaches further than ``padding_mode`` can.
+
+    Examples
+    --------
+    >>> check_reach(5, (4, 0), "reflect")
+    """
     most = {"reflect": size - 1, "circular": size}.get(padding_mode)
     if most is not None and max(padding) > most:
         raise ValueError(

@@ -2,7 +2,7 @@
 
 A gradient here takes ``dy``, the gradient of some number by the layer's output, and gives that number's gradient by
 what went in. Arrays are computed by `konvlib.gradients.arrays`, torch tensors by `konvlib.gradients.tensors`, on
-their own device; `konvlib.gradients.naive` is the definition.
+their own device; `konvlib.gradients.naive` is the definition that both are held to.
 """
 
 from __future__ import annotations
@@ -10,24 +10,78 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from konvlib.dispatch import room
-from konvlib.geometry import Padding, PerAxis, by_rank
-from konvlib.gradients import arrays as fast
+from konvlib.dispatch import Operand, T, prepared
+from konvlib.geometry import (
+    Padding,
+    PaddingMode,
+    PerAxis,
+    avg_pool_grad_geometry,
+    bias_grad_shape,
+    input_grad_geometry,
+    max_pool_grad_geometry,
+    weight_grad_geometry,
+)
+from konvlib.gradients import arrays
 
 
-def conv_input_grad(
-    axes: int,
-    dy: Any,
-    w: Any,
+def conv1d_input_grad(
+    dy: Operand[T],
+    w: Operand[T],
     *,
     input_size: PerAxis,
     stride: PerAxis = 1,
     padding: Padding = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
-) -> Any:
-    r"""Differentiate a convolution over # spatial axes by its input.
+    padding_mode: PaddingMode = "zeros",
+) -> T:
+    r"""Differentiate a convolution over one axis by its input: `konvlib.conv2d_input_grad`, with one axis fewer.
+
+    .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; w[o, c, u]
+
+    Parameters
+    ----------
+    dy : array_like or tensor, shape (N, C_out, output_size)
+        The gradient by the output.
+    w : array_like or tensor, shape (C_out, C // groups, kernel_size)
+        The weight.
+    input_size, stride, padding, dilation, groups, padding_mode
+        As in `konvlib.conv2d_input_grad`.
+
+    Returns
+    -------
+    ndarray or tensor, shape (N, C, input_size)
+        As in `konvlib.conv2d_input_grad`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `konvlib.conv2d_input_grad`.
+
+    See Also
+    --------
+    konvlib.conv2d_input_grad : What the arguments mean.
+
+    Examples
+    --------
+    >>> conv1d_input_grad([[[1, 5]]], [[[2, 3]]], input_size=3)
+    array([[[ 2, 13, 15]]])
+    """
+    return _conv_input_grad(1, dy, w, input_size, stride, padding, dilation, groups, padding_mode)
+
+
+def conv2d_input_grad(
+    dy: Operand[T],
+    w: Operand[T],
+    *,
+    input_size: PerAxis,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
+) -> T:
+    r"""Differentiate a convolution over two spatial axes by its input.
 
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; w[o, c, u]
 
@@ -37,18 +91,18 @@ def conv_input_grad(
 
     Parameters
     ----------
-    dy : array_like, shape (N, C_out, *output_size)
+    dy : array_like or tensor, shape (N, C_out, *output_size)
         The gradient by the output.
-    w : array_like, shape (C_out, C // groups, *kernel_size)
+    w : array_like or tensor, shape (C_out, C // groups, *kernel_size)
         The weight.
     input_size : int or sequence of int
         The size of the input, which ``dy`` does not tell: ``stride`` sizes share an output size.
     stride, padding, dilation, groups, padding_mode
-        Those of the convolution, as in `konvlib.conv#d`.
+        Those of the convolution, as in `konvlib.conv2d`.
 
     Returns
     -------
-    ndarray, shape (N, C, *input_size)
+    ndarray or tensor, shape (N, C, *input_size)
         Zero where no window reaches. With the dtype that NumPy gives the operands together; integers wrap as NumPy's
         do.
 
@@ -66,6 +120,13 @@ def conv_input_grad(
 
     With a ``padding_mode`` other than zeros, a sample also receives what the padding that shows it receives.
 
+    See Also
+    --------
+    konvlib.conv1d_input_grad, konvlib.conv3d_input_grad : The same over one axis, and over three.
+    konvlib.conv2d : The layer.
+    konvlib.conv2d_weight_grad, konvlib.conv2d_bias_grad : Its other gradients.
+    konvlib.conv_transpose2d : The same map, told by ``output_padding`` how large its result is.
+
     Examples
     --------
     >>> import numpy as np
@@ -77,34 +138,116 @@ def conv_input_grad(
     array([[[[2, 1, 2, 1],
              [0, 0, 0, 0]]]])
     """
-    return getattr(room(fast, _gpu, dy, w), f"conv{axes}d_input_grad")(
-        dy,
-        w,
-        input_size=input_size,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        padding_mode=padding_mode,
-    )
+    return _conv_input_grad(2, dy, w, input_size, stride, padding, dilation, groups, padding_mode)
 
 
-conv1d_input_grad, conv2d_input_grad, conv3d_input_grad = by_rank(conv_input_grad, "conv#d_input_grad")
+def conv3d_input_grad(
+    dy: Operand[T],
+    w: Operand[T],
+    *,
+    input_size: PerAxis,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
+) -> T:
+    r"""Differentiate a convolution over three axes by its input: `konvlib.conv2d_input_grad`, with one axis more.
+
+    .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; w[o, c, u]
+
+    Parameters
+    ----------
+    dy : array_like or tensor, shape (N, C_out, *output_size)
+        The gradient by the output.
+    w : array_like or tensor, shape (C_out, C // groups, *kernel_size)
+        The weight.
+    input_size, stride, padding, dilation, groups, padding_mode
+        As in `konvlib.conv2d_input_grad`.
+
+    Returns
+    -------
+    ndarray or tensor, shape (N, C, *input_size)
+        As in `konvlib.conv2d_input_grad`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `konvlib.conv2d_input_grad`.
+
+    See Also
+    --------
+    konvlib.conv2d_input_grad : What the arguments mean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv3d_input_grad(np.ones((1, 1, 2, 1, 1), dtype=int), [[[[[2, 1]]]]], input_size=(2, 1, 2))
+    array([[[[[2, 1]],
+    <BLANKLINE>
+             [[2, 1]]]]])
+    """
+    return _conv_input_grad(3, dy, w, input_size, stride, padding, dilation, groups, padding_mode)
 
 
-def conv_weight_grad(
-    axes: int,
-    x: Any,
-    dy: Any,
+def conv1d_weight_grad(
+    x: Operand[T],
+    dy: Operand[T],
     *,
     kernel_size: PerAxis,
     stride: PerAxis = 1,
     padding: Padding = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
-) -> Any:
-    r"""Differentiate a convolution over # spatial axes by its weight.
+    padding_mode: PaddingMode = "zeros",
+) -> T:
+    r"""Differentiate a convolution over one axis by its weight: `konvlib.conv2d_weight_grad`, with one axis fewer.
+
+    .. math:: dw[o, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; x[b, c, s\,i + d\,u - p]
+
+    Parameters
+    ----------
+    x : array_like or tensor, shape (N, C, input_size)
+        The input.
+    dy : array_like or tensor, shape (N, C_out, output_size)
+        The gradient by the output.
+    kernel_size, stride, padding, dilation, groups, padding_mode
+        As in `konvlib.conv2d_weight_grad`.
+
+    Returns
+    -------
+    ndarray or tensor, shape (C_out, C // groups, kernel_size)
+        As in `konvlib.conv2d_weight_grad`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `konvlib.conv2d_weight_grad`.
+
+    See Also
+    --------
+    konvlib.conv2d_weight_grad : What the arguments mean.
+
+    Examples
+    --------
+    >>> conv1d_weight_grad([[[4, 1, 3]]], [[[1, 5]]], kernel_size=2)
+    array([[[ 9, 16]]])
+    """
+    return _conv_weight_grad(1, x, dy, kernel_size, stride, padding, dilation, groups, padding_mode)
+
+
+def conv2d_weight_grad(
+    x: Operand[T],
+    dy: Operand[T],
+    *,
+    kernel_size: PerAxis,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
+) -> T:
+    r"""Differentiate a convolution over two spatial axes by its weight.
 
     .. math:: dw[o, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; x[b, c, s\,i + d\,u - p]
 
@@ -114,18 +257,18 @@ def conv_weight_grad(
 
     Parameters
     ----------
-    x : array_like, shape (N, C, *input_size)
+    x : array_like or tensor, shape (N, C, *input_size)
         The input.
-    dy : array_like, shape (N, C_out, *output_size)
+    dy : array_like or tensor, shape (N, C_out, *output_size)
         The gradient by the output.
     kernel_size : int or sequence of int
         The size of the kernel, which ``x`` and ``dy`` do not tell with a stride.
     stride, padding, dilation, groups, padding_mode
-        Those of the convolution, as in `konvlib.conv#d`.
+        Those of the convolution, as in `konvlib.conv2d`.
 
     Returns
     -------
-    ndarray, shape (C_out, C // groups, *kernel_size)
+    ndarray or tensor, shape (C_out, C // groups, *kernel_size)
         With the dtype that NumPy gives the operands together; integers wrap as NumPy's do.
 
     Raises
@@ -140,40 +283,114 @@ def conv_weight_grad(
     -----
     Nothing is conjugated. The gradient by complex numbers, as PyTorch defines it, is that of ``np.conj(x)``.
 
+    See Also
+    --------
+    konvlib.conv1d_weight_grad, konvlib.conv3d_weight_grad : The same over one axis, and over three.
+    konvlib.conv2d : The layer.
+    konvlib.conv2d_input_grad, konvlib.conv2d_bias_grad : Its other gradients.
+
     Examples
     --------
     >>> conv2d_weight_grad([[[[1, 3, 2], [2, 0, 1], [0, 4, 2]]]], [[[[1, 2], [0, 1]]]], kernel_size=2)
     array([[[[7, 8],
              [6, 4]]]])
     """
-    return getattr(room(fast, _gpu, x, dy), f"conv{axes}d_weight_grad")(
-        x,
-        dy,
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        padding_mode=padding_mode,
-    )
+    return _conv_weight_grad(2, x, dy, kernel_size, stride, padding, dilation, groups, padding_mode)
 
 
-conv1d_weight_grad, conv2d_weight_grad, conv3d_weight_grad = by_rank(conv_weight_grad, "conv#d_weight_grad")
+def conv3d_weight_grad(
+    x: Operand[T],
+    dy: Operand[T],
+    *,
+    kernel_size: PerAxis,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
+) -> T:
+    r"""Differentiate a convolution over three axes by its weight: `konvlib.conv2d_weight_grad`, with one axis more.
+
+    .. math:: dw[o, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; x[b, c, s\,i + d\,u - p]
+
+    Parameters
+    ----------
+    x : array_like or tensor, shape (N, C, *input_size)
+        The input.
+    dy : array_like or tensor, shape (N, C_out, *output_size)
+        The gradient by the output.
+    kernel_size, stride, padding, dilation, groups, padding_mode
+        As in `konvlib.conv2d_weight_grad`.
+
+    Returns
+    -------
+    ndarray or tensor, shape (C_out, C // groups, *kernel_size)
+        As in `konvlib.conv2d_weight_grad`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `konvlib.conv2d_weight_grad`.
+
+    See Also
+    --------
+    konvlib.conv2d_weight_grad : What the arguments mean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.arange(8).reshape(1, 1, 2, 2, 2)
+    >>> conv3d_weight_grad(x, np.ones((1, 1, 2, 2, 1), dtype=int), kernel_size=(1, 1, 2))
+    array([[[[[12, 16]]]]])
+    """
+    return _conv_weight_grad(3, x, dy, kernel_size, stride, padding, dilation, groups, padding_mode)
 
 
-def conv_bias_grad(axes: int, dy: Any) -> Any:
-    r"""Differentiate a convolution over # spatial axes by its bias.
+def conv1d_bias_grad(dy: Operand[T]) -> T:
+    r"""Differentiate a convolution over one axis by its bias: `konvlib.conv2d_bias_grad`, with one axis fewer.
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 
     Parameters
     ----------
-    dy : array_like, shape (N, C_out, *output_size)
+    dy : array_like or tensor, shape (N, C_out, output_size)
         The gradient by the output.
 
     Returns
     -------
-    ndarray, shape (C_out,)
+    ndarray or tensor, shape (C_out,)
+        As in `konvlib.conv2d_bias_grad`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `konvlib.conv2d_bias_grad`.
+
+    See Also
+    --------
+    konvlib.conv2d_bias_grad : The same over two axes.
+
+    Examples
+    --------
+    >>> conv1d_bias_grad([[[1, 5], [2, 0]]])
+    array([6, 2])
+    """
+    return _conv_bias_grad(1, dy)
+
+
+def conv2d_bias_grad(dy: Operand[T]) -> T:
+    r"""Differentiate a convolution over two spatial axes by its bias.
+
+    .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
+
+    Parameters
+    ----------
+    dy : array_like or tensor, shape (N, C_out, *output_size)
+        The gradient by the output.
+
+    Returns
+    -------
+    ndarray or tensor, shape (C_out,)
         With the dtype of ``dy``; integers wrap as NumPy's do.
 
     Raises
@@ -183,29 +400,109 @@ def conv_bias_grad(axes: int, dy: Any) -> Any:
     ValueError
         If it has another rank, or if an axis other than the batch is empty.
 
+    See Also
+    --------
+    konvlib.conv1d_bias_grad, konvlib.conv3d_bias_grad : The same over one axis, and over three.
+    konvlib.conv2d : The layer.
+    konvlib.conv2d_input_grad, konvlib.conv2d_weight_grad : Its other gradients.
+
     Examples
     --------
     >>> conv2d_bias_grad([[[[1, 2], [0, 1]], [[5, 0], [0, 1]]]])
     array([4, 6])
     """
-    return getattr(room(fast, _gpu, dy), f"conv{axes}d_bias_grad")(dy)
+    return _conv_bias_grad(2, dy)
 
 
-conv1d_bias_grad, conv2d_bias_grad, conv3d_bias_grad = by_rank(conv_bias_grad, "conv#d_bias_grad")
+def conv3d_bias_grad(dy: Operand[T]) -> T:
+    r"""Differentiate a convolution over three axes by its bias: `konvlib.conv2d_bias_grad`, with one axis more.
+
+    .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
+
+    Parameters
+    ----------
+    dy : array_like or tensor, shape (N, C_out, *output_size)
+        The gradient by the output.
+
+    Returns
+    -------
+    ndarray or tensor, shape (C_out,)
+        As in `konvlib.conv2d_bias_grad`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `konvlib.conv2d_bias_grad`.
+
+    See Also
+    --------
+    konvlib.conv2d_bias_grad : The same over two axes.
+
+    Examples
+    --------
+    >>> conv3d_bias_grad([[[[[1, 2], [0, 1]]]]])
+    array([4])
+    """
+    return _conv_bias_grad(3, dy)
 
 
-def max_pool_grad(
-    axes: int,
-    x: Any,
-    dy: Any,
+def max_pool1d_grad(
+    x: Operand[T],
+    dy: Operand[T],
     kernel_size: PerAxis,
     *,
     stride: PerAxis | None = None,
     padding: Padding = 0,
     dilation: PerAxis = 1,
     ceil_mode: bool = False,
-) -> Any:
-    r"""Differentiate a max pooling over # spatial axes by its input.
+) -> T:
+    r"""Differentiate a max pooling over one axis by its input: `konvlib.max_pool2d_grad`, with one axis fewer.
+
+    .. math:: dx[b, c, j] = \sum_{i:\; m(i) = j} dy[b, c, i], \qquad
+        m(i) = \operatorname{argmax}_{j = s\,i + d\,u - p} x[b, c, j]
+
+    Parameters
+    ----------
+    x : array_like or tensor, shape (N, C, input_size)
+        The input.
+    dy : array_like or tensor, shape (N, C, output_size)
+        The gradient by the output.
+    kernel_size, stride, padding, dilation, ceil_mode
+        As in `konvlib.max_pool2d_grad`.
+
+    Returns
+    -------
+    ndarray or tensor, shape (N, C, input_size)
+        As in `konvlib.max_pool2d_grad`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `konvlib.max_pool2d_grad`.
+
+    See Also
+    --------
+    konvlib.max_pool2d_grad : What the arguments mean.
+
+    Examples
+    --------
+    >>> max_pool1d_grad([[[1, 3, 3, 2, 5]]], [[[10, 20]]], 3, stride=2)
+    array([[[ 0, 10,  0,  0, 20]]])
+    """
+    return _max_pool_grad(1, x, dy, kernel_size, stride, padding, dilation, ceil_mode)
+
+
+def max_pool2d_grad(
+    x: Operand[T],
+    dy: Operand[T],
+    kernel_size: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    ceil_mode: bool = False,
+) -> T:
+    r"""Differentiate a max pooling over two spatial axes by its input.
 
     .. math:: dx[b, c, j] = \sum_{i:\; m(i) = j} dy[b, c, i], \qquad
         m(i) = \operatorname{argmax}_{j = s\,i + d\,u - p} x[b, c, j]
@@ -215,16 +512,16 @@ def max_pool_grad(
 
     Parameters
     ----------
-    x : array_like, shape (N, C, *input_size)
+    x : array_like or tensor, shape (N, C, *input_size)
         The input.
-    dy : array_like, shape (N, C, *output_size)
+    dy : array_like or tensor, shape (N, C, *output_size)
         The gradient by the output.
     kernel_size, stride, padding, dilation, ceil_mode
-        Those of the pooling, as in `konvlib.max_pool#d`.
+        Those of the pooling, as in `konvlib.max_pool2d`.
 
     Returns
     -------
-    ndarray, shape (N, C, *input_size)
+    ndarray or tensor, shape (N, C, *input_size)
         With the dtype of ``dy``, since ``x`` says only where it goes; integers wrap as NumPy's do.
 
     Raises
@@ -235,23 +532,74 @@ def max_pool_grad(
         If no window fits, if a padding is more than half the kernel, or if ``dy`` is no output of such a pooling; it
         names the argument.
 
+    Notes
+    -----
+    It is linear in ``dy``. Which sample is a window's largest does not change with small steps of ``x``, so its
+    derivative by ``x`` is zero.
+
+    See Also
+    --------
+    konvlib.max_pool1d_grad, konvlib.max_pool3d_grad : The same over one axis, and over three.
+    konvlib.max_pool2d : The pooling.
+
     Examples
     --------
     >>> max_pool2d_grad([[[[1, 3, 3, 0], [2, 0, 1, 5]]]], [[[[10, 20]]]], 2)
     array([[[[ 0, 10,  0,  0],
              [ 0,  0,  0, 20]]]])
     """
-    return getattr(room(fast, _gpu, x, dy), f"max_pool{axes}d_grad")(
-        x, dy, kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
-    )
+    return _max_pool_grad(2, x, dy, kernel_size, stride, padding, dilation, ceil_mode)
 
 
-max_pool1d_grad, max_pool2d_grad, max_pool3d_grad = by_rank(max_pool_grad, "max_pool#d_grad")
+def max_pool3d_grad(
+    x: Operand[T],
+    dy: Operand[T],
+    kernel_size: PerAxis,
+    *,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    ceil_mode: bool = False,
+) -> T:
+    r"""Differentiate a max pooling over three axes by its input: `konvlib.max_pool2d_grad`, with one axis more.
+
+    .. math:: dx[b, c, j] = \sum_{i:\; m(i) = j} dy[b, c, i], \qquad
+        m(i) = \operatorname{argmax}_{j = s\,i + d\,u - p} x[b, c, j]
+
+    Parameters
+    ----------
+    x : array_like or tensor, shape (N, C, *input_size)
+        The input.
+    dy : array_like or tensor, shape (N, C, *output_size)
+        The gradient by the output.
+    kernel_size, stride, padding, dilation, ceil_mode
+        As in `konvlib.max_pool2d_grad`.
+
+    Returns
+    -------
+    ndarray or tensor, shape (N, C, *input_size)
+        As in `konvlib.max_pool2d_grad`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `konvlib.max_pool2d_grad`.
+
+    See Also
+    --------
+    konvlib.max_pool2d_grad : What the arguments mean.
+
+    Examples
+    --------
+    >>> max_pool3d_grad([[[[[1, 3], [4, 2]]]]], [[[[[10], [20]]]]], (1, 1, 2))
+    array([[[[[ 0, 10],
+              [20,  0]]]]])
+    """
+    return _max_pool_grad(3, x, dy, kernel_size, stride, padding, dilation, ceil_mode)
 
 
-def avg_pool_grad(
-    axes: int,
-    dy: Any,
+def avg_pool1d_grad(
+    dy: Operand[T],
     kernel_size: PerAxis,
     *,
     input_size: PerAxis,
@@ -259,8 +607,51 @@ def avg_pool_grad(
     padding: Padding = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
-) -> Any:
-    r"""Differentiate an average pooling over # spatial axes by its input.
+) -> T:
+    r"""Differentiate an average pooling over one axis by its input: `konvlib.avg_pool2d_grad`, with one axis fewer.
+
+    .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + u - p = j} \frac{dy[b, c, i]}{n(i)}
+
+    Parameters
+    ----------
+    dy : array_like or tensor, shape (N, C, output_size)
+        The gradient by the output.
+    kernel_size, input_size, stride, padding, ceil_mode, count_include_pad
+        As in `konvlib.avg_pool2d_grad`.
+
+    Returns
+    -------
+    ndarray or tensor, shape (N, C, input_size)
+        As in `konvlib.avg_pool2d_grad`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `konvlib.avg_pool2d_grad`.
+
+    See Also
+    --------
+    konvlib.avg_pool2d_grad : What the arguments mean.
+
+    Examples
+    --------
+    >>> avg_pool1d_grad([[[3, 6]]], 3, input_size=5, stride=2)
+    array([[[1., 1., 3., 2., 2.]]])
+    """
+    return _avg_pool_grad(1, dy, kernel_size, input_size, stride, padding, ceil_mode, count_include_pad)
+
+
+def avg_pool2d_grad(
+    dy: Operand[T],
+    kernel_size: PerAxis,
+    *,
+    input_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> T:
+    r"""Differentiate an average pooling over two spatial axes by its input.
 
     .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + u - p = j} \frac{dy[b, c, i]}{n(i)}
 
@@ -268,16 +659,16 @@ def avg_pool_grad(
 
     Parameters
     ----------
-    dy : array_like, shape (N, C, *output_size)
+    dy : array_like or tensor, shape (N, C, *output_size)
         The gradient by the output.
     input_size : int or sequence of int
         The size of the input, which ``dy`` does not tell.
     kernel_size, stride, padding, ceil_mode, count_include_pad
-        Those of the pooling, as in `konvlib.avg_pool#d`.
+        Those of the pooling, as in `konvlib.avg_pool2d`.
 
     Returns
     -------
-    ndarray, shape (N, C, *input_size)
+    ndarray or tensor, shape (N, C, *input_size)
         With the dtype of ``dy``; float64 if it holds integers.
 
     Raises
@@ -288,27 +679,118 @@ def avg_pool_grad(
         If no window fits, if a padding is more than half the kernel, or if ``dy`` is no output of such a pooling; it
         names the argument.
 
+    See Also
+    --------
+    konvlib.avg_pool1d_grad, konvlib.avg_pool3d_grad : The same over one axis, and over three.
+    konvlib.avg_pool2d : The pooling.
+
     Examples
     --------
     >>> avg_pool2d_grad([[[[4, 8]]]], 2, input_size=(2, 5))
     array([[[[1., 1., 2., 2., 0.],
              [1., 1., 2., 2., 0.]]]])
     """
-    return getattr(room(fast, _gpu, dy), f"avg_pool{axes}d_grad")(
-        dy,
-        kernel_size,
-        input_size=input_size,
-        stride=stride,
-        padding=padding,
-        ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad,
-    )
+    return _avg_pool_grad(2, dy, kernel_size, input_size, stride, padding, ceil_mode, count_include_pad)
 
 
-avg_pool1d_grad, avg_pool2d_grad, avg_pool3d_grad = by_rank(avg_pool_grad, "avg_pool#d_grad")
+def avg_pool3d_grad(
+    dy: Operand[T],
+    kernel_size: PerAxis,
+    *,
+    input_size: PerAxis,
+    stride: PerAxis | None = None,
+    padding: Padding = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+) -> T:
+    r"""Differentiate an average pooling over three axes by its input: `konvlib.avg_pool2d_grad`, with one axis more.
+
+    .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + u - p = j} \frac{dy[b, c, i]}{n(i)}
+
+    Parameters
+    ----------
+    dy : array_like or tensor, shape (N, C, *output_size)
+        The gradient by the output.
+    kernel_size, input_size, stride, padding, ceil_mode, count_include_pad
+        As in `konvlib.avg_pool2d_grad`.
+
+    Returns
+    -------
+    ndarray or tensor, shape (N, C, *input_size)
+        As in `konvlib.avg_pool2d_grad`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `konvlib.avg_pool2d_grad`.
+
+    See Also
+    --------
+    konvlib.avg_pool2d_grad : What the arguments mean.
+
+    Examples
+    --------
+    >>> avg_pool3d_grad([[[[[2]], [[6]]]]], (1, 1, 2), input_size=(2, 1, 2))
+    array([[[[[1., 1.]],
+    <BLANKLINE>
+             [[3., 3.]]]]])
+    """
+    return _avg_pool_grad(3, dy, kernel_size, input_size, stride, padding, ceil_mode, count_include_pad)
 
 
-def _gpu() -> ModuleType:
-    from konvlib.gradients import tensors as gpu
+def _conv_input_grad(
+    axes: int, dy: Any, w: Any, input_size: Any, stride: Any, padding: Any, dilation: Any, groups: Any,
+    padding_mode: Any,
+) -> Any:  # fmt: skip
+    backend, (dy, w), layer = prepared(
+        arrays, _tensors, input_grad_geometry, {"dy": dy, "w": w},
+        {"axes": axes, "input_size": input_size, "stride": stride, "padding": padding, "dilation": dilation,
+         "groups": groups, "padding_mode": padding_mode},
+    )  # fmt: skip
+    return backend.conv_input_grad(dy, w, layer)
 
-    return gpu
+
+def _conv_weight_grad(
+    axes: int, x: Any, dy: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, groups: Any,
+    padding_mode: Any,
+) -> Any:  # fmt: skip
+    backend, (x, dy), layer = prepared(
+        arrays, _tensors, weight_grad_geometry, {"x": x, "dy": dy},
+        {"axes": axes, "kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation,
+         "groups": groups, "padding_mode": padding_mode},
+    )  # fmt: skip
+    return backend.conv_weight_grad(x, dy, layer)
+
+
+def _conv_bias_grad(axes: int, dy: Any) -> Any:
+    backend, (dy,), shape = prepared(arrays, _tensors, bias_grad_shape, {"dy": dy}, {"axes": axes})
+    return backend.conv_bias_grad(dy, shape)
+
+
+def _max_pool_grad(
+    axes: int, x: Any, dy: Any, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any
+) -> Any:
+    backend, (x, dy), pool = prepared(
+        arrays, _tensors, max_pool_grad_geometry, {"x": x, "dy": dy},
+        {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
+         "ceil_mode": ceil_mode},
+    )  # fmt: skip
+    return backend.max_pool_grad(x, dy, pool)
+
+
+def _avg_pool_grad(
+    axes: int, dy: Any, kernel_size: Any, input_size: Any, stride: Any, padding: Any, ceil_mode: Any,
+    count_include_pad: Any,
+) -> Any:  # fmt: skip
+    backend, (dy,), pool = prepared(
+        arrays, _tensors, avg_pool_grad_geometry, {"dy": dy},
+        {"kernel_size": kernel_size, "axes": axes, "input_size": input_size, "stride": stride, "padding": padding,
+         "ceil_mode": ceil_mode, "count_include_pad": count_include_pad},
+    )  # fmt: skip
+    return backend.avg_pool_grad(dy, pool)
+
+
+def _tensors() -> ModuleType:
+    from konvlib.gradients import tensors
+
+    return tensors

@@ -6,48 +6,25 @@ Every dtype works, Python integers and ``fractions.Fraction`` (dtype ``object``)
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from konvlib import geometry
-from konvlib.geometry import Padding, PerAxis, by_rank
+from konvlib.geometry import ConvGeometry, PoolGeometry
 from konvlib.images.naive import padded_taps, taps
 
 
-def conv_input_grad(
-    axes: int,
-    dy: ArrayLike,
-    w: ArrayLike,
-    *,
-    input_size: PerAxis,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-) -> np.ndarray:
-    r"""Differentiate a convolution over # spatial axes by its input: `konvlib.conv#d_input_grad`, by definition.
+def conv_input_grad(dy: np.ndarray, w: np.ndarray, layer: ConvGeometry) -> np.ndarray:
+    r"""Return the layer's gradient by its input, product by product: `konvlib.conv2d_input_grad`.
 
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; w[o, c, u]
 
     Examples
     --------
-    >>> conv1d_input_grad([[[1, 5]]], [[[2, 3]]], input_size=3)
+    >>> dy, w = np.array([[[1, 5]]]), np.array([[[2, 3]]])
+    >>> conv_input_grad(dy, w, geometry.input_grad_geometry(dy.shape, w.shape, axes=1, input_size=3))
     array([[[ 2, 13, 15]]])
     """
-    dy, w = geometry.as_array(dy, "dy"), geometry.as_array(w, "w")
-    layer = geometry.input_grad_geometry(
-        dy.shape,
-        w.shape,
-        axes=axes,
-        input_size=input_size,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-    )
-    layer = geometry.with_padding_mode(layer, padding_mode)
     dx = np.zeros(layer.input_shape, dtype=np.result_type(dy, w))
-    depth, width = layer.in_channels // groups, layer.out_channels // groups
+    depth, width = layer.in_channels // layer.groups, layer.out_channels // layer.groups
     for b in range(layer.batch):
         for o in range(layer.out_channels):
             for i in np.ndindex(layer.output_size):
@@ -57,44 +34,19 @@ def conv_input_grad(
     return dx
 
 
-conv1d_input_grad, conv2d_input_grad, conv3d_input_grad = by_rank(conv_input_grad, "conv#d_input_grad")
-
-
-def conv_weight_grad(
-    axes: int,
-    x: ArrayLike,
-    dy: ArrayLike,
-    *,
-    kernel_size: PerAxis,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-) -> np.ndarray:
-    r"""Differentiate a convolution over # spatial axes by its weight: `konvlib.conv#d_weight_grad`, by definition.
+def conv_weight_grad(x: np.ndarray, dy: np.ndarray, layer: ConvGeometry) -> np.ndarray:
+    r"""Return the layer's gradient by its weight, product by product: `konvlib.conv2d_weight_grad`.
 
     .. math:: dw[o, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; x[b, c, s\,i + d\,u - p]
 
     Examples
     --------
-    >>> conv1d_weight_grad([[[4, 1, 3]]], [[[1, 5]]], kernel_size=2)
+    >>> x, dy = np.array([[[4, 1, 3]]]), np.array([[[1, 5]]])
+    >>> conv_weight_grad(x, dy, geometry.weight_grad_geometry(x.shape, dy.shape, axes=1, kernel_size=2))
     array([[[ 9, 16]]])
     """
-    x, dy = geometry.as_array(x, "x"), geometry.as_array(dy, "dy")
-    layer = geometry.weight_grad_geometry(
-        x.shape,
-        dy.shape,
-        axes=axes,
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-    )
-    layer = geometry.with_padding_mode(layer, padding_mode)
     dw = np.zeros(layer.weight_shape, dtype=np.result_type(x, dy))
-    depth, width = layer.in_channels // groups, layer.out_channels // groups
+    depth, width = layer.in_channels // layer.groups, layer.out_channels // layer.groups
     for b in range(layer.batch):
         for o in range(layer.out_channels):
             for i in np.ndindex(layer.output_size):
@@ -104,21 +56,17 @@ def conv_weight_grad(
     return dw
 
 
-conv1d_weight_grad, conv2d_weight_grad, conv3d_weight_grad = by_rank(conv_weight_grad, "conv#d_weight_grad")
-
-
-def conv_bias_grad(axes: int, dy: ArrayLike) -> np.ndarray:
-    r"""Differentiate a convolution over # spatial axes by its bias: `konvlib.conv#d_bias_grad`, by definition.
+def conv_bias_grad(dy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    r"""Return the layer's gradient by its bias, term by term: `konvlib.conv2d_bias_grad`.
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 
     Examples
     --------
-    >>> conv1d_bias_grad([[[1, 5], [2, 0]]])
+    >>> conv_bias_grad(np.array([[[1, 5], [2, 0]]]), (1, 2, 2))
     array([6, 2])
     """
-    dy = geometry.as_array(dy, "dy")
-    batch, out_channels, *size = geometry.bias_grad_shape(dy.shape, axes=axes)
+    batch, out_channels, *size = shape
     db = np.zeros(out_channels, dtype=dy.dtype)
     for b in range(batch):
         for o in range(out_channels):
@@ -127,40 +75,20 @@ def conv_bias_grad(axes: int, dy: ArrayLike) -> np.ndarray:
     return db
 
 
-conv1d_bias_grad, conv2d_bias_grad, conv3d_bias_grad = by_rank(conv_bias_grad, "conv#d_bias_grad")
+def max_pool_grad(x: np.ndarray, dy: np.ndarray, pool: PoolGeometry) -> np.ndarray:
+    r"""Return the gradient of a max pooling by its input, window by window: `konvlib.max_pool2d_grad`.
 
-
-def max_pool_grad(
-    axes: int,
-    x: ArrayLike,
-    dy: ArrayLike,
-    kernel_size: PerAxis,
-    *,
-    stride: PerAxis | None = None,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    ceil_mode: bool = False,
-) -> np.ndarray:
-    """Differentiate a max pooling over # spatial axes: `konvlib.max_pool#d_grad`, by definition.
+    .. math:: dx[b, c, j] = \sum_{i:\; m(i) = j} dy[b, c, i], \qquad
+        m(i) = \operatorname{argmax}_{j = s\,i + d\,u - p} x[b, c, j]
 
     Each window sends its gradient to the first of its largest samples, in row-major order; to its last NaN, if any.
 
     Examples
     --------
-    >>> max_pool1d_grad([[[1, 3, 3, 2, 5]]], [[[10, 20]]], 3, stride=2)
+    >>> x, dy = np.array([[[1, 3, 3, 2, 5]]]), np.array([[[10, 20]]])
+    >>> max_pool_grad(x, dy, geometry.pool_geometry(x.shape, 3, axes=1, stride=2))
     array([[[ 0, 10,  0,  0, 20]]])
     """
-    x, dy = geometry.as_array(x, "x"), geometry.as_array(dy, "dy")
-    pool = geometry.max_pool_grad_geometry(
-        x.shape,
-        dy.shape,
-        kernel_size,
-        axes=axes,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        ceil_mode=ceil_mode,
-    )
     dx = np.zeros(pool.input_shape, dtype=dy.dtype)
     for b, c, *i in np.ndindex(pool.output_shape):
         window = [(b, c, *j) for _, j in taps(pool, i)]
@@ -172,47 +100,22 @@ def max_pool_grad(
     return dx
 
 
-max_pool1d_grad, max_pool2d_grad, max_pool3d_grad = by_rank(max_pool_grad, "max_pool#d_grad")
+def avg_pool_grad(dy: np.ndarray, pool: PoolGeometry) -> np.ndarray:
+    r"""Return the gradient of an average pooling by its input, window by window: `konvlib.avg_pool2d_grad`.
 
-
-def avg_pool_grad(
-    axes: int,
-    dy: ArrayLike,
-    kernel_size: PerAxis,
-    *,
-    input_size: PerAxis,
-    stride: PerAxis | None = None,
-    padding: Padding = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> np.ndarray:
-    """Differentiate an average pooling over # spatial axes: `konvlib.avg_pool#d_grad`, by definition.
+    .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + u - p = j} \frac{dy[b, c, i]}{n(i)}
 
     Each window sends each of its samples the same share of its gradient.
 
     Examples
     --------
-    >>> avg_pool1d_grad([[[3, 6]]], 3, input_size=5, stride=2)
+    >>> avg_pool_grad(np.array([[[3, 6]]]), geometry.pool_geometry((1, 1, 5), 3, axes=1, stride=2))
     array([[[1., 1., 3., 2., 2.]]])
     """
-    dy = geometry.as_array(dy, "dy")
-    pool = geometry.avg_pool_grad_geometry(
-        dy.shape,
-        kernel_size,
-        axes=axes,
-        input_size=input_size,
-        stride=stride,
-        padding=padding,
-        ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad,
-    )
     dx = np.zeros(pool.input_shape, dtype=geometry.mean_dtype(dy.dtype))
     for b, c, *i in np.ndindex(pool.output_shape):
         window = [(b, c, *j) for _, j in taps(pool, i)]
-        count = padded_taps(pool, i) if count_include_pad else len(window)
+        count = padded_taps(pool, i) if pool.count_include_pad else len(window)
         for place in window:
             dx[place] += dy[(b, c, *i)] / count
     return dx
-
-
-avg_pool1d_grad, avg_pool2d_grad, avg_pool3d_grad = by_rank(avg_pool_grad, "avg_pool#d_grad")

@@ -1,191 +1,103 @@
-"""Gradients of the layers on tensors: torch operators over Triton kernels on CUDA, over ATen elsewhere."""
+"""Gradients of the layers on tensors: Triton kernels on CUDA, ATen elsewhere."""
 
 from __future__ import annotations
 
-import torch
+from torch import Tensor
 
-from konvlib import geometry, tiles
-from konvlib.geometry import Padding, PerAxis, by_rank
-from konvlib.images import pooling_operators
-from konvlib.layers import operators
-from konvlib.layers import padding as borders
+from konvlib.geometry import ConvGeometry, PoolGeometry
+from konvlib.images import aten, pooling_operators
+from konvlib.layers import aten as layers
+from konvlib.layers import memory, operators
+from konvlib.layers.padding import flat, fold
+from konvlib.registration import bias_grad
+from konvlib.runtime import REALS, runs_kernel
+
+DTYPES = REALS
 
 
-def conv_input_grad(
-    axes: int,
-    dy: torch.Tensor,
-    w: torch.Tensor,
-    *,
-    input_size: PerAxis,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-) -> torch.Tensor:
-    """Differentiate a convolution over # spatial axes by its input: `konvlib.conv#d_input_grad` on tensors.
+def conv_input_grad(dy: Tensor, w: Tensor, layer: ConvGeometry) -> Tensor:
+    """Return the layer's gradient by its input: its transpose, and what the padding received given back.
 
     Examples
     --------
-    >>> conv1d_input_grad(torch.tensor([[[1.0, 5]]]), torch.tensor([[[2.0, 3]]]), input_size=3)
+    >>> import torch
+    >>> from konvlib.geometry import input_grad_geometry
+    >>> dy, w = torch.tensor([[[1.0, 5]]]), torch.tensor([[[2.0, 3]]])
+    >>> conv_input_grad(dy, w, input_grad_geometry(dy.shape, w.shape, axes=1, input_size=3))
     tensor([[[ 2., 13., 15.]]])
     """
-    tiles.check_tensors(dy=dy, w=w)
-    layer = geometry.input_grad_geometry(
-        dy.shape,
-        w.shape,
-        axes=axes,
-        input_size=input_size,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-    )
-    layer = geometry.with_padding_mode(layer, padding_mode)
-    if padding_mode == "zeros":
-        sides = borders.flat(layer.padding)
-        return operators.conv_transpose(dy, w, None, layer.input_size, layer.stride, sides, layer.dilation, groups)
-    size = [n + before + after for n, (before, after) in zip(layer.input_size, layer.padding, strict=True)]
-    padded = operators.conv_transpose(dy, w, None, size, layer.stride, [0, 0] * axes, layer.dilation, groups)
-    return borders.fold(padded, layer.padding, padding_mode)
+    if layer.padding_mode != "zeros":
+        if layers.is_half(dy):
+            return conv_input_grad(*layers.wide(dy, w), layer).to(dy.dtype)
+        padded = conv_input_grad(dy, w, layer.of_padded())
+        return memory.laid_like(dy, fold(padded, layer.padding, layer.padding_mode))
+    if not runs_kernel(dy):
+        return layers.conv_transpose(dy, w, None, layer)
+    sides = flat(layer.padding)
+    return operators.conv_transpose(dy, w, None, layer.input_size, layer.stride, sides, layer.dilation, layer.groups)
 
 
-conv1d_input_grad, conv2d_input_grad, conv3d_input_grad = by_rank(conv_input_grad, "conv#d_input_grad")
-
-
-def conv_weight_grad(
-    axes: int,
-    x: torch.Tensor,
-    dy: torch.Tensor,
-    *,
-    kernel_size: PerAxis,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-) -> torch.Tensor:
-    """Differentiate a convolution over # spatial axes by its weight: `konvlib.conv#d_weight_grad` on tensors.
+def conv_weight_grad(x: Tensor, dy: Tensor, layer: ConvGeometry) -> Tensor:
+    """Return the layer's gradient by its weight.
 
     Examples
     --------
-    >>> conv1d_weight_grad(torch.tensor([[[4.0, 1, 3]]]), torch.tensor([[[1.0, 5]]]), kernel_size=2)
+    >>> import torch
+    >>> from konvlib.geometry import weight_grad_geometry
+    >>> x, dy = torch.tensor([[[4.0, 1, 3]]]), torch.tensor([[[1.0, 5]]])
+    >>> conv_weight_grad(x, dy, weight_grad_geometry(x.shape, dy.shape, axes=1, kernel_size=2))
     tensor([[[ 9., 16.]]])
     """
-    tiles.check_tensors(x=x, dy=dy)
-    layer = geometry.weight_grad_geometry(
-        x.shape,
-        dy.shape,
-        axes=axes,
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-    )
-    layer = geometry.with_padding_mode(layer, padding_mode)
-    sides = layer.padding
-    if padding_mode != "zeros":
-        x, sides = borders.pad(x, sides, padding_mode), [(0, 0)] * axes
-    return operators.conv_weight_grad(
-        x, dy, layer.kernel_size, layer.stride, borders.flat(sides), layer.dilation, groups
-    )
+    if not runs_kernel(x):
+        return layers.conv_weight_grad(x, dy, layer)
+    sides = flat(layer.padding)
+    if layer.padding_mode != "zeros":
+        x, _ = layers.padded(x, layer)
+        sides = [0] * len(sides)
+    return operators.conv_weight_grad(x, dy, layer.kernel_size, layer.stride, sides, layer.dilation, layer.groups)
 
 
-conv1d_weight_grad, conv2d_weight_grad, conv3d_weight_grad = by_rank(conv_weight_grad, "conv#d_weight_grad")
-
-
-def conv_bias_grad(axes: int, dy: torch.Tensor) -> torch.Tensor:
-    """Differentiate a convolution over # spatial axes by its bias: `konvlib.conv#d_bias_grad` on tensors.
+def conv_bias_grad(dy: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return the layer's gradient by its bias.
 
     Examples
     --------
-    >>> conv1d_bias_grad(torch.tensor([[[1.0, 5], [2, 0]]]))
+    >>> import torch
+    >>> conv_bias_grad(torch.tensor([[[1.0, 5], [2, 0]]]), (1, 2, 2))
     tensor([6., 2.])
     """
-    tiles.check_tensors(dy=dy)
-    geometry.bias_grad_shape(dy.shape, axes=axes)
-    return dy.sum((0, *range(2, dy.dim())))
+    return bias_grad(dy)
 
 
-conv1d_bias_grad, conv2d_bias_grad, conv3d_bias_grad = by_rank(conv_bias_grad, "conv#d_bias_grad")
-
-
-def max_pool_grad(
-    axes: int,
-    x: torch.Tensor,
-    dy: torch.Tensor,
-    kernel_size: PerAxis,
-    *,
-    stride: PerAxis | None = None,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    ceil_mode: bool = False,
-) -> torch.Tensor:
-    """Differentiate a max pooling over # spatial axes: `konvlib.max_pool#d_grad` on tensors.
-
-    Linear in ``dy``, and differentiable by it. Which sample is a window's largest does not change with small steps of
-    ``x``, so the derivative by ``x`` is zero.
+def max_pool_grad(x: Tensor, dy: Tensor, pool: PoolGeometry) -> Tensor:
+    """Return the gradient of a max pooling by its input; by kernels it lies in memory as ``x`` does, too.
 
     Examples
     --------
-    >>> max_pool1d_grad(torch.tensor([[[1.0, 3, 3, 2, 5]]]), torch.tensor([[[10.0, 20]]]), 3, stride=2)
+    >>> import torch
+    >>> from konvlib.geometry import pool_geometry
+    >>> x, dy = torch.tensor([[[1.0, 3, 3, 2, 5]]]), torch.tensor([[[10.0, 20]]])
+    >>> max_pool_grad(x, dy, pool_geometry(x.shape, 3, axes=1, stride=2))
     tensor([[[ 0., 10.,  0.,  0., 20.]]])
     """
-    tiles.check_tensors(x=x, dy=dy)
-    pool = geometry.max_pool_grad_geometry(
-        x.shape,
-        dy.shape,
-        kernel_size,
-        axes=axes,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        ceil_mode=ceil_mode,
-    )
-    sides = [side for pair in pool.padding for side in pair]
-    window = (pool.kernel_size, pool.stride, sides, pool.dilation)
+    if not runs_kernel(x):
+        return aten.max_pool_grad(x, dy, pool)
+    window = pooling_operators.geometry_of(pool)
     _, taps = pooling_operators.max_pool.raw(x.detach(), *window, pool.output_size)
     return pooling_operators.max_pool_scatter(dy, taps, *window, pool.input_size)
 
 
-max_pool1d_grad, max_pool2d_grad, max_pool3d_grad = by_rank(max_pool_grad, "max_pool#d_grad")
-
-
-def avg_pool_grad(
-    axes: int,
-    dy: torch.Tensor,
-    kernel_size: PerAxis,
-    *,
-    input_size: PerAxis,
-    stride: PerAxis | None = None,
-    padding: Padding = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-) -> torch.Tensor:
-    """Differentiate an average pooling over # spatial axes: `konvlib.avg_pool#d_grad` on tensors.
-
-    Linear in ``dy``, and differentiable by it.
+def avg_pool_grad(dy: Tensor, pool: PoolGeometry) -> Tensor:
+    """Return the gradient of an average pooling by its input.
 
     Examples
     --------
-    >>> avg_pool1d_grad(torch.tensor([[[3.0, 6]]]), 3, input_size=5, stride=2)
+    >>> import torch
+    >>> from konvlib.geometry import pool_geometry
+    >>> avg_pool_grad(torch.tensor([[[3.0, 6]]]), pool_geometry((1, 1, 5), 3, axes=1, stride=2))
     tensor([[[1., 1., 3., 2., 2.]]])
     """
-    tiles.check_tensors(dy=dy)
-    pool = geometry.avg_pool_grad_geometry(
-        dy.shape,
-        kernel_size,
-        axes=axes,
-        input_size=input_size,
-        stride=stride,
-        padding=padding,
-        ceil_mode=ceil_mode,
-        count_include_pad=count_include_pad,
-    )
-    sides = [side for pair in pool.padding for side in pair]
-    window = (pool.kernel_size, pool.stride, sides)
-    return pooling_operators.avg_pool_scatter(dy, *window, pool.input_size, count_include_pad)
-
-
-avg_pool1d_grad, avg_pool2d_grad, avg_pool3d_grad = by_rank(avg_pool_grad, "avg_pool#d_grad")
+    if not runs_kernel(dy):
+        return aten.avg_pool_grad(dy, pool)
+    kernel, stride, sides, _ = pooling_operators.geometry_of(pool)
+    return pooling_operators.avg_pool_scatter(dy, kernel, stride, sides, pool.input_size, pool.count_include_pad)

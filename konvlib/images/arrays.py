@@ -25,12 +25,12 @@ def conv(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, layer: ConvGeome
     array([[[5, 8]]])
     """
     dtype = np.result_type(x, w) if bias is None else np.result_type(x, w, bias)
-    sums = _sum_dtype(dtype, x, w, prod(layer.weight_shape[1:]))
+    sums = geometry.sum_dtype(dtype, x, w, prod(layer.weight_shape[1:]))
     x, w = x.astype(sums, copy=False), w.astype(sums, copy=False)
     if layer.batch == 0 or sums.char not in "fdFD":
         y = by_taps(x, w, layer)
     elif dtype.kind in "biu":
-        y = windows.by_windows(_pad(x, layer), w, layer, _plan(layer, sums.itemsize)[0]).astype(np.int64).astype(dtype)
+        y = windows.by_windows(pad(x, layer), w, layer, _plan(layer, sums.itemsize)[0]).astype(np.int64).astype(dtype)
     else:
         y = _by_quickest(x, w, layer)
     if bias is not None:
@@ -109,7 +109,7 @@ def by_taps(x: np.ndarray, w: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     """
     before = [side for side, _ in layer.padding]
     if layer.padding_mode != "zeros":
-        x, before = _pad(x, layer), [0] * layer.axes
+        x, before = pad(x, layer), [0] * layer.axes
     x, w = windows.grouped(x, w, layer)
     y = np.zeros(layer.output_shape, dtype=x.dtype)
     totals = y.reshape(layer.batch, layer.groups, layer.out_channels // layer.groups, *layer.output_size)
@@ -121,28 +121,27 @@ def by_taps(x: np.ndarray, w: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     return y
 
 
+def pad(x: np.ndarray, layer: ConvGeometry) -> np.ndarray:
+    """Return the input with its padding; itself where there is none.
+
+    Examples
+    --------
+    >>> pad(np.array([[[1, 3, 2]]]), geometry.conv_geometry((1, 1, 3), (1, 1, 2), axes=1, padding=[(0, 2)]))
+    array([[[1, 3, 2, 0, 0]]])
+    """
+    if not any(side for pair in layer.padding for side in pair):
+        return x
+    return np.pad(x, ((0, 0), (0, 0), *layer.padding), PAD_MODES[layer.padding_mode])
+
+
 def _along(axis: int, *parts: slice) -> Iterator[tuple[slice, ...]]:
     """Each part of a spatial axis as an index of the whole array."""
     return ((slice(None),) * (axis + 2) + (part,) for part in parts)
 
 
-def _sum_dtype(dtype: np.dtype, x: np.ndarray, w: np.ndarray, terms: int) -> np.dtype:
-    """In which sums of ``terms`` products are quickest, and as exact as in ``dtype``.
-
-    BLAS knows floats only. Integers go through float32 or float64 if it holds every integer that a sum can reach.
-    """
-    if dtype == np.float16:
-        return np.dtype(np.float32)
-    if dtype.kind not in "biu" or not x.size:
-        return dtype
-    largest = [max(abs(int(array.max())), abs(int(array.min()))) for array in (x, w)]
-    bound = largest[0] * largest[1] * terms
-    return np.dtype(np.float32) if bound < 2**24 else np.dtype(np.float64) if bound < 2**53 else dtype
-
-
 def _by_quickest(x: np.ndarray, w: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     """The quickest way for these sizes; where its result is not finite, one that meets no sample it should not."""
-    padded = _pad(x, layer)
+    padded = pad(x, layer)
     rows, transform = _plan(layer, x.itemsize)
     with np.errstate(invalid="ignore", over="ignore"):
         y = spectra.by_spectra(padded, w, layer) if transform else windows.by_windows(padded, w, layer, rows)
@@ -158,9 +157,3 @@ def _plan(layer: ConvGeometry, itemsize: int) -> tuple[int, bool]:
     """How many rows a column of windows should serve, and whether spectra are quicker all the same."""
     rows, wider = windows.rows_at_once(layer), itemsize / 4
     return rows, spectra.spectra_cost(layer) * (1 + wider) / 2 < windows.windows_cost(layer, rows) * wider
-
-
-def _pad(x: np.ndarray, layer: ConvGeometry) -> np.ndarray:
-    if not any(side for pair in layer.padding for side in pair):
-        return x
-    return np.pad(x, ((0, 0), (0, 0), *layer.padding), PAD_MODES[layer.padding_mode])

@@ -6,6 +6,7 @@ summed in float32, and rounded once.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 import torch
@@ -14,10 +15,12 @@ from torch.nn import functional
 
 from konvlib.geometry import PoolGeometry
 from konvlib.layers.aten import is_half
-from konvlib.layers.memory import laid_like
+from konvlib.layers.memory import empty, laid_like
 
+Ints = Sequence[int]
 MAX_POOL = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
 AVG_POOL = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
+AVG_POOL_BACKWARD = {2: torch.ops.aten.avg_pool2d_backward.default, 3: torch.ops.aten.avg_pool3d_backward.default}
 
 
 def max_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
@@ -176,8 +179,23 @@ def avg_pool_grad(dy: Tensor, pool: PoolGeometry) -> Tensor:
     """
     if is_half(dy):
         return avg_pool_grad(dy.float(), pool).to(dy.dtype)
-    _, pull = torch.func.vjp(lambda x: avg_pool(x, pool), dy.new_zeros(pool.input_shape))
-    return pull(dy)[0]
+    if pool.is_even:
+        options = pool.ceil_mode, pool.count_include_pad, None
+        return laid_like(dy, _avg_pool_backward(dy, pool.input_size, pool, pool.before, options))
+    # ATen pads both sides alike: so it is told that padding is input, and adds up where it would take means.
+    befores, afters = pool.sides[-2::-2], pool.sides[::-2]
+    size = [n + before + after for n, before, after in zip(pool.input_size, befores, afters, strict=True)]
+    dx = _avg_pool_backward(dy / counts(pool, dy), size, pool, (0,) * pool.axes, (False, True, 1))
+    return laid_like(dy, functional.pad(dx, [-side for side in pool.sides]))
+
+
+def _avg_pool_backward(dy: Tensor, size: Ints, pool: PoolGeometry, padding: Ints, options: tuple) -> Tensor:
+    """ATen's gradient of an average pooling of inputs of this size; of one axis as of two, since it names none."""
+    kernel, stride = pool.kernel_size, pool.stride
+    if pool.axes > 1:
+        return AVG_POOL_BACKWARD[pool.axes](dy, empty(dy, (*dy.shape[:2], *size)), kernel, stride, padding, *options)
+    dy, window = dy.unsqueeze(2), ((1, *kernel), (1, *stride), (0, *padding))
+    return AVG_POOL_BACKWARD[2](dy, empty(dy, (*dy.shape[:2], 1, *size)), *window, *options).squeeze(2)
 
 
 def counts(pool: PoolGeometry, like: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch.nn import functional
 from konvlib.geometry import ConvGeometry
 from konvlib.layers.memory import laid_like
 from konvlib.layers.padding import pad
+from konvlib.registration import lowered, lowers
 from konvlib.runtime import HALVES
 
 CONV = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
@@ -57,6 +58,10 @@ def conv_transpose(dy: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeomet
         dx = transpose(dy, w, bias, layer.stride, layer.before, 0, layer.groups, layer.dilation)
         return laid_like(dy, dx)
     dx = transpose(dy, w, None, layer.stride, 0, 0, layer.groups, layer.dilation)
+    if any([before > size for before, size in zip(layer.before, full, strict=True)]):
+        # All windows of an axis show padding alone: there is less to cut off than is cut, before some is added after.
+        dx = functional.pad(dx, [side for cut in after[::-1] for side in (0, max(-cut, 0))])
+        after = [max(cut, 0) for cut in after]
     cuts = [-cut for pair in zip(layer.before[::-1], after[::-1], strict=True) for cut in pair]
     dx = functional.pad(dx, cuts)
     return laid_like(dy, dx if bias is None else dx + bias.reshape(-1, *(1,) * layer.axes))
@@ -72,6 +77,8 @@ def conv_weight_grad(x: Tensor, dy: Tensor, layer: ConvGeometry) -> Tensor:
     >>> conv_weight_grad(x, dy, conv_geometry(x.shape, (1, 1, 2), axes=1))
     tensor([[[ 9., 16.]]])
     """
+    if lowers(x):  # autocast, which knows ATen's layers, but not this operator
+        return lowered(conv_weight_grad, x.device.type, (x, dy, layer))
     if is_half(x):
         return conv_weight_grad(*wide(x, dy), layer).to(x.dtype)
     shown, padding = padded(x, layer)

@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from konvlib import geometry
-from konvlib.gradients import arrays, naive
+from konvlib import geometry, gradients
 from tests.engine import backends, boxes
 from tests.engine.oracles.gradients import grads, operands, torch_grads
+
+naive = backends.definition("gradients")
 
 backend = pytest.fixture(params=backends.of("gradients"))(lambda request: request.param)
 
 
-exact_backend = pytest.fixture(params=[naive, arrays], ids=["naive", "arrays"])(lambda request: request.param)
+exact_backend = pytest.fixture(params=backends.exact("gradients"))(lambda request: request.param)
 
 
 def test_a_batch_of_no_rows(backend):
@@ -78,16 +79,16 @@ def test_dtypes_are_numpys_and_integers_wrap(exact_backend):
 def test_integers_too_large_for_doubles_are_summed_as_integers():
     rng = np.random.default_rng(3)
     x, w, dy = (rng.integers(2**30, 2**31, shape) for shape in ((2, 2, 6), (3, 2, 2), (2, 3, 5)))
-    assert (arrays.conv1d_input_grad(dy, w, input_size=6) == naive.conv1d_input_grad(dy, w, input_size=6)).all()
-    assert (arrays.conv1d_weight_grad(x, dy, kernel_size=2) == naive.conv1d_weight_grad(x, dy, kernel_size=2)).all()
+    assert (gradients.conv1d_input_grad(dy, w, input_size=6) == naive.conv1d_input_grad(dy, w, input_size=6)).all()
+    assert (gradients.conv1d_weight_grad(x, dy, kernel_size=2) == naive.conv1d_weight_grad(x, dy, kernel_size=2)).all()
     least = np.full((1, 1, 2), -(2**63))
-    assert (arrays.conv1d_input_grad(least, least[..., :1], input_size=2) == 0).all()
+    assert (gradients.conv1d_input_grad(least, least[..., :1], input_size=2) == 0).all()
 
 
 def test_halves_are_summed_as_singles():
     dy, w = np.ones((1, 4096, 1), dtype=np.float16), np.ones((4096, 1, 1), dtype=np.float16)
     dy[0, 0] = 2048
-    assert arrays.conv1d_input_grad(dy, w, input_size=1) == np.float16(2048 + 4095)
+    assert gradients.conv1d_input_grad(dy, w, input_size=1) == np.float16(2048 + 4095)
 
 
 def test_complex_gradients_conjugate_nothing(exact_backend):

@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from konvlib import geometry
-from konvlib.images import naive as layers
 from tests.engine import backends, boxes
 from tests.engine.oracles.gradients import call
+
+layers = backends.definition("images")
 
 backend = pytest.fixture(params=backends.of("gradients"))(lambda request: request.param)
 

@@ -15,13 +15,14 @@ import numpy as np
 import pytest
 import torch
 
-from konvlib.gradients import arrays, naive
-from konvlib.images import arrays as layers
-from konvlib.transposes import arrays as transposes
-from tests.engine import boxes
+from konvlib import gradients, transposes
+from konvlib import images as layers
+from tests.engine import backends, boxes
 from tests.engine.oracles.gradients import call, grads, operands, rows_of_more_axes, rows_of_one_axis, sizes
 
-both_backends = pytest.mark.parametrize("backend", [naive, arrays], ids=["naive", "arrays"])
+naive = backends.definition("gradients")
+
+both_backends = pytest.mark.parametrize("backend", backends.exact("gradients"))
 
 FITTING = [axis for axis in boxes.ONE_AXIS if axis.fits]
 AXIS_BOX = f"one axis, {boxes.AXIS_TEXT}, every pair of impulses: {len(FITTING):,} geometries"
@@ -115,7 +116,7 @@ def assert_same_layer(backend, m, n, a, b):
 )
 def test_same_layers():
     for m, n, a, b in product(range(1, 6), range(1, 6), ODD, ODD):
-        assert_same_layer(arrays, m, n, a, b)
+        assert_same_layer(gradients, m, n, a, b)
 
 
 @pytest.mark.verifies("thm-same-grad", "eq-gradients-same", box="m <= 3, n <= 3, a, b in 1, 3", exact=True)
@@ -131,7 +132,7 @@ def test_the_recipe_of_same_layers_needs_its_conditions():
         w = boxes.integers(1, 1, kernel, seed=1)
         dy = delta[..., : 6 // stride]
         padding = {"padding": "same"} if stride == 1 else {"padding": 1}
-        dx = arrays.conv1d_input_grad(dy, w, input_size=6, stride=stride, **padding)
+        dx = gradients.conv1d_input_grad(dy, w, input_size=6, stride=stride, **padding)
         recipe = layers.conv1d(dy, w[..., ::-1], **padding)
         assert dx.shape != recipe.shape or (dx != recipe).any()
 
@@ -163,7 +164,7 @@ def test_the_input_gradient_is_the_transposed_convolution():
         assert 0 <= extra < axis.stride
         options = boxes.options(axis)
         windows, taps = impulses(axis.windows)[:, np.newaxis], impulses(axis.kernel)[np.newaxis]
-        dx = arrays.conv1d_input_grad(windows, taps, input_size=axis.size, **options)
+        dx = gradients.conv1d_input_grad(windows, taps, input_size=axis.size, **options)
         assert (dx == table(axis)).all()
         assert (dx == transposes.conv_transpose1d(windows, taps, output_padding=extra, **options)).all()
         unreached = ~table(axis).any(axis=(0, 1))
@@ -173,7 +174,7 @@ def test_the_input_gradient_is_the_transposed_convolution():
 @pytest.mark.verifies("thm-input-grad", "eq-input-grad", box=ROWS_BOX, exact=True)
 def test_the_input_gradient_of_channels_and_groups_is_the_transposed_convolution():
     for axes, channels, (x, w, dy), (expected, _) in [*rows_of_one_axis(), *rows_of_more_axes()]:
-        dx, _ = grads(arrays, x, w, dy, axes, channels.groups)
+        dx, _ = grads(gradients, x, w, dy, axes, channels.groups)
         options = boxes.options(*axes) | {"groups": channels.groups, "output_padding": tuple(map(rest, axes))}
         assert (dx == expected).all()
         assert (dx == call(transposes, "conv_transpose#d", len(axes), dy, w, **options)).all()
@@ -216,7 +217,7 @@ def test_stride_and_dilation_trade_places_in_the_weight_gradient():
     surplus = set()
     for axis in FITTING:
         x, dy = impulses(axis.size)[np.newaxis], impulses(axis.windows)[np.newaxis]
-        dw = arrays.conv1d_weight_grad(x, dy, kernel_size=axis.kernel, **boxes.options(axis))
+        dw = gradients.conv1d_weight_grad(x, dy, kernel_size=axis.kernel, **boxes.options(axis))
         layer = traded(x, dy, (axis,), boxes.Channels(1, axis.size, axis.windows))
         assert layer.shape[2] == axis.kernel + rest(axis) // axis.dilation
         assert (dw == table(axis).transpose(0, 2, 1)).all()
@@ -230,7 +231,7 @@ def test_stride_and_dilation_trade_places_with_batch_channels_and_groups():
     for axes, channels, (x, w, dy), (_, expected) in [*rows_of_one_axis(), *rows_of_more_axes()]:
         first = tuple(slice(axis.kernel) for axis in axes)
         assert (traded(x, dy, axes, channels)[(..., *first)] == expected).all()
-        assert (grads(arrays, x, w, dy, axes, channels.groups)[1] == expected).all()
+        assert (grads(gradients, x, w, dy, axes, channels.groups)[1] == expected).all()
 
 
 @pytest.mark.verifies("eq-bias-grad", box=ROWS_BOX, exact=True)
@@ -240,7 +241,7 @@ def test_the_bias_gradient_is_the_sum_of_what_arrives():
         moved = [layers.conv1d(x, w, bias, **options) for bias in 1000 * impulses(channels.outputs)]
         still = layers.conv1d(x, w, **options)
         expected = [np.vdot(y - still, dy) // 1000 for y in moved]
-        assert arrays.conv1d_bias_grad(dy).tolist() == naive.conv1d_bias_grad(dy).tolist() == expected
+        assert gradients.conv1d_bias_grad(dy).tolist() == naive.conv1d_bias_grad(dy).tolist() == expected
 
 
 # One form, three derivatives
@@ -275,7 +276,7 @@ def test_the_three_operators_are_the_derivatives_of_the_form():
     ]:
         given = operands((axis,), channels)
         x, w, dy = given
-        y, (dx, dw) = forward(x, w, (axis,), channels.groups), grads(arrays, x, w, dy, (axis,), channels.groups)
+        y, (dx, dw) = forward(x, w, (axis,), channels.groups), grads(gradients, x, w, dy, (axis,), channels.groups)
         start = form(*given, axis, channels.groups)
         for place, gradient in enumerate((dx, dw, y)):
             for index in np.ndindex(gradient.shape):

@@ -70,26 +70,26 @@ MUTANTS = [
     (
         "naive",
         "padding counted by neither",
-        "padded_taps(pool, i) if count_include_pad else len(window)",
+        "padded_taps(pool, i) if pool.count_include_pad else len(window)",
         "len(window)",
     ),
     (
         "naive",
         "every window divided by the whole kernel",
-        "padded_taps(pool, i) if count_include_pad",
-        "int(np.prod(pool.kernel_size)) if count_include_pad",
+        "padded_taps(pool, i) if pool.count_include_pad",
+        "int(np.prod(pool.kernel_size)) if pool.count_include_pad",
     ),
     (
         "arrays",
         "padding not given back",
-        "size + sum(padding) for size",
-        "size for size",
+        "layer.of_padded(), BLOCK)",
+        "__import__('dataclasses').replace(layer, padding=((0, 0),) * layer.axes), BLOCK)",
     ),
     (
         "arrays",
         "padding cut off twice",
-        "input_size=padded, padding=((0, 0),) * layer.axes), BLOCK)",
-        "input_size=padded), BLOCK)",
+        "layer.of_padded(), BLOCK)",
+        "__import__('dataclasses').replace(layer.of_padded(), padding=layer.padding), BLOCK)",
     ),
     (
         "arrays",
@@ -166,8 +166,8 @@ MUTANTS = [
     (
         "arrays",
         "columns before rows",
-        "for axis in reversed(range(axes)):\n        x, taps",
-        "for axis in range(axes):\n        x, taps",
+        "for axis in reversed(range(pool.axes)):\n        x, taps",
+        "for axis in range(pool.axes):\n        x, taps",
     ),
     (
         "arrays",
@@ -196,9 +196,7 @@ MUTANTS = [
     (
         "__init__",
         "padding mode not handed on",
-        "input_size=input_size,\n        stride=stride,\n        padding=padding,\n        dilation=dilation,\n        "
-        "groups=groups,\n        padding_mode=padding_mode,",
-        "input_size=input_size,\n        stride=stride,\n        padding=padding,\n        dilation=dilation,\n        "
-        "groups=groups,",
+        "_conv_input_grad(2, dy, w, input_size, stride, padding, dilation, groups, padding_mode)",
+        '_conv_input_grad(2, dy, w, input_size, stride, padding, dilation, groups, "zeros")',
     ),
 ]
