@@ -43,6 +43,7 @@ class KonvGeometry:
         out_channels, *rest = self.layer.weight_shape
         return (out_channels, self.degree + 1, *rest)
 
+
 def konv_geometry(
     x_shape: Sequence[int],
     kappa_shape: Sequence[int],

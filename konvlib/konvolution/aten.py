@@ -69,7 +69,7 @@ class Constants(NamedTuple):
     sees: tuple[Tensor, ...] | None
 
 
-def plan_of(konv: KonvGeometry, basis: str, squash: str = "none") -> Plan:
+def plan_of(given: KonvGeometry, basis: str, squash: str = "none") -> Plan:
     """Return the plan of a Konvolution.
 
     Examples
@@ -80,13 +80,11 @@ def plan_of(konv: KonvGeometry, basis: str, squash: str = "none") -> Plan:
     ((Step(before=0.0, slope=1.0, shift=0.0, divisor=1.0), Step(before=1.0, slope=-2.0, shift=0.0, divisor=1.0)), \
 (1.0, -1.0), True)
     """
-    layer, steps, scales = konv.layer, *_rescaled(basis, konv.degree)
-    masked = konv.pads_with_zeros and konv.pad == "basis"
+    layer, steps, scales = given.layer, *_rescaled(basis, given.degree)
+    masked = given.pads_with_zeros and given.pad == "basis"
     if masked or not any(layer.sides):
         return Plan(layer, layer, masked, steps, scales, squash)
-    size = tuple([n + before + after for n, (before, after) in zip(layer.input_size, layer.padding, strict=True)])
-    inner = replace(layer, input_size=size, padding=((0, 0),) * layer.axes, padding_mode="zeros")
-    return Plan(layer, inner, masked, steps, scales, squash)
+    return Plan(layer, layer.of_padded(), masked, steps, scales, squash)
 
 
 def constants_of(plan: Plan, x: Tensor) -> Constants:

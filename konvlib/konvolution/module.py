@@ -173,13 +173,13 @@ class _Konv(nn.Module):
                         return partial(aten.konv, plan=plan, constants=aten.constants_of(plan, x))
             elif makes_plain_tensors(x):
                 return _planned(shapes, x.dtype, x.device, bases.BASES[self.basis], self.squash, *options)
-        konv = planned_tensors(
+        given = planned_tensors(
             tensors.DTYPES,
             geometry.konv_geometry,
             {"x": x, "kappa": kappa, "bias": bias},
             {"axes": self.axes, **dict(zip(_OPTIONS, options, strict=True))},
         )
-        return partial(tensors.squashed_konv, konv=konv, basis=self.basis, squash=self.squash)
+        return partial(tensors.squashed_konv, given=given, basis=self.basis, squash=self.squash)
 
     def extra_repr(self) -> str:
         """Return the arguments: always those that Conv2d shows and what the polynomials are, others if unusual."""
@@ -257,7 +257,9 @@ def _planned(
 def _traced(basis: str, squash: str, kappa_shape: tuple[int, ...], in_channels: int, *options: Any) -> tuple[Any, Any]:
     """A layer's plan for inputs of any size, and the least size that fits it."""
     given = dict(zip(_OPTIONS, options, strict=True))
-    least = geometry.least_size(kappa_shape[3:], **{name: given[name] for name in _OPTIONS[:3]}, padding_mode=given["padding_mode"])
+    least = geometry.least_size(
+        kappa_shape[3:], **{name: given[name] for name in _OPTIONS[:3]}, padding_mode=given["padding_mode"]
+    )
     konv = geometry.konv_geometry((1, in_channels, *least), kappa_shape, axes=len(least), **given)
     return aten.plan_of(konv, basis, squash), least
 
@@ -266,10 +268,7 @@ def _fits(shape: Sequence[int], least: Sequence[int]) -> bool:
     """Whether an input has as many axes, as many channels and at least as many samples."""
     if len(shape) != len(least) or shape[1] != least[1]:
         return False
-    for length, fitting in zip(shape, least, strict=True):
-        if length < fitting:
-            return False
-    return True
+    return all(length >= fitting for length, fitting in zip(shape, least, strict=True))
 
 
 def _affine(layer: Callable[..., torch.Tensor], scale: torch.Tensor, shift: torch.Tensor, x: torch.Tensor, *rest: Any):

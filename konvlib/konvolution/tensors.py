@@ -19,7 +19,7 @@ WELL_CONDITIONED = 16.0
 """Up to which condition number (Skeel's, which no scaling of a degree changes) coefficients move to another basis."""
 
 
-def konv(x: Tensor, kappa: Tensor, bias: Tensor | None, konv: KonvGeometry, basis: str) -> Tensor:
+def konv(x: Tensor, kappa: Tensor, bias: Tensor | None, given: KonvGeometry, basis: str) -> Tensor:
     """Return the layer, in the layout of ``x``.
 
     Examples
@@ -29,11 +29,11 @@ def konv(x: Tensor, kappa: Tensor, bias: Tensor | None, konv: KonvGeometry, basi
     >>> konv(x, kappa, None, konv_geometry(x.shape, kappa.shape, axes=1), "monomial")
     tensor([[[17., 20.]]])
     """
-    return squashed_konv(x, kappa, bias, konv, basis, "none")
+    return squashed_konv(x, kappa, bias, given, basis, "none")
 
 
 def squashed_konv(
-    x: Tensor, kappa: Tensor, bias: Tensor | None, konv: KonvGeometry, basis: str, squash: str
+    x: Tensor, kappa: Tensor, bias: Tensor | None, given: KonvGeometry, basis: str, squash: str
 ) -> Tensor:
     """Return the layer of samples that pass through ``squash`` first, "none" or "tanh".
 
@@ -44,8 +44,8 @@ def squashed_konv(
     >>> squashed_konv(x, kappa, None, konv_geometry(x.shape, kappa.shape, axes=1), "monomial", "tanh")
     tensor([[[0.0000, 0.7616]]])
     """
-    known = _kernels_basis(x, konv, basis)
-    plan = aten.plan_of(konv, basis if known is None else known, squash)
+    known = _kernels_basis(x, given, basis)
+    plan = aten.plan_of(given, basis if known is None else known, squash)
     constants = aten.constants_of(plan, x)
     if known is None:
         return aten.konv(x, kappa, bias, plan, constants)
@@ -53,11 +53,11 @@ def squashed_konv(
         kappa = _changed(kappa, basis, known)
     added = aten.degree_0(kappa[:, :1], bias, constants).to(x.dtype)
     added = added if added.dim() == 1 else added.unsqueeze(0)
-    shown, options = _shown(x, konv)
-    return operators.konv(shown, kappa[:, 1:], added, known, squash, konv.pad == "basis", *options)
+    shown, options = _shown(x, given)
+    return operators.konv(shown, kappa[:, 1:], added, known, squash, given.pad == "basis", *options)
 
 
-def konv_input_grad(dy: Tensor, x: Tensor, kappa: Tensor, konv: KonvGeometry, basis: str) -> Tensor:
+def konv_input_grad(dy: Tensor, x: Tensor, kappa: Tensor, given: KonvGeometry, basis: str) -> Tensor:
     """Return the layer's gradient by its input, in the layout of ``x``.
 
     Examples
@@ -68,19 +68,19 @@ def konv_input_grad(dy: Tensor, x: Tensor, kappa: Tensor, konv: KonvGeometry, ba
     >>> konv_input_grad(dy, x, kappa, konv_geometry(x.shape, kappa.shape, axes=1), "monomial")
     tensor([[[ 2., 65., 50.]]])
     """
-    known = _kernels_basis(x, konv, basis)
+    known = _kernels_basis(x, given, basis)
     if known is None:
-        plan = aten.plan_of(konv, basis)
+        plan = aten.plan_of(given, basis)
         return aten.konv_input_grad(dy, x, kappa[:, 1:], plan, aten.constants_of(plan, x))
     if known != basis:
         kappa = _changed(kappa, basis, known)
-    shown, options = _shown(x, konv)
-    dx = operators.konv_input_grad(dy, shown, kappa[:, 1:], known, "none", konv.pad == "basis", *options)
-    layer = konv.layer
+    shown, options = _shown(x, given)
+    dx = operators.konv_input_grad(dy, shown, kappa[:, 1:], known, "none", given.pad == "basis", *options)
+    layer = given.layer
     return dx if shown is x else fold(dx, layer.padding, layer.padding_mode)
 
 
-def konv_kappa_grad(x: Tensor, dy: Tensor, konv: KonvGeometry, basis: str) -> Tensor:
+def konv_kappa_grad(x: Tensor, dy: Tensor, given: KonvGeometry, basis: str) -> Tensor:
     """Return the layer's gradient by its coefficients.
 
     Examples
@@ -90,15 +90,15 @@ def konv_kappa_grad(x: Tensor, dy: Tensor, konv: KonvGeometry, basis: str) -> Te
     >>> konv_kappa_grad(x, dy, konv_geometry(x.shape, (1, 3, 1, 1), axes=1), "monomial").flatten()
     tensor([ 6., 16., 46.])
     """
-    known = _kernels_basis(x, konv, basis)
-    plan = aten.plan_of(konv, basis if known is None else known)
+    known = _kernels_basis(x, given, basis)
+    plan = aten.plan_of(given, basis if known is None else known)
     constants = aten.constants_of(plan, x)
     constant = aten.degree_0_grad(dy, plan, constants).unsqueeze(1)
     if known is None:
-        return torch.cat((constant, aten.konv_kappa_grad(x, dy, plan, constants)), 1) if konv.degree else constant
-    shown, options = _shown(x, konv)
-    kernel = konv.layer.kernel_size
-    rest = operators.konv_kappa_grad(shown, dy, konv.degree, kernel, known, "none", konv.pad == "basis", *options)
+        return torch.cat((constant, aten.konv_kappa_grad(x, dy, plan, constants)), 1) if given.degree else constant
+    shown, options = _shown(x, given)
+    kernel = given.layer.kernel_size
+    rest = operators.konv_kappa_grad(shown, dy, given.degree, kernel, known, "none", given.pad == "basis", *options)
     dkappa = torch.cat((constant, rest), 1)
     return dkappa if known == basis else _changed(dkappa, known, basis, transposed=True)
 
@@ -114,11 +114,11 @@ def konv_bias_grad(dy: Tensor, shape: tuple[int, ...]) -> Tensor:
     return bias_grad(dy)
 
 
-def _kernels_basis(x: Tensor, konv: KonvGeometry, basis: str) -> str | None:
+def _kernels_basis(x: Tensor, given: KonvGeometry, basis: str) -> str | None:
     """The basis that kernels evaluate for this one; None where none of them runs."""
-    if not runs_kernel(x) or not 0 < konv.degree <= operators.FUSED_DEGREES:
+    if not runs_kernel(x) or not 0 < given.degree <= operators.FUSED_DEGREES:
         return None
-    evaluated = _evaluated_basis(basis, konv.degree)
+    evaluated = _evaluated_basis(basis, given.degree)
     return evaluated if evaluated in BASES else None
 
 
@@ -145,9 +145,9 @@ def _changed(kappa: Tensor, source: str, target: str, *, transposed: bool = Fals
     return torch.einsum("ij,oj...->oi...", matrix, kappa.to(matrix.dtype)).to(kappa.dtype)
 
 
-def _shown(x: Tensor, konv: KonvGeometry) -> tuple[Tensor, tuple]:
+def _shown(x: Tensor, given: KonvGeometry) -> tuple[Tensor, tuple]:
     """``x`` with padding that holds samples, and the arguments of its operators: padding is with zeros there."""
-    layer, sides = konv.layer, flat(konv.layer.padding)
+    layer, sides = given.layer, flat(given.layer.padding)
     if layer.padding_mode != "zeros":
         x, sides = pad(x, layer.padding, layer.padding_mode), [0] * len(sides)
     return x, (layer.stride, sides, layer.dilation, layer.groups)
