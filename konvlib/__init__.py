@@ -9,6 +9,8 @@ one of the modules does.
 array([ 2,  7,  6, -1,  6,  4, -4])
 """
 
+from typing import TYPE_CHECKING, Any
+
 from konvlib import konvolution
 from konvlib.gradients import (
     avg_pool1d_grad,
@@ -65,6 +67,14 @@ from konvlib.transposes import (
     insert_zeros,
     overlap_counts,
 )
+
+if TYPE_CHECKING:
+    from konvlib.konvolution import Konv1d as Konv1d
+    from konvlib.konvolution import Konv2d as Konv2d
+    from konvlib.konvolution import Konv3d as Konv3d
+    from konvlib.konvolution import LazyKonv1d as LazyKonv1d
+    from konvlib.konvolution import LazyKonv2d as LazyKonv2d
+    from konvlib.konvolution import LazyKonv3d as LazyKonv3d
 
 __version__ = "0.1.0"
 
@@ -130,8 +140,12 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     """The torch modules, which are not imported before they are asked for."""
     if name not in konvolution.MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(konvolution, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *konvolution.MODULES})

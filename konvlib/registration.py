@@ -110,12 +110,14 @@ def last_derivative() -> bool:
     )
 
 
-def sees_values(*tensors: Tensor) -> bool:
-    """Whether a function may branch on what tensors hold: nothing traces, batches or differentiates it from outside.
+def is_plain(*tensors: Tensor) -> bool:
+    """Whether tensors are ordinary ones, and nothing traces, batches or differentiates from outside.
+
+    Then their values may be looked at, and a tensor made now is one that can be kept.
 
     Examples
     --------
-    >>> sees_values(torch.ones(3)), sees_values(torch.ones(3, device="meta"))
+    >>> is_plain(torch.ones(3)), is_plain(torch.ones(3, device="meta"))
     (True, False)
     """
     return (

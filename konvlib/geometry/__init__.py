@@ -71,7 +71,6 @@ from konvlib.geometry.matrices import (
     spectral_dtype,
 )
 from konvlib.geometry.pooling import avg_pool_geometry
-from konvlib.geometry.ranks import by_rank
 from konvlib.geometry.sequences import (
     SequenceGeometry,
     check_transform,
@@ -86,6 +85,7 @@ from konvlib.geometry.sizes import (
     conv_transpose_size,
     convolution_window,
     correlation_window,
+    least_size,
     paddings,
     pool_size,
     receptive_field,
@@ -114,7 +114,6 @@ __all__ = [
     "avg_pool_grad_geometry",
     "axis_sizes",
     "bias_grad_shape",
-    "by_rank",
     "chain_geometry",
     "check_bias",
     "check_channels",
@@ -151,6 +150,7 @@ __all__ = [
     "konv_geometry",
     "konv_input_grad_geometry",
     "konv_kappa_grad_geometry",
+    "least_size",
     "matrix_geometry",
     "max_pool_grad_geometry",
     "mean_dtype",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from math import isnan, prod
 from numbers import Rational
@@ -31,16 +31,17 @@ class KonvGeometry:
     layer: ConvGeometry
     degree: int
     pad: str
+    pads_with_zeros: bool = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Whether padding holds zeros, of the input or of its basis, rather than samples.
+        zeros = self.layer.padding_mode == "zeros" and any(self.layer.sides)
+        object.__setattr__(self, "pads_with_zeros", zeros)
 
     @property
     def kappa_shape(self) -> tuple[int, ...]:
         out_channels, *rest = self.layer.weight_shape
         return (out_channels, self.degree + 1, *rest)
-
-    @property
-    def pads_with_zeros(self) -> bool:
-        """Whether padding holds zeros, of the input or of its basis, rather than samples."""
-        return self.layer.padding_mode == "zeros" and any(map(any, self.layer.padding))
 
 
 def konv_geometry(

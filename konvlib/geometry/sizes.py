@@ -8,9 +8,9 @@ the next, ``dilation`` samples from one tap to the next (1 is dense), ``padding 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from konvlib.geometry.arguments import SAME_PLACEMENTS, integer, is_sequence, one_of, padding_pair
+from konvlib.geometry.arguments import SAME_PLACEMENTS, integer, is_sequence, one_of, padding_pair, per_axis
 
 
 def paddings(
@@ -135,6 +135,29 @@ def conv_size(size: int, kernel: int, *, stride: int = 1, padding: tuple[int, in
     3
     """
     return _windows(size, span(kernel, dilation=dilation), stride, padding)
+
+
+def least_size(
+    kernel_size: Sequence[int], *, stride: Any, padding: Any, dilation: Any, padding_mode: str
+) -> tuple[int, ...]:
+    """Return the smallest input that a convolution takes.
+
+    Examples
+    --------
+    >>> least_size((3, 2), stride=1, padding=((0, 1), 2), dilation=1, padding_mode="zeros")
+    (2, 1)
+    >>> least_size((3, 2), stride=1, padding=((0, 1), 2), dilation=1, padding_mode="reflect")
+    (2, 3)
+    """
+    axes, more = len(kernel_size), {"reflect": 1, "circular": 0}.get(padding_mode)
+    steps, gaps = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
+    sizes = []
+    for kernel, gap, pad in zip(
+        kernel_size, gaps, paddings(padding, kernel_size=kernel_size, stride=steps, dilation=gaps), strict=True
+    ):
+        reach = 1 if more is None else max(pad) + more
+        sizes.append(max(span(kernel, dilation=gap) - sum(pad), reach, 1))
+    return tuple(sizes)
 
 
 def conv_transpose_size(

@@ -8,28 +8,91 @@ the torch modules.
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from konvlib.dispatch import room
-from konvlib.geometry import Padding, PerAxis, by_rank
-from konvlib.konvolution import arrays as fast
+from konvlib.dispatch import Operand, T, prepared
+from konvlib.geometry import (
+    Padding,
+    PaddingMode,
+    PerAxis,
+    bias_grad_shape,
+    konv_geometry,
+    konv_input_grad_geometry,
+    konv_kappa_grad_geometry,
+)
+from konvlib.konvolution import arrays, bases
+
+if TYPE_CHECKING:
+    from konvlib.konvolution.module import Konv1d as Konv1d
+    from konvlib.konvolution.module import Konv2d as Konv2d
+    from konvlib.konvolution.module import Konv3d as Konv3d
+    from konvlib.konvolution.module import LazyKonv1d as LazyKonv1d
+    from konvlib.konvolution.module import LazyKonv2d as LazyKonv2d
+    from konvlib.konvolution.module import LazyKonv3d as LazyKonv3d
+
+MODULES = ("Konv1d", "Konv2d", "Konv3d", "LazyKonv1d", "LazyKonv2d", "LazyKonv3d")
 
 
-def konv(
-    axes: int,
-    x: Any,
-    kappa: Any,
-    bias: Any = None,
+def __getattr__(name: str) -> Any:
+    """The torch modules, which are imported when they are first asked for."""
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from konvlib.konvolution import module
+
+    return getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *MODULES})
+
+
+def konv1d(
+    x: Operand[T],
+    kappa: Operand[T],
+    bias: Operand[T] | None = None,
     *,
     basis: str = "chebyshev",
     stride: PerAxis = 1,
     padding: Padding = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
+    padding_mode: PaddingMode = "zeros",
     pad: str = "basis",
-) -> Any:
-    r"""Put a polynomial in place of each product of a convolution over # spatial axes.
+) -> T:
+    r"""Put a polynomial in place of each product of a convolution over one axis: `konvlib.konv2d` with one axis fewer.
+
+    .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} \phi_{o,c,u}(x[b, c, s\,i + d\,u - p]),
+        \qquad \phi_{o,c,u}(t) = \sum_{\delta} \kappa[o, \delta, c, u]\, p_\delta(t)
+
+    ``x`` is ``(N, C, L)``, ``kappa`` is ``(C_out, degree + 1, C // groups, kernel_size)``, ``bias`` is ``(C_out,)``,
+    the result ``(N, C_out, output_size)``.
+
+    See Also
+    --------
+    konvlib.konv2d : What the arguments mean.
+
+    Examples
+    --------
+    >>> konv1d([[[1, 3, 2]]], [[[[1, 0]], [[0, 5]], [[1, 0]]]], basis="monomial")
+    array([[[17, 20]]])
+    """
+    return _konv(1, x, kappa, bias, basis, stride, padding, dilation, groups, padding_mode, pad)
+
+
+def konv2d(
+    x: Operand[T],
+    kappa: Operand[T],
+    bias: Operand[T] | None = None,
+    *,
+    basis: str = "chebyshev",
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
+    pad: str = "basis",
+) -> T:
+    r"""Put a polynomial in place of each product of a convolution over two spatial axes.
 
     .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} \phi_{o,c,u}(x[b, c, s\,i + d\,u - p]),
         \qquad \phi_{o,c,u}(t) = \sum_{\delta} \kappa[o, \delta, c, u]\, p_\delta(t)
@@ -39,17 +102,17 @@ def konv(
 
     Parameters
     ----------
-    x : array_like, shape (N, C, *size)
+    x : array_like or tensor, shape (N, C, *size)
         The batch.
-    kappa : array_like, shape (C_out, degree + 1, C // groups, *kernel_size)
+    kappa : array_like or tensor, shape (C_out, degree + 1, C // groups, *kernel_size)
         The coefficients of each tap's polynomial, the constant first.
-    bias : array_like, shape (C_out,), optional
+    bias : array_like or tensor, shape (C_out,), optional
         Added to each output channel.
     basis : str
         ``"monomial"``, ``"chebyshev"``, ``"chebyshev2"``, ``"legendre"``, ``"hermite"``, or one that was added by
         ``konvlib.bases.add_basis``.
     stride, padding, dilation, groups, padding_mode
-        As in `konvlib.conv#d`.
+        As in `konvlib.conv2d`.
     pad : {"basis", "input"}
         What is padded with zeros. ``"basis"``: every polynomial of the input, the constant too, so that padding
         contributes nothing. ``"input"``: the input, so that each tap in the padding contributes its polynomial's value
@@ -57,7 +120,7 @@ def konv(
 
     Returns
     -------
-    ndarray, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size)
         With the dtype that NumPy gives the operands together; integers become float64 where the basis has fractions
         (``"legendre"``), and wrap as NumPy's do elsewhere. Booleans count as integers.
 
@@ -66,7 +129,7 @@ def konv(
     TypeError
         If an argument has the wrong kind.
     ValueError
-        If the basis or ``pad`` is unknown, or as in `konvlib.conv#d`; what is wrong with ``kappa`` is said by axis.
+        If the basis or ``pad`` is unknown, or as in `konvlib.conv2d`; what is wrong with ``kappa`` is said by axis.
 
     Notes
     -----
@@ -78,6 +141,14 @@ def konv(
     The expanded batch is ``degree + 1`` times as large as ``x``. Only a block of it ever exists.
 
     NaN reaches those values whose sum contains it, and no others; degree 0 does not look at the sample.
+
+    See Also
+    --------
+    konvlib.konv1d, konvlib.konv3d : The same over one axis, and over three.
+    konvlib.konv2d_input_grad, konvlib.konv2d_kappa_grad, konvlib.konv2d_bias_grad : Its gradients.
+    konvlib.Konv2d : It as a layer of a network.
+    konvlib.bases : The bases.
+    konvlib.conv2d : The ordinary convolution.
 
     Examples
     --------
@@ -92,38 +163,89 @@ def konv(
              [4, 8]]]]), array([[[[7, 8],
              [6, 8]]]]))
     """
-    return getattr(room(fast, _gpu, x, kappa, bias), f"konv{axes}d")(
-        x,
-        kappa,
-        bias,
-        basis=basis,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        padding_mode=padding_mode,
-        pad=pad,
-    )
+    return _konv(2, x, kappa, bias, basis, stride, padding, dilation, groups, padding_mode, pad)
 
 
-konv1d, konv2d, konv3d = by_rank(konv, "konv#d")
-
-
-def konv_input_grad(
-    axes: int,
-    dy: Any,
-    x: Any,
-    kappa: Any,
+def konv3d(
+    x: Operand[T],
+    kappa: Operand[T],
+    bias: Operand[T] | None = None,
     *,
     basis: str = "chebyshev",
     stride: PerAxis = 1,
     padding: Padding = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
+    padding_mode: PaddingMode = "zeros",
     pad: str = "basis",
-) -> Any:
-    r"""Differentiate a Konvolution over # spatial axes by its input.
+) -> T:
+    r"""Put a polynomial in place of each product of a convolution over three axes: see `konvlib.konv2d`.
+
+    .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} \phi_{o,c,u}(x[b, c, s\,i + d\,u - p]),
+        \qquad \phi_{o,c,u}(t) = \sum_{\delta} \kappa[o, \delta, c, u]\, p_\delta(t)
+
+    ``x`` is ``(N, C, D, H, W)``, ``kappa`` is ``(C_out, degree + 1, C // groups, *kernel_size)``, ``bias`` is
+    ``(C_out,)``, the result ``(N, C_out, *output_size)``.
+
+    See Also
+    --------
+    konvlib.konv2d : What the arguments mean.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> konv3d(np.arange(4).reshape(1, 1, 2, 1, 2), np.ones((1, 3, 1, 2, 1, 1), dtype=int), basis="monomial")
+    array([[[[[ 8, 16]]]]])
+    """
+    return _konv(3, x, kappa, bias, basis, stride, padding, dilation, groups, padding_mode, pad)
+
+
+def konv1d_input_grad(
+    dy: Operand[T],
+    x: Operand[T],
+    kappa: Operand[T],
+    *,
+    basis: str = "chebyshev",
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
+    pad: str = "basis",
+) -> T:
+    r"""Differentiate a Konvolution over one axis by its input: `konvlib.konv2d_input_grad` with one axis fewer.
+
+    .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; \phi'_{o,c,u}(x[b, c, j])
+
+    ``dy`` is ``(N, C_out, output_size)``, ``x`` is ``(N, C, L)``, ``kappa`` is
+    ``(C_out, degree + 1, C // groups, kernel_size)``, the result ``(N, C, L)``.
+
+    See Also
+    --------
+    konvlib.konv2d_input_grad : What the arguments mean.
+
+    Examples
+    --------
+    >>> konv1d_input_grad([[[1, 10]]], [[[1, 3, 2]]], [[[[1, 0]], [[0, 5]], [[1, 0]]]], basis="monomial")
+    array([[[ 2, 65, 50]]])
+    """
+    return _konv_input_grad(1, dy, x, kappa, basis, stride, padding, dilation, groups, padding_mode, pad)
+
+
+def konv2d_input_grad(
+    dy: Operand[T],
+    x: Operand[T],
+    kappa: Operand[T],
+    *,
+    basis: str = "chebyshev",
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
+    pad: str = "basis",
+) -> T:
+    r"""Differentiate a Konvolution over two spatial axes by its input.
 
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; \phi'_{o,c,u}(x[b, c, j])
 
@@ -132,25 +254,25 @@ def konv_input_grad(
 
     Parameters
     ----------
-    dy : array_like, shape (N, C_out, *output_size)
+    dy : array_like or tensor, shape (N, C_out, *output_size)
         The gradient by the output.
-    x : array_like, shape (N, C, *size)
+    x : array_like or tensor, shape (N, C, *size)
         The batch: where the polynomials are differentiated.
-    kappa : array_like, shape (C_out, degree + 1, C // groups, *kernel_size)
+    kappa : array_like or tensor, shape (C_out, degree + 1, C // groups, *kernel_size)
         The coefficients.
     basis, stride, padding, dilation, groups, padding_mode, pad
-        Those of the Konvolution, as in `konvlib.konv#d`. ``pad`` makes no difference here: zeros of the padding are no
+        Those of the Konvolution, as in `konvlib.konv2d`. ``pad`` makes no difference here: zeros of the padding are no
         function of ``x``.
 
     Returns
     -------
-    ndarray, shape (N, C, *size)
-        Zero where no window reaches. With the dtype that the operands have together, as in `konvlib.konv#d`.
+    ndarray or tensor, shape (N, C, *size)
+        Zero where no window reaches. With the dtype that the operands have together, as in `konvlib.konv2d`.
 
     Raises
     ------
     TypeError, ValueError
-        As in `konvlib.konv#d`; also if ``dy`` is no output of such a Konvolution.
+        As in `konvlib.konv2d`; also if ``dy`` is no output of such a Konvolution.
 
     Notes
     -----
@@ -158,32 +280,55 @@ def konv_input_grad(
 
     With a ``padding_mode`` other than zeros, a sample also receives what the padding that shows it receives.
 
+    See Also
+    --------
+    konvlib.konv1d_input_grad, konvlib.konv3d_input_grad : The same over one axis, and over three.
+    konvlib.konv2d : The Konvolution.
+    konvlib.konv2d_kappa_grad, konvlib.konv2d_bias_grad : The other gradients.
+
     Examples
     --------
-    >>> konv1d_input_grad([[[1, 10]]], [[[1, 3, 2]]], [[[[1, 0]], [[0, 5]], [[1, 0]]]], basis="monomial")
-    array([[[ 2, 65, 50]]])
+    >>> konv2d_input_grad([[[[1, 10]]]], [[[[1, 3, 2]]]], [[[[[1, 0]]], [[[0, 5]]], [[[1, 0]]]]], basis="monomial")
+    array([[[[ 2, 65, 50]]]])
     """
-    return getattr(room(fast, _gpu, dy, x, kappa), f"konv{axes}d_input_grad")(
-        dy,
-        x,
-        kappa,
-        basis=basis,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        padding_mode=padding_mode,
-        pad=pad,
-    )
+    return _konv_input_grad(2, dy, x, kappa, basis, stride, padding, dilation, groups, padding_mode, pad)
 
 
-konv1d_input_grad, konv2d_input_grad, konv3d_input_grad = by_rank(konv_input_grad, "konv#d_input_grad")
+def konv3d_input_grad(
+    dy: Operand[T],
+    x: Operand[T],
+    kappa: Operand[T],
+    *,
+    basis: str = "chebyshev",
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
+    pad: str = "basis",
+) -> T:
+    r"""Differentiate a Konvolution over three axes by its input: `konvlib.konv2d_input_grad` with one axis more.
+
+    .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; \phi'_{o,c,u}(x[b, c, j])
+
+    ``dy`` is ``(N, C_out, *output_size)``, ``x`` is ``(N, C, D, H, W)``, ``kappa`` is
+    ``(C_out, degree + 1, C // groups, *kernel_size)``, the result ``(N, C, D, H, W)``.
+
+    See Also
+    --------
+    konvlib.konv2d_input_grad : What the arguments mean.
+
+    Examples
+    --------
+    >>> konv3d_input_grad([[[[[1, 10]]]]], [[[[[1, 3]]]]], [[[[[[0]]]], [[[[0]]]], [[[[1]]]]]], basis="monomial")
+    array([[[[[ 2, 60]]]]])
+    """
+    return _konv_input_grad(3, dy, x, kappa, basis, stride, padding, dilation, groups, padding_mode, pad)
 
 
-def konv_kappa_grad(
-    axes: int,
-    x: Any,
-    dy: Any,
+def konv1d_kappa_grad(
+    x: Operand[T],
+    dy: Operand[T],
     *,
     degree: int,
     kernel_size: PerAxis,
@@ -192,10 +337,45 @@ def konv_kappa_grad(
     padding: Padding = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
+    padding_mode: PaddingMode = "zeros",
     pad: str = "basis",
-) -> Any:
-    r"""Differentiate a Konvolution over # spatial axes by its coefficients.
+) -> T:
+    r"""Differentiate a Konvolution over one axis by its coefficients: see `konvlib.konv2d_kappa_grad`.
+
+    .. math:: d\kappa[o, \delta, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; p_\delta(x[b, c, s\,i + d\,u - p])
+
+    ``x`` is ``(N, C, L)``, ``dy`` is ``(N, C_out, output_size)``, the result
+    ``(C_out, degree + 1, C // groups, kernel_size)``.
+
+    See Also
+    --------
+    konvlib.konv2d_kappa_grad : What the arguments mean.
+
+    Examples
+    --------
+    >>> konv1d_kappa_grad([[[1, 3, 2]]], [[[1, 10]]], degree=2, kernel_size=2, basis="monomial")[0, :, 0]
+    array([[11, 11],
+           [31, 23],
+           [91, 49]])
+    """
+    return _konv_kappa_grad(1, x, dy, degree, kernel_size, basis, stride, padding, dilation, groups, padding_mode, pad)
+
+
+def konv2d_kappa_grad(
+    x: Operand[T],
+    dy: Operand[T],
+    *,
+    degree: int,
+    kernel_size: PerAxis,
+    basis: str = "chebyshev",
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
+    pad: str = "basis",
+) -> T:
+    r"""Differentiate a Konvolution over two spatial axes by its coefficients.
 
     .. math:: d\kappa[o, \delta, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; p_\delta(x[b, c, s\,i + d\,u - p])
 
@@ -205,65 +385,108 @@ def konv_kappa_grad(
 
     Parameters
     ----------
-    x : array_like, shape (N, C, *size)
+    x : array_like or tensor, shape (N, C, *size)
         The batch.
-    dy : array_like, shape (N, C_out, *output_size)
+    dy : array_like or tensor, shape (N, C_out, *output_size)
         The gradient by the output.
     degree : int
         The degree of the polynomials.
     kernel_size : int or sequence of int
         The size of the kernel, which ``x`` and ``dy`` do not tell with a stride.
     basis, stride, padding, dilation, groups, padding_mode, pad
-        Those of the Konvolution, as in `konvlib.konv#d`.
+        Those of the Konvolution, as in `konvlib.konv2d`.
 
     Returns
     -------
-    ndarray, shape (C_out, degree + 1, C // groups, *kernel_size)
-        With the dtype that the operands have together, as in `konvlib.konv#d`.
+    ndarray or tensor, shape (C_out, degree + 1, C // groups, *kernel_size)
+        With the dtype that the operands have together, as in `konvlib.konv2d`.
 
     Raises
     ------
     TypeError, ValueError
-        As in `konvlib.konv#d`; also if ``degree`` is negative, or if ``dy`` is no output of such a Konvolution.
+        As in `konvlib.konv2d`; also if ``degree`` is negative, or if ``dy`` is no output of such a Konvolution.
+
+    See Also
+    --------
+    konvlib.konv1d_kappa_grad, konvlib.konv3d_kappa_grad : The same over one axis, and over three.
+    konvlib.konv2d : The Konvolution.
+    konvlib.konv2d_input_grad, konvlib.konv2d_bias_grad : The other gradients.
 
     Examples
     --------
-    >>> konv1d_kappa_grad([[[1, 3, 2]]], [[[1, 10]]], degree=2, kernel_size=2, basis="monomial")[0, :, 0]
+    >>> konv2d_kappa_grad([[[[1, 3, 2]]]], [[[[1, 10]]]], degree=2, kernel_size=(1, 2), basis="monomial")[0, :, 0, 0]
     array([[11, 11],
            [31, 23],
            [91, 49]])
     """
-    return getattr(room(fast, _gpu, x, dy), f"konv{axes}d_kappa_grad")(
-        x,
-        dy,
-        degree=degree,
-        kernel_size=kernel_size,
-        basis=basis,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        padding_mode=padding_mode,
-        pad=pad,
-    )
+    return _konv_kappa_grad(2, x, dy, degree, kernel_size, basis, stride, padding, dilation, groups, padding_mode, pad)
 
 
-konv1d_kappa_grad, konv2d_kappa_grad, konv3d_kappa_grad = by_rank(konv_kappa_grad, "konv#d_kappa_grad")
+def konv3d_kappa_grad(
+    x: Operand[T],
+    dy: Operand[T],
+    *,
+    degree: int,
+    kernel_size: PerAxis,
+    basis: str = "chebyshev",
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
+    pad: str = "basis",
+) -> T:
+    r"""Differentiate a Konvolution over three axes by its coefficients: see `konvlib.konv2d_kappa_grad`.
+
+    .. math:: d\kappa[o, \delta, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; p_\delta(x[b, c, s\,i + d\,u - p])
+
+    ``x`` is ``(N, C, D, H, W)``, ``dy`` is ``(N, C_out, *output_size)``, the result
+    ``(C_out, degree + 1, C // groups, *kernel_size)``.
+
+    See Also
+    --------
+    konvlib.konv2d_kappa_grad : What the arguments mean.
+
+    Examples
+    --------
+    >>> konv3d_kappa_grad([[[[[1, 3]]]]], [[[[[1, 10]]]]], degree=2, kernel_size=1, basis="monomial").ravel()
+    array([11, 31, 91])
+    """
+    return _konv_kappa_grad(3, x, dy, degree, kernel_size, basis, stride, padding, dilation, groups, padding_mode, pad)
 
 
-def konv_bias_grad(axes: int, dy: Any) -> Any:
-    r"""Differentiate a Konvolution over # spatial axes by its bias.
+def konv1d_bias_grad(dy: Operand[T]) -> T:
+    r"""Differentiate a Konvolution over one axis by its bias: `konvlib.konv2d_bias_grad` with one axis fewer.
+
+    .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
+
+    ``dy`` is ``(N, C_out, output_size)``, the result ``(C_out,)``.
+
+    See Also
+    --------
+    konvlib.konv2d_bias_grad : What the arguments mean.
+
+    Examples
+    --------
+    >>> konv1d_bias_grad([[[1, 5], [2, 0]]])
+    array([6, 2])
+    """
+    return _konv_bias_grad(1, dy)
+
+
+def konv2d_bias_grad(dy: Operand[T]) -> T:
+    r"""Differentiate a Konvolution over two spatial axes by its bias.
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 
     Parameters
     ----------
-    dy : array_like, shape (N, C_out, *output_size)
+    dy : array_like or tensor, shape (N, C_out, *output_size)
         The gradient by the output.
 
     Returns
     -------
-    ndarray, shape (C_out,)
+    ndarray or tensor, shape (C_out,)
         With the dtype of ``dy``; integers wrap as NumPy's do.
 
     Raises
@@ -273,30 +496,84 @@ def konv_bias_grad(axes: int, dy: Any) -> Any:
     ValueError
         If it has another rank, or if an axis other than the batch is empty.
 
+    See Also
+    --------
+    konvlib.konv1d_bias_grad, konvlib.konv3d_bias_grad : The same over one axis, and over three.
+    konvlib.konv2d : The Konvolution.
+    konvlib.konv2d_input_grad, konvlib.konv2d_kappa_grad : The other gradients.
+
     Examples
     --------
     >>> konv2d_bias_grad([[[[1, 2], [0, 1]], [[5, 0], [0, 1]]]])
     array([4, 6])
     """
-    return getattr(room(fast, _gpu, dy), f"konv{axes}d_bias_grad")(dy)
+    return _konv_bias_grad(2, dy)
 
 
-konv1d_bias_grad, konv2d_bias_grad, konv3d_bias_grad = by_rank(konv_bias_grad, "konv#d_bias_grad")
+def konv3d_bias_grad(dy: Operand[T]) -> T:
+    r"""Differentiate a Konvolution over three axes by its bias: `konvlib.konv2d_bias_grad` with one axis more.
+
+    .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
+
+    ``dy`` is ``(N, C_out, *output_size)``, the result ``(C_out,)``.
+
+    See Also
+    --------
+    konvlib.konv2d_bias_grad : What the arguments mean.
+
+    Examples
+    --------
+    >>> konv3d_bias_grad([[[[[1, 5]]], [[[2, 0]]]]])
+    array([6, 2])
+    """
+    return _konv_bias_grad(3, dy)
 
 
-def _gpu() -> ModuleType:
-    from konvlib.konvolution import tensors as gpu
+def _konv(
+    axes: int, x: Any, kappa: Any, bias: Any, basis: Any, stride: Any, padding: Any, dilation: Any, groups: Any,
+    padding_mode: Any, pad: Any,
+) -> Any:  # fmt: skip
+    bases.get_basis(basis)
+    backend, (x, kappa, bias), given = prepared(
+        arrays, _tensors, konv_geometry, {"x": x, "kappa": kappa, "bias": bias},
+        {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+         "padding_mode": padding_mode, "pad": pad},
+    )  # fmt: skip
+    return backend.konv(x, kappa, bias, given, basis)
 
-    return gpu
+
+def _konv_input_grad(
+    axes: int, dy: Any, x: Any, kappa: Any, basis: Any, stride: Any, padding: Any, dilation: Any, groups: Any,
+    padding_mode: Any, pad: Any,
+) -> Any:  # fmt: skip
+    bases.get_basis(basis)
+    backend, (dy, x, kappa), given = prepared(
+        arrays, _tensors, konv_input_grad_geometry, {"dy": dy, "x": x, "kappa": kappa},
+        {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
+         "padding_mode": padding_mode, "pad": pad},
+    )  # fmt: skip
+    return backend.konv_input_grad(dy, x, kappa, given, basis)
 
 
-MODULES = ("Konv1d", "Konv2d", "Konv3d", "LazyKonv1d", "LazyKonv2d", "LazyKonv3d")
+def _konv_kappa_grad(
+    axes: int, x: Any, dy: Any, degree: Any, kernel_size: Any, basis: Any, stride: Any, padding: Any, dilation: Any,
+    groups: Any, padding_mode: Any, pad: Any,
+) -> Any:  # fmt: skip
+    bases.get_basis(basis)
+    backend, (x, dy), given = prepared(
+        arrays, _tensors, konv_kappa_grad_geometry, {"x": x, "dy": dy},
+        {"axes": axes, "degree": degree, "kernel_size": kernel_size, "stride": stride, "padding": padding,
+         "dilation": dilation, "groups": groups, "padding_mode": padding_mode, "pad": pad},
+    )  # fmt: skip
+    return backend.konv_kappa_grad(x, dy, given, basis)
 
 
-def __getattr__(name: str) -> Any:
-    """The torch modules, which are imported when they are first asked for."""
-    if name not in MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from konvlib.konvolution import module
+def _konv_bias_grad(axes: int, dy: Any) -> Any:
+    backend, (dy,), shape = prepared(arrays, _tensors, bias_grad_shape, {"dy": dy}, {"axes": axes})
+    return backend.konv_bias_grad(dy, shape)
 
-    return getattr(module, name)
+
+def _tensors() -> ModuleType:
+    from konvlib.konvolution import tensors
+
+    return tensors

@@ -9,13 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice, product
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from konvlib import geometry
-from konvlib.geometry import ConvGeometry, KonvGeometry, Padding, PerAxis, by_rank
+from konvlib.geometry import ConvGeometry, KonvGeometry
 from konvlib.gradients import arrays as gradients
 from konvlib.images import arrays as images
 from konvlib.konvolution import bases
@@ -24,179 +22,85 @@ BLOCK = 1 << 24
 """About how many bytes of the expanded input to hold at once; at least one degree of one channel of one image."""
 
 
-def konv(
-    axes: int,
-    x: ArrayLike,
-    kappa: ArrayLike,
-    bias: ArrayLike | None = None,
-    *,
-    basis: str = "chebyshev",
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-    pad: str = "basis",
-) -> np.ndarray:
-    """Put a polynomial in place of each product of a convolution over # spatial axes: `konvlib.konv#d` on arrays.
+def konv(x: np.ndarray, kappa: np.ndarray, bias: np.ndarray | None, given: KonvGeometry, basis: str) -> np.ndarray:
+    """Return the layer.
 
     Examples
     --------
-    >>> konv1d([[[1, 3, 2]]], [[[[1, 0]], [[0, 5]], [[1, 0]]]], basis="monomial")
+    >>> x, kappa = np.array([[[1, 3, 2]]]), np.array([[[[1, 0]], [[0, 5]], [[1, 0]]]])
+    >>> konv(x, kappa, None, geometry.konv_geometry(x.shape, kappa.shape, axes=1), "monomial")
     array([[[17, 20]]])
     """
     found = bases.get_basis(basis)
-    x, kappa = geometry.as_array(x, "x"), geometry.as_array(kappa, "kappa")
-    operands = [x, kappa] if bias is None else [x, kappa, bias := geometry.as_array(bias, "bias")]
-    given = geometry.konv_geometry(
-        x.shape,
-        kappa.shape,
-        None if bias is None else bias.shape,
-        axes=axes,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        padding_mode=padding_mode,
-        pad=pad,
-    )
-    dtype = bases.result_dtype(found, *operands)
+    dtype = bases.result_dtype(found, *([x, kappa] if bias is None else [x, kappa, bias]))
     x, kappa = _as_sums(dtype, x, kappa)
     x, layer = pad_input(x, given)
     y = np.empty(layer.output_shape, dtype=x.dtype)
     y[...] = _constant_map(kappa[:, 0], layer)
     for part, expanded in expansions(found, x, layer, given.degree):
         weight = kappa[part.coefficients].reshape(-1, prod(expanded.shape[2:4]), *layer.kernel_size)
-        y[part.images, part.outputs] += images.conv(axes, _ungrouped(expanded), weight, **part.options(layer))
+        y[part.images, part.outputs] += images.conv(_ungrouped(expanded), weight, None, part.layer(layer))
     if bias is not None:
-        y += bias.astype(y.dtype, copy=False).reshape(-1, *(1,) * axes)
+        y += bias.astype(y.dtype, copy=False).reshape(-1, *(1,) * layer.axes)
     return y.astype(dtype, copy=False)
 
 
-konv1d, konv2d, konv3d = by_rank(konv, "konv#d")
-
-
-def konv_input_grad(
-    axes: int,
-    dy: ArrayLike,
-    x: ArrayLike,
-    kappa: ArrayLike,
-    *,
-    basis: str = "chebyshev",
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-    pad: str = "basis",
-) -> np.ndarray:
-    """Differentiate a Konvolution over # spatial axes by its input: `konvlib.konv#d_input_grad` on arrays.
+def konv_input_grad(dy: np.ndarray, x: np.ndarray, kappa: np.ndarray, given: KonvGeometry, basis: str) -> np.ndarray:
+    """Return the layer's gradient by its input.
 
     Examples
     --------
-    >>> konv1d_input_grad([[[1, 10]]], [[[1, 3, 2]]], [[[[1, 0]], [[0, 5]], [[1, 0]]]], basis="monomial")
+    >>> x, kappa, dy = np.array([[[1, 3, 2]]]), np.array([[[[1, 0]], [[0, 5]], [[1, 0]]]]), np.array([[[1, 10]]])
+    >>> konv_input_grad(dy, x, kappa, geometry.konv_geometry(x.shape, kappa.shape, axes=1), "monomial")
     array([[[ 2, 65, 50]]])
     """
-    found = bases.get_basis(basis)
-    dy, x, kappa = geometry.as_array(dy, "dy"), geometry.as_array(x, "x"), geometry.as_array(kappa, "kappa")
-    given = geometry.konv_input_grad_geometry(
-        dy.shape,
-        x.shape,
-        kappa.shape,
-        axes=axes,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        padding_mode=padding_mode,
-        pad=pad,
-    )
-    layer = given.layer
+    found, layer = bases.get_basis(basis), given.layer
     dtype = bases.result_dtype(found, dy, x, kappa)
     dy, x, kappa = _as_sums(dtype, dy, x, kappa)
     dx = np.zeros_like(x)
-    totals = _grouped(dx, groups)
+    totals = _grouped(dx, layer.groups)
     for part, slopes in expansions(found, _where_shown(x, layer), layer, given.degree, slopes=True):
         weight = kappa[part.coefficients].reshape(-1, prod(slopes.shape[2:4]), *layer.kernel_size)
-        options = part.options(layer) | {"input_size": layer.input_size}
-        products = gradients.conv_input_grad(axes, dy[part.images, part.outputs], weight, **options)
+        products = gradients.conv_input_grad(dy[part.images, part.outputs], weight, part.layer(layer))
         products = products.reshape(slopes.shape)
         products *= slopes
         totals[part.inputs] += products.sum(2, dtype=dx.dtype)
     return dx.astype(dtype, copy=False)
 
 
-konv1d_input_grad, konv2d_input_grad, konv3d_input_grad = by_rank(konv_input_grad, "konv#d_input_grad")
-
-
-def konv_kappa_grad(
-    axes: int,
-    x: ArrayLike,
-    dy: ArrayLike,
-    *,
-    degree: int,
-    kernel_size: PerAxis,
-    basis: str = "chebyshev",
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-    pad: str = "basis",
-) -> np.ndarray:
-    """Differentiate a Konvolution over # spatial axes by its coefficients: `konvlib.konv#d_kappa_grad` on arrays.
+def konv_kappa_grad(x: np.ndarray, dy: np.ndarray, given: KonvGeometry, basis: str) -> np.ndarray:
+    """Return the layer's gradient by its coefficients.
 
     Examples
     --------
-    >>> konv1d_kappa_grad([[[1, 3, 2]]], [[[1, 10]]], degree=2, kernel_size=2, basis="monomial")
-    array([[[[11, 11]],
-    <BLANKLINE>
-            [[31, 23]],
-    <BLANKLINE>
-            [[91, 49]]]])
+    >>> x, dy = np.array([[[1, 3, 2]]]), np.array([[[1, 10]]])
+    >>> konv_kappa_grad(x, dy, geometry.konv_geometry(x.shape, (1, 3, 1, 2), axes=1), "monomial")[0, :, 0]
+    array([[11, 11],
+           [31, 23],
+           [91, 49]])
     """
     found = bases.get_basis(basis)
-    x, dy = geometry.as_array(x, "x"), geometry.as_array(dy, "dy")
-    given = geometry.konv_kappa_grad_geometry(
-        x.shape,
-        dy.shape,
-        axes=axes,
-        degree=degree,
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        padding_mode=padding_mode,
-        pad=pad,
-    )
     dtype = bases.result_dtype(found, x, dy)
     x, dy = _as_sums(dtype, x, dy)
     x, layer = pad_input(x, given)
     dkappa = np.zeros(given.kappa_shape, dtype=x.dtype)
     dkappa[:, 0] = _constant_grad(dy, layer)
-    for part, expanded in expansions(found, x, layer, degree):
-        options = part.options(layer) | {"kernel_size": layer.kernel_size}
-        products = gradients.conv_weight_grad(axes, _ungrouped(expanded), dy[part.images, part.outputs], **options)
+    for part, expanded in expansions(found, x, layer, given.degree):
+        outputs = dy[part.images, part.outputs]
+        products = gradients.conv_weight_grad(_ungrouped(expanded), outputs, part.layer(layer))
         dkappa[part.coefficients] += products.reshape(-1, *expanded.shape[2:4], *layer.kernel_size)
     return dkappa.astype(dtype, copy=False)
 
 
-konv1d_kappa_grad, konv2d_kappa_grad, konv3d_kappa_grad = by_rank(konv_kappa_grad, "konv#d_kappa_grad")
-
-
-def konv_bias_grad(axes: int, dy: ArrayLike) -> np.ndarray:
-    """Differentiate a Konvolution over # spatial axes by its bias: `konvlib.konv#d_bias_grad` on arrays.
+def konv_bias_grad(dy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the layer's gradient by its bias.
 
     Examples
     --------
-    >>> konv1d_bias_grad([[[1, 5], [2, 0]]])
+    >>> konv_bias_grad(np.array([[[1, 5], [2, 0]]]), (1, 2, 2))
     array([6, 2])
     """
-    return gradients.conv_bias_grad(axes, dy)
-
-
-konv1d_bias_grad, konv2d_bias_grad, konv3d_bias_grad = by_rank(konv_bias_grad, "konv#d_bias_grad")
+    return gradients.conv_bias_grad(dy, shape)
 
 
 class Part(NamedTuple):
@@ -223,9 +127,12 @@ class Part(NamedTuple):
         """Where its coefficients are in kappa."""
         return self.outputs, self.degrees, self.channels
 
-    def options(self, layer: ConvGeometry) -> dict[str, Any]:
-        """The arguments of its convolution."""
-        return _options(layer) | {"groups": self.groups.stop - self.groups.start}
+    def layer(self, layer: ConvGeometry) -> ConvGeometry:
+        """The ordinary layer of the expanded block."""
+        count = self.groups.stop - self.groups.start
+        depth = (self.channels.stop - self.channels.start) * (self.degrees.stop - self.degrees.start)
+        batch = self.images.stop - self.images.start
+        return replace(layer, batch=batch, in_channels=count * depth, out_channels=count * self.width, groups=count)
 
 
 def expansions(
@@ -255,20 +162,19 @@ def expansions(
             yield Part(*place, degrees, layer.out_channels // layer.groups), np.stack(some, axis=2)
 
 
-def pad_input(x: np.ndarray, konv: KonvGeometry) -> tuple[np.ndarray, ConvGeometry]:
+def pad_input(x: np.ndarray, given: KonvGeometry) -> tuple[np.ndarray, ConvGeometry]:
     """Where the input is padded with zeros, the padded input, and the layer without padding; else both as they are.
 
     Examples
     --------
-    >>> konv = geometry.konv_geometry((1, 1, 2), (1, 1, 1, 3), axes=1, padding=[(1, 2)], pad="input")
-    >>> pad_input(np.array([[[4, 7]]]), konv)[0]
+    >>> given = geometry.konv_geometry((1, 1, 2), (1, 1, 1, 3), axes=1, padding=[(1, 2)], pad="input")
+    >>> pad_input(np.array([[[4, 7]]]), given)[0]
     array([[[0, 4, 7, 0, 0]]])
     """
-    layer = konv.layer
-    if konv.pad == "basis" or not konv.pads_with_zeros:
+    layer = given.layer
+    if given.pad == "basis" or not given.pads_with_zeros:
         return x, layer
-    x = np.pad(x, ((0, 0), (0, 0), *layer.padding))
-    return x, replace(layer, input_size=x.shape[2:], padding=((0, 0),) * layer.axes)
+    return np.pad(x, ((0, 0), (0, 0), *layer.padding)), layer.of_padded()
 
 
 def _constant_map(kappa: np.ndarray, layer: ConvGeometry) -> np.ndarray:
@@ -276,7 +182,7 @@ def _constant_map(kappa: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     totals = kappa.sum(1, dtype=kappa.dtype, keepdims=True)
     if _shows_all(layer):
         return totals.sum(tuple(range(1, totals.ndim)), dtype=kappa.dtype).reshape(-1, *(1,) * layer.axes)
-    return images.conv(layer.axes, np.ones((1, 1, *layer.input_size), kappa.dtype), totals, **_options(layer))[0]
+    return images.conv(np.ones((1, 1, *layer.input_size), kappa.dtype), totals, None, _of_one_channel(layer))[0]
 
 
 def _constant_grad(dy: np.ndarray, layer: ConvGeometry) -> np.ndarray:
@@ -285,8 +191,8 @@ def _constant_grad(dy: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     if _shows_all(layer):
         totals = totals.sum(tuple(range(2, dy.ndim)), dtype=dy.dtype)
         return totals.reshape(-1, *(1,) * (layer.axes + 1))
-    ones, options = np.ones((1, 1, *layer.input_size), dy.dtype), _options(layer) | {"kernel_size": layer.kernel_size}
-    return gradients.conv_weight_grad(layer.axes, ones, totals, **options)
+    ones = np.ones((1, 1, *layer.input_size), dy.dtype)
+    return gradients.conv_weight_grad(ones, totals, _of_one_channel(layer))
 
 
 def _shows_all(layer: ConvGeometry) -> bool:
@@ -297,18 +203,13 @@ def _shows_all(layer: ConvGeometry) -> bool:
 def _where_shown(x: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     """The input, with zeros where no window shows it, so that what is NaN there has no part in a gradient."""
     outputs, taps = np.ones((1, 1, *layer.output_size)), np.ones((1, 1, *layer.kernel_size))
-    shown = gradients.conv_input_grad(layer.axes, outputs, taps, input_size=layer.input_size, **_options(layer)) > 0
+    shown = gradients.conv_input_grad(outputs, taps, replace(_of_one_channel(layer), out_channels=1)) > 0
     return x if shown.all() else np.where(shown, x, x.dtype.type(0) if x.dtype.kind != "O" else 0)
 
 
-def _options(layer: ConvGeometry) -> dict[str, Any]:
-    """The arguments of a convolution with one group that visits the same samples."""
-    return {
-        "stride": layer.stride,
-        "padding": layer.padding,
-        "dilation": layer.dilation,
-        "padding_mode": layer.padding_mode,
-    }
+def _of_one_channel(layer: ConvGeometry) -> ConvGeometry:
+    """The layer that visits the same samples of one image with one channel."""
+    return replace(layer, batch=1, in_channels=1, groups=1)
 
 
 def _as_sums(dtype: np.dtype, *arrays: np.ndarray) -> Iterator[np.ndarray]:

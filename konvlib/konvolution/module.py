@@ -5,6 +5,8 @@ A layer draws its first coefficients so that a batch of variance 1 gives one of 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from math import prod, sqrt
 from typing import Any, ClassVar
 
@@ -13,13 +15,15 @@ import torch
 from torch import nn
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedParameter, is_lazy
+from torch.utils.checkpoint import checkpoint
 
-from konvlib import geometry, tiles
+from konvlib import geometry
 from konvlib.geometry import PADDING_MODES, PADS, Padding, PerAxis
-from konvlib.konvolution import bases
-from konvlib.konvolution import tensors as gpu
-from konvlib.konvolution.recurrences import get_basis
+from konvlib.konvolution import aten, bases, tensors
+from konvlib.konvolution.bases import get_basis
 from konvlib.layers.polynomials import SQUASHES
+from konvlib.registration import check_tensors, is_plain, last_derivative, planned_tensors
+from konvlib.runtime import runs_kernel
 
 _NODES = np.linspace(-20, 20, 641)
 """Where expectations are sampled. Equal steps are exact to rounding for a function as smooth as these; Gauss-Hermite
@@ -87,6 +91,7 @@ class _Konv(nn.Module):
         padding_mode: str = "zeros",
         pad: str = "basis",
         affine: bool = False,
+        recompute: bool = False,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -103,6 +108,7 @@ class _Konv(nn.Module):
         self.padding = _checked_padding(padding, self.kernel_size, self.stride, self.dilation)
         self.padding_mode = geometry.one_of(padding_mode, "padding_mode", PADDING_MODES)
         self.pad = geometry.one_of(pad, "pad", PADS)
+        self.affine, self.recompute = affine, recompute
         kind = {"device": device, "dtype": dtype}
         self.kappa = _parameter(self._kappa_shape, kind)
         self.register_parameter("bias", _parameter((out_channels,), kind) if bias else None)
@@ -141,17 +147,39 @@ class _Konv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer of a batch ``(N, C, *size)``, or of one sample ``(C, *size)``."""
-        tiles.check_tensors(x=x, kappa=self.kappa)
-        if x.dim() == self.axes + 1:
+        kappa, bias = self.kappa, self.bias
+        if isinstance(x, torch.Tensor) and x.dim() == self.axes + 1:
+            check_tensors({"x": x, "kappa": kappa})
             return self.forward(x.unsqueeze(0)).squeeze(0)
-        options = {name: getattr(self, name) for name in _OPTIONS}
-        if self.scale is not None:
-            # Before the product, which would broadcast a batch of one channel.
-            geometry.konv_geometry(x.shape, self.kappa.shape, axes=self.axes, **options)
-            x = x * self.scale + self.shift
-        return gpu.squashed_konv(
-            x, self.kappa, self.bias, axes=self.axes, basis=self.basis, squash=self.squash, **options
+        layer = self._layer(x, kappa, bias)
+        if self.affine:
+            layer = partial(_affine, layer, self.scale, self.shift)
+        if self.recompute and torch.is_grad_enabled() and last_derivative():
+            return checkpoint(layer, x, kappa, bias, use_reentrant=False, preserve_rng_state=False)
+        return layer(x, kappa, bias)
+
+    def _layer(self, x: torch.Tensor, kappa: torch.Tensor, bias: torch.Tensor | None) -> Callable[..., torch.Tensor]:
+        """The layer as a function of ``x``, ``kappa`` and ``bias``, once they are found good.
+
+        Nothing is checked twice for the same kind of input; while torch traces, only what depends on lengths is.
+        """
+        options = (self.stride, self.padding, self.dilation, self.groups, self.padding_mode, self.pad)
+        shapes = x.shape, kappa.shape, None if bias is None else bias.shape
+        if x.dtype == kappa.dtype and x.device == kappa.device and not runs_kernel(x):
+            if torch.compiler.is_compiling():
+                if shapes[1] == self._kappa_shape and (bias is None or shapes[2] == (self.out_channels,)):
+                    plan, least = _traced(self.basis, self.squash, self._kappa_shape, self.in_channels, *options)
+                    if _fits(x.shape, (0, self.in_channels, *least)):
+                        return partial(aten.konv, plan=plan, constants=aten.constants_of(plan, x))
+            elif is_plain(x):
+                return _planned(shapes, x.dtype, x.device, bases.BASES[self.basis], self.squash, *options)
+        given = planned_tensors(
+            tensors.DTYPES,
+            geometry.konv_geometry,
+            {"x": x, "kappa": kappa, "bias": bias},
+            {"axes": self.axes, **dict(zip(_OPTIONS, options, strict=True))},
         )
+        return partial(tensors.squashed_konv, given=given, basis=self.basis, squash=self.squash)
 
     def extra_repr(self) -> str:
         """Return the arguments: always those that Conv2d shows and what the polynomials are, others if unusual."""
@@ -162,7 +190,8 @@ class _Konv(nn.Module):
             if value != (usual,) * self.axes and value != usual:
                 shown.append(f"{name}={value!r}")
         shown += ["bias=False"] if self.bias is None else []
-        return ", ".join(shown + (["affine=True"] if self.scale is not None else []))
+        shown += [f"{name}=True" for name in ("affine", "recompute") if getattr(self, name)]
+        return ", ".join(shown)
 
     @classmethod
     @torch.no_grad()
@@ -212,6 +241,40 @@ _USUAL = {"padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros", "pa
 _OPTIONS = ("stride", *_USUAL)
 
 
+@lru_cache(1024)
+def _planned(
+    shapes: tuple[Any, ...], dtype: torch.dtype, device: torch.device, basis: bases.Basis, squash: str, *options: Any
+) -> Callable[..., torch.Tensor]:
+    """A layer with all that can be made before its operands are there."""
+    like = torch.empty((1,) * len(shapes[0]), dtype=dtype, device=device)
+    check_tensors({"x": like}, tensors.DTYPES)
+    konv = geometry.konv_geometry(*shapes, axes=len(shapes[1]) - 3, **dict(zip(_OPTIONS, options, strict=True)))
+    plan = aten.plan_of(konv, basis.name, squash)
+    return partial(aten.konv, plan=plan, constants=aten.constants_of(plan, like.expand(shapes[0])))
+
+
+@torch.compiler.assume_constant_result
+def _traced(basis: str, squash: str, kappa_shape: tuple[int, ...], in_channels: int, *options: Any) -> tuple[Any, Any]:
+    """A layer's plan for inputs of any size, and the least size that fits it."""
+    given = dict(zip(_OPTIONS, options, strict=True))
+    least = geometry.least_size(
+        kappa_shape[3:], **{name: given[name] for name in _OPTIONS[:3]}, padding_mode=given["padding_mode"]
+    )
+    konv = geometry.konv_geometry((1, in_channels, *least), kappa_shape, axes=len(least), **given)
+    return aten.plan_of(konv, basis, squash), least
+
+
+def _fits(shape: Sequence[int], least: Sequence[int]) -> bool:
+    """Whether an input has as many axes, as many channels and at least as many samples."""
+    if len(shape) != len(least) or shape[1] != least[1]:
+        return False
+    return all(length >= fitting for length, fitting in zip(shape, least, strict=True))
+
+
+def _affine(layer: Callable[..., torch.Tensor], scale: torch.Tensor, shift: torch.Tensor, x: torch.Tensor, *rest: Any):
+    return layer(x * scale + shift, *rest)
+
+
 class Konv1d(_Konv):
     """Konvolution over one axis as a layer: see `Konv2d`, whose arguments it has.
 
@@ -254,6 +317,9 @@ class Konv2d(_Konv):
     affine : bool
         Whether each input channel has a learned scale and shift, before the squash. Padding is put on after it: it does
         not shift zeros.
+    recompute : bool
+        Whether the polynomials are evaluated again for the gradients, rather than kept: a quarter of the memory, and
+        some more time.
     device, dtype
         Of the parameters.
 
@@ -329,7 +395,7 @@ class _LazyKonv(LazyModuleMixin):
 
     def initialize_parameters(self, x: torch.Tensor) -> None:
         """Give the parameters their shapes, and draw them, unless they were loaded."""
-        tiles.check_tensors(x=x)
+        check_tensors({"x": x})
         channel_axis = x.dim() - self.axes - 1
         if channel_axis not in (0, 1):
             geometry.konv_geometry(x.shape, (1,) * (self.axes + 3), axes=self.axes)

@@ -8,30 +8,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from konvlib import geometry
-from konvlib.geometry import ConvGeometry, KonvGeometry, Padding, PerAxis, by_rank
+from konvlib.geometry import ConvGeometry, KonvGeometry
 from konvlib.gradients import naive as gradients
 from konvlib.images.naive import taps
 from konvlib.konvolution import bases
 
 
-def konv(
-    axes: int,
-    x: ArrayLike,
-    kappa: ArrayLike,
-    bias: ArrayLike | None = None,
-    *,
-    basis: str = "chebyshev",
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-    pad: str = "basis",
-) -> np.ndarray:
-    r"""Put a polynomial in place of each product of a convolution over # spatial axes: `konvlib.konv#d`, by definition.
+def konv(x: np.ndarray, kappa: np.ndarray, bias: np.ndarray | None, given: KonvGeometry, basis: str) -> np.ndarray:
+    r"""Return the layer, index by index: `konvlib.konv2d`, and so over one axis or three.
 
     .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} \phi_{o,c,u}(x[b, c, s\,i + d\,u - p]),
         \qquad \phi_{o,c,u}(t) = \sum_{\delta} \kappa[o, \delta, c, u]\, p_\delta(t)
@@ -40,29 +25,17 @@ def konv(
 
     Examples
     --------
-    >>> konv1d([[[1, 3, 2]]], [[[[1, 0]], [[0, 5]], [[1, 0]]]], basis="monomial")
+    >>> from konvlib.geometry import konv_geometry
+    >>> x, kappa = np.array([[[1, 3, 2]]]), np.array([[[[1, 0]], [[0, 5]], [[1, 0]]]])
+    >>> konv(x, kappa, None, konv_geometry(x.shape, kappa.shape, axes=1), "monomial")
     array([[[17, 20]]])
     """
-    found = bases.get_basis(basis)
-    x, kappa = geometry.as_array(x, "x"), geometry.as_array(kappa, "kappa")
-    operands = [x, kappa] if bias is None else [x, kappa, bias := geometry.as_array(bias, "bias")]
-    given = geometry.konv_geometry(
-        x.shape,
-        kappa.shape,
-        None if bias is None else bias.shape,
-        axes=axes,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        padding_mode=padding_mode,
-        pad=pad,
-    )
-    y = np.zeros(given.layer.output_shape, dtype=bases.result_dtype(found, *operands))
+    operands = [x, kappa] if bias is None else [x, kappa, bias]
+    y = np.zeros(given.layer.output_shape, dtype=bases.result_dtype(bases.get_basis(basis), *operands))
     kappa = kappa.astype(y.dtype)
     x, layer = pad_input(x.astype(y.dtype), given)
     p = bases.values(basis, x, given.degree)
-    depth, width = layer.in_channels // groups, layer.out_channels // groups
+    depth, width = layer.in_channels // layer.groups, layer.out_channels // layer.groups
     for b in range(layer.batch):
         for o in range(layer.out_channels):
             for i in np.ndindex(layer.output_size):
@@ -75,24 +48,8 @@ def konv(
     return y
 
 
-konv1d, konv2d, konv3d = by_rank(konv, "konv#d")
-
-
-def konv_input_grad(
-    axes: int,
-    dy: ArrayLike,
-    x: ArrayLike,
-    kappa: ArrayLike,
-    *,
-    basis: str = "chebyshev",
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-    pad: str = "basis",
-) -> np.ndarray:
-    r"""Differentiate a Konvolution over # spatial axes by its input: `konvlib.konv#d_input_grad`, by definition.
+def konv_input_grad(dy: np.ndarray, x: np.ndarray, kappa: np.ndarray, given: KonvGeometry, basis: str) -> np.ndarray:
+    r"""Return the layer's gradient by its input: `konvlib.konv2d_input_grad`, and so over one axis or three.
 
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; \phi'_{o,c,u}(x[b, c, j])
 
@@ -100,28 +57,16 @@ def konv_input_grad(
 
     Examples
     --------
-    >>> konv1d_input_grad([[[1, 10]]], [[[1, 3, 2]]], [[[[1, 0]], [[0, 5]], [[1, 0]]]], basis="monomial")
+    >>> from konvlib.geometry import konv_geometry
+    >>> x, kappa, dy = np.array([[[1, 3, 2]]]), np.array([[[[1, 0]], [[0, 5]], [[1, 0]]]]), np.array([[[1, 10]]])
+    >>> konv_input_grad(dy, x, kappa, konv_geometry(x.shape, kappa.shape, axes=1), "monomial")
     array([[[ 2, 65, 50]]])
     """
-    found = bases.get_basis(basis)
-    dy, x, kappa = geometry.as_array(dy, "dy"), geometry.as_array(x, "x"), geometry.as_array(kappa, "kappa")
-    given = geometry.konv_input_grad_geometry(
-        dy.shape,
-        x.shape,
-        kappa.shape,
-        axes=axes,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        padding_mode=padding_mode,
-        pad=pad,
-    )
     layer = given.layer
-    dx = np.zeros(layer.input_shape, dtype=bases.result_dtype(found, dy, x, kappa))
+    dx = np.zeros(layer.input_shape, dtype=bases.result_dtype(bases.get_basis(basis), dy, x, kappa))
     dy, kappa = dy.astype(dx.dtype), kappa.astype(dx.dtype)
     slopes = bases.derivatives(basis, x.astype(dx.dtype), given.degree)
-    depth, width = layer.in_channels // groups, layer.out_channels // groups
+    depth, width = layer.in_channels // layer.groups, layer.out_channels // layer.groups
     for b in range(layer.batch):
         for o in range(layer.out_channels):
             for i in np.ndindex(layer.output_size):
@@ -133,88 +78,50 @@ def konv_input_grad(
     return dx
 
 
-konv1d_input_grad, konv2d_input_grad, konv3d_input_grad = by_rank(konv_input_grad, "konv#d_input_grad")
-
-
-def konv_kappa_grad(
-    axes: int,
-    x: ArrayLike,
-    dy: ArrayLike,
-    *,
-    degree: int,
-    kernel_size: PerAxis,
-    basis: str = "chebyshev",
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-    pad: str = "basis",
-) -> np.ndarray:
-    r"""Differentiate a Konvolution over # spatial axes by its coefficients: `konvlib.konv#d_kappa_grad`, by definition.
+def konv_kappa_grad(x: np.ndarray, dy: np.ndarray, given: KonvGeometry, basis: str) -> np.ndarray:
+    r"""Return the layer's gradient by its coefficients: `konvlib.konv2d_kappa_grad`, and so over one axis or three.
 
     .. math:: d\kappa[o, \delta, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; p_\delta(x[b, c, s\,i + d\,u - p])
 
     Examples
     --------
-    >>> konv1d_kappa_grad([[[1, 3, 2]]], [[[1, 10]]], degree=2, kernel_size=2, basis="monomial")
-    array([[[[11, 11]],
-    <BLANKLINE>
-            [[31, 23]],
-    <BLANKLINE>
-            [[91, 49]]]])
+    >>> from konvlib.geometry import konv_geometry
+    >>> x, dy = np.array([[[1, 3, 2]]]), np.array([[[1, 10]]])
+    >>> konv_kappa_grad(x, dy, konv_geometry(x.shape, (1, 3, 1, 2), axes=1), "monomial")[0, :, 0]
+    array([[11, 11],
+           [31, 23],
+           [91, 49]])
     """
-    found = bases.get_basis(basis)
-    x, dy = geometry.as_array(x, "x"), geometry.as_array(dy, "dy")
-    given = geometry.konv_kappa_grad_geometry(
-        x.shape,
-        dy.shape,
-        axes=axes,
-        degree=degree,
-        kernel_size=kernel_size,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        padding_mode=padding_mode,
-        pad=pad,
-    )
-    dkappa = np.zeros(given.kappa_shape, dtype=bases.result_dtype(found, x, dy))
+    dkappa = np.zeros(given.kappa_shape, dtype=bases.result_dtype(bases.get_basis(basis), x, dy))
     dy = dy.astype(dkappa.dtype)
     x, layer = pad_input(x.astype(dkappa.dtype), given)
-    p = bases.values(basis, x, degree)
-    depth, width = layer.in_channels // groups, layer.out_channels // groups
+    p = bases.values(basis, x, given.degree)
+    depth, width = layer.in_channels // layer.groups, layer.out_channels // layer.groups
     for b in range(layer.batch):
         for o in range(layer.out_channels):
             for i in np.ndindex(layer.output_size):
                 for c in range(depth):
                     for u, j in taps(layer, i):
-                        for delta in range(degree + 1):
+                        for delta in range(given.degree + 1):
                             product = dy[(b, o, *i)] * p[(delta, b, o // width * depth + c, *j)]
                             dkappa[(o, delta, c, *u)] += product
     return dkappa
 
 
-konv1d_kappa_grad, konv2d_kappa_grad, konv3d_kappa_grad = by_rank(konv_kappa_grad, "konv#d_kappa_grad")
-
-
-def konv_bias_grad(axes: int, dy: ArrayLike) -> np.ndarray:
-    r"""Differentiate a Konvolution over # spatial axes by its bias: `konvlib.konv#d_bias_grad`, by definition.
+def konv_bias_grad(dy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    r"""Return the layer's gradient by its bias: `konvlib.konv2d_bias_grad`, and so over one axis or three.
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 
     Examples
     --------
-    >>> konv1d_bias_grad([[[1, 5], [2, 0]]])
+    >>> konv_bias_grad(np.array([[[1, 5], [2, 0]]]), (1, 2, 2))
     array([6, 2])
     """
-    return gradients.conv_bias_grad(axes, dy)
+    return gradients.conv_bias_grad(dy, shape)
 
 
-konv1d_bias_grad, konv2d_bias_grad, konv3d_bias_grad = by_rank(konv_bias_grad, "konv#d_bias_grad")
-
-
-def pad_input(x: np.ndarray, konv: KonvGeometry) -> tuple[np.ndarray, ConvGeometry]:
+def pad_input(x: np.ndarray, given: KonvGeometry) -> tuple[np.ndarray, ConvGeometry]:
     """Where the input is padded with zeros, the padded input, and the layer without padding; else both as they are.
 
     With any other padding the input can stay as it is: its padding shows samples, and the basis of a sample that
@@ -222,12 +129,13 @@ def pad_input(x: np.ndarray, konv: KonvGeometry) -> tuple[np.ndarray, ConvGeomet
 
     Examples
     --------
-    >>> konv = geometry.konv_geometry((1, 1, 2), (1, 1, 1, 3), axes=1, padding=[(1, 2)], pad="input")
-    >>> pad_input(np.array([[[4, 7]]]), konv)[0]
+    >>> from konvlib.geometry import konv_geometry
+    >>> given = konv_geometry((1, 1, 2), (1, 1, 1, 3), axes=1, padding=[(1, 2)], pad="input")
+    >>> pad_input(np.array([[[4, 7]]]), given)[0]
     array([[[0, 4, 7, 0, 0]]])
     """
-    layer = konv.layer
-    if konv.pad == "basis" or not konv.pads_with_zeros:
+    layer = given.layer
+    if given.pad == "basis" or not given.pads_with_zeros:
         return x, layer
     sides = layer.padding
     size = tuple(n + before + after for n, (before, after) in zip(layer.input_size, sides, strict=True))

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
+from torch.nn import functional
 
 from konvlib.geometry import ConvGeometry
-from konvlib.konvolution import expanding, kernels
+from konvlib.konvolution import kernels
 from konvlib.layers import aten, autotune, forward, input_grad, memory, polynomial_input_grad, weight_grad
 from konvlib.layers.polynomials import Expansion
 
@@ -121,5 +122,7 @@ def _widened(layer: ConvGeometry, expansion: Expansion) -> ConvGeometry:
 
 def _expanded(x: torch.Tensor, layer: ConvGeometry, expansion: Expansion) -> tuple[torch.Tensor, ConvGeometry]:
     """The expanded input, and the ordinary layer that it goes through."""
-    x, layer = expanding.padded(x, layer, expansion)
+    if not expansion.masked:
+        x = functional.pad(x, layer.sides)
+        layer = replace(layer, input_size=tuple(x.shape[2:]), padding=((0, 0),) * layer.axes)
     return kernels.expand(x, expansion, layer.groups), _widened(layer, expansion)

@@ -10,7 +10,7 @@ from torch import Tensor
 from konvlib.geometry import ConvGeometry
 from konvlib.layers.aten import is_half, wide
 from konvlib.matrices import aten, operators
-from konvlib.registration import sees_values
+from konvlib.registration import is_plain
 from konvlib.runtime import COMPLEX, HALVES, REALS, runs_kernel
 
 DTYPES = REALS
@@ -112,7 +112,7 @@ def conv2d_im2col(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry
 
 def is_finite(w: Tensor) -> bool:
     """Whether a tensor holds neither infinity nor NaN; one that torch traces or batches is taken to be finite."""
-    return not sees_values(w) or bool(w.detach().isfinite().all())
+    return not is_plain(w) or bool(w.detach().isfinite().all())
 
 
 def circulant_singular_values(w: Tensor, size: tuple[int, ...]) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from konvlib.registration import lowered, lowers, sees_values
+from konvlib.registration import is_plain, lowered, lowers
 from konvlib.runtime import COMPLEX, REALS, sum_dtype
 
 DIRECT_TAPS = {
@@ -94,7 +94,7 @@ def choose_method(signal: Tensor, taps: Tensor, length: int, dtype: torch.dtype)
 def _direct(signal: Tensor, taps: Tensor, start: int, length: int) -> Tensor:
     """The direct sum; padding is no term of it."""
     before, after = taps.shape[-1] - 1 - start, start + length - signal.shape[-1]
-    pads, seen = before > 0 or after > 0, sees_values(signal, taps)
+    pads, seen = before > 0 or after > 0, is_plain(signal, taps)
     if pads and not seen:
         clean = torch.where(taps.isfinite(), taps, 0)
         reached = _reached(taps, signal.shape[-1], start, length)
@@ -136,7 +136,7 @@ def _tap_by_tap(signal: Tensor, taps: Tensor, start: int, length: int) -> Tensor
 
 def _repaired(transform: Callable[..., Tensor], signal: Tensor, taps: Tensor, start: int, length: int) -> Tensor:
     """The convolution by a transform, with NaN and infinity where the direct sum has them."""
-    if not sees_values(signal, taps):
+    if not is_plain(signal, taps):
         reached = _reached(signal, taps.shape[-1], start, length) | _reached(taps, signal.shape[-1], start, length)
         clean = (torch.where(t.isfinite(), t, 0) for t in (signal, taps))
         return _with_nan(transform(*clean, start, length), reached)

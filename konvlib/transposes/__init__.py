@@ -32,26 +32,8 @@ def conv_transpose1d(
 
     .. math:: y[b, o, j] = \text{bias}[o] + \sum_c \sum_{s\,i + d\,u - p = j} x[b, c, i]\; w[c, o, u]
 
-    Parameters
-    ----------
-    x : array_like or tensor, shape (N, C_in, L)
-        The batch.
-    w : array_like or tensor, shape (C_in, C_out // groups, kernel_size)
-        The weight.
-    bias : array_like or tensor, shape (C_out,), optional
-        Added to each output channel.
-    stride, padding, output_padding, dilation, groups
-        As in `konvlib.conv_transpose2d`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C_out, output_size)
-        As in `konvlib.conv_transpose2d`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.conv_transpose2d`.
+    ``x`` is ``(N, C_in, L)``, ``w`` is ``(C_in, C_out // groups, kernel_size)``, ``bias`` is ``(C_out,)``, the result
+    ``(N, C_out, output_size)``.
 
     See Also
     --------
@@ -159,26 +141,8 @@ def conv_transpose3d(
 
     .. math:: y[b, o, j] = \text{bias}[o] + \sum_c \sum_{s\,i + d\,u - p = j} x[b, c, i]\; w[c, o, u]
 
-    Parameters
-    ----------
-    x : array_like or tensor, shape (N, C_in, D, H, W)
-        The batch.
-    w : array_like or tensor, shape (C_in, C_out // groups, *kernel_size)
-        The weight.
-    bias : array_like or tensor, shape (C_out,), optional
-        Added to each output channel.
-    stride, padding, output_padding, dilation, groups
-        As in `konvlib.conv_transpose2d`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C_out, *output_size)
-        As in `konvlib.conv_transpose2d`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.conv_transpose2d`.
+    ``x`` is ``(N, C_in, D, H, W)``, ``w`` is ``(C_in, C_out // groups, *kernel_size)``, ``bias`` is ``(C_out,)``, the
+    result ``(N, C_out, *output_size)``.
 
     See Also
     --------

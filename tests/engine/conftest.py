@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from konvlib import runtime, tiles
+from konvlib import runtime
 
 
 @pytest.fixture(autouse=True)
 def _without_the_interpreter(monkeypatch):
-    for module in (runtime, tiles):
-        monkeypatch.setattr(module, "INTERPRET", False)
+    monkeypatch.setattr(runtime, "INTERPRET", False)

@@ -71,7 +71,7 @@ def passes_with(test: Callable[..., None], package: str, file: str, module: Modu
             owner, arguments = importlib.import_module(test.__module__), []
             patch.setattr(owner, "geometry", SimpleNamespace(**(vars(geometry) | vars(module))))
         else:
-            arguments = [module if file == "__init__" else backends.on_arrays(package, module)]
+            arguments = [module if file == "__init__" else backends.ArrayBackend(package, module)]
         return passes(lambda: test(*arguments))
 
 

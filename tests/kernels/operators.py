@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from konvlib import runtime, tiles
+from konvlib import runtime
 from tests.engine.backends import DEVICE
 
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -20,8 +20,7 @@ on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA devi
 def running(kind: str) -> Iterator[str]:
     """Run operators through ``"aten"`` or through ``"kernel"``s: on CUDA, or in the interpreter. Gives the device."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (runtime, tiles):
-            patch.setattr(module, "INTERPRET", kind == "kernel" and DEVICE == "cpu")
+        patch.setattr(runtime, "INTERPRET", kind == "kernel" and DEVICE == "cpu")
         yield "cuda" if kind == "kernel" and DEVICE == "cuda" else "cpu"
 
 
