@@ -98,7 +98,8 @@ def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[st
     True
     """
     try:
-        key = (check, kinds, *shapes, *map(_exact, arguments.values()))
+        exact = [a if type(a) is int or type(a) is str else _exact(a) for a in arguments.values()]
+        key = (check, kinds, *shapes, *exact)
         plan = _plans.get(key)
     except TypeError:  # no key: an array for an argument, or what the check refuses
         return check(*shapes, **arguments)
@@ -112,8 +113,6 @@ def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[st
 
 def _exact(value: Any) -> Any:
     """A key that tells 1 from True and 1.0; a list may stand for a tuple."""
-    if type(value) is int or type(value) is str:
-        return value
     if isinstance(value, (tuple, list)):
         return tuple(map(_exact, value))
     return type(value), value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -192,7 +192,7 @@ def check_ordered(x: np.ndarray, name: str) -> None:
         raise TypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
 
 
-def is_sequence(value: Any) -> bool:
+def is_sequence(value: Any) -> TypeGuard[Sequence[Any]]:
     """Whether an argument gives one value per axis: a tuple, a list, or a NumPy array of one axis.
 
     Examples

@@ -161,6 +161,6 @@ def _plan(layer: ConvGeometry, itemsize: int) -> tuple[int, bool]:
 
 
 def _pad(x: np.ndarray, layer: ConvGeometry) -> np.ndarray:
-    if not any(side for pair in layer.padding for side in pair):
+    if not any(layer.sides):
         return x
     return np.pad(x, ((0, 0), (0, 0), *layer.padding), PAD_MODES[layer.padding_mode])

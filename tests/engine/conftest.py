@@ -1,0 +1,13 @@
+"""The engine's tests run tensors on the CPU as users do, by ATen; the backend ``kernels`` turns the interpreter on."""
+
+from __future__ import annotations
+
+import pytest
+
+from konvlib import runtime, tiles
+
+
+@pytest.fixture(autouse=True)
+def _without_the_interpreter(monkeypatch):
+    for module in (runtime, tiles):
+        monkeypatch.setattr(module, "INTERPRET", False)
