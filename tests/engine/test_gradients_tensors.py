@@ -17,6 +17,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
 import konvlib
+from konvlib import runtime
 
 LAYER = {"stride": (2, 1), "padding": ((1, 0), (0, 2)), "dilation": (1, 2), "groups": 2}
 CIRCULAR = {"padding": ((1, 0), (0, 2)), "padding_mode": "circular"}
@@ -90,7 +91,8 @@ SCATTERING = pytest.param(
 
 
 @pytest.fixture(params=[SCATTERING if name == "scattering" else name for name in CASES])
-def case(request):
+def case(request, monkeypatch):
+    monkeypatch.setattr(runtime, "INTERPRET", False)
     torch.manual_seed(0)
     function, shapes, options = CASES[request.param]
     operands = [torch.randn(shape, dtype=torch.float64) for shape in shapes]
