@@ -59,7 +59,7 @@ def konv1d(
     padding_mode: PaddingMode = "zeros",
     pad: str = "basis",
 ) -> T:
-    r"""Put a polynomial in place of each product of a convolution over one spatial axis: `konvlib.konv2d` with one axis fewer.
+    r"""Put a polynomial in place of each product of a convolution over one spatial axis: see `konvlib.konv2d`.
 
     .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} \phi_{o,c,u}(x[b, c, s\,i + d\,u - p]),
         \qquad \phi_{o,c,u}(t) = \sum_{\delta} \kappa[o, \delta, c, u]\, p_\delta(t)
@@ -197,7 +197,7 @@ def konv3d(
     padding_mode: PaddingMode = "zeros",
     pad: str = "basis",
 ) -> T:
-    r"""Put a polynomial in place of each product of a convolution over three spatial axes: `konvlib.konv2d` with one axis more.
+    r"""Put a polynomial in place of each product of a convolution over three spatial axes: see `konvlib.konv2d`.
 
     .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} \phi_{o,c,u}(x[b, c, s\,i + d\,u - p]),
         \qquad \phi_{o,c,u}(t) = \sum_{\delta} \kappa[o, \delta, c, u]\, p_\delta(t)
@@ -249,7 +249,7 @@ def konv1d_input_grad(
     padding_mode: PaddingMode = "zeros",
     pad: str = "basis",
 ) -> T:
-    r"""Differentiate a Konvolution over one spatial axis by its input: `konvlib.konv2d_input_grad` with one axis fewer.
+    r"""Differentiate a Konvolution over one spatial axis by its input: `konvlib.konv2d_input_grad`, one axis fewer.
 
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; \phi'_{o,c,u}(x[b, c, j])
 
@@ -361,7 +361,7 @@ def konv3d_input_grad(
     padding_mode: PaddingMode = "zeros",
     pad: str = "basis",
 ) -> T:
-    r"""Differentiate a Konvolution over three spatial axes by its input: `konvlib.konv2d_input_grad` with one axis more.
+    r"""Differentiate a Konvolution over three spatial axes by its input: `konvlib.konv2d_input_grad`, one axis more.
 
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; \phi'_{o,c,u}(x[b, c, j])
 
@@ -412,7 +412,7 @@ def konv1d_kappa_grad(
     padding_mode: PaddingMode = "zeros",
     pad: str = "basis",
 ) -> T:
-    r"""Differentiate a Konvolution over one spatial axis by its coefficients: `konvlib.konv2d_kappa_grad` with one axis fewer.
+    r"""Differentiate a Konvolution over one spatial axis by its coefficients: `konvlib.konv2d_kappa_grad`, one axis fewer.
 
     .. math:: d\kappa[o, \delta, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; p_\delta(x[b, c, s\,i + d\,u - p])
 
@@ -524,7 +524,7 @@ def konv3d_kappa_grad(
     padding_mode: PaddingMode = "zeros",
     pad: str = "basis",
 ) -> T:
-    r"""Differentiate a Konvolution over three spatial axes by its coefficients: `konvlib.konv2d_kappa_grad` with one axis more.
+    r"""Differentiate a Konvolution over three spatial axes by its coefficients: `konvlib.konv2d_kappa_grad`, one axis more.
 
     .. math:: d\kappa[o, \delta, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; p_\delta(x[b, c, s\,i + d\,u - p])
 
@@ -560,7 +560,7 @@ def konv3d_kappa_grad(
 
 
 def konv1d_bias_grad(dy: Operand[T]) -> T:
-    r"""Differentiate a Konvolution over one spatial axis by its bias: `konvlib.konv2d_bias_grad` with one axis fewer.
+    r"""Differentiate a Konvolution over one spatial axis by its bias: `konvlib.konv2d_bias_grad`, one axis fewer.
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 
@@ -628,7 +628,7 @@ def konv2d_bias_grad(dy: Operand[T]) -> T:
 
 
 def konv3d_bias_grad(dy: Operand[T]) -> T:
-    r"""Differentiate a Konvolution over three spatial axes by its bias: `konvlib.konv2d_bias_grad` with one axis more.
+    r"""Differentiate a Konvolution over three spatial axes by its bias: `konvlib.konv2d_bias_grad`, one axis more.
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 

@@ -7,9 +7,12 @@ import pytest
 import torch
 
 from konvlib import konvolution
-from konvlib.konvolution import arrays, naive
+from konvlib import konvolution
+from konvlib.konvolution import arrays
 from tests.engine import backends, boxes
 from tests.engine.mistakes import mistakes_in
+
+naive = backends.definition("konvolution")
 
 backend = pytest.fixture(params=backends.of("konvolution"))(lambda request: request.param)
 

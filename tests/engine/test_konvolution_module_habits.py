@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import konvlib
 from konvlib.konvolution.module import Konv1d, Konv2d, Konv3d, LazyKonv1d, LazyKonv2d, LazyKonv3d
-from tests.kernels.operators import random, running
+from tests.engine.small_cases import random
 
 KONVS = {1: Konv1d, 2: Konv2d, 3: Konv3d}
 LAZY = {1: LazyKonv1d, 2: LazyKonv2d, 3: LazyKonv3d}
