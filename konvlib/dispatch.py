@@ -35,6 +35,7 @@ def prepared(
     arguments: dict[str, Any],
     *,
     ordered: bool = False,
+    dtypes: str = "DTYPES",
 ) -> tuple[Any, list[Any], Any]:
     """Return the backend for some operands, the operands as it takes them, and their checked geometry.
 
@@ -49,11 +50,13 @@ def prepared(
         Gives the backend for tensors; None where a function has none.
     check : function
         ``check(*shapes, **arguments)`` checks everything and returns the geometry; the shape of a bias that is None is
-        None.
+        None. The name of a bias ends with "bias".
     operands, arguments : dict
         By name, operands in the order in which ``check`` takes their shapes.
     ordered : bool
         Whether operands must be real, because they are compared.
+    dtypes : str
+        By what name the backend for tensors has the dtypes that it takes.
 
     Raises
     ------
@@ -77,9 +80,10 @@ def prepared(
         from konvlib.registration import planned_tensors
 
         backend = tensors()
-        return backend, list(operands.values()), planned_tensors(backend.DTYPES, check, operands, arguments)
+        return backend, list(operands.values()), planned_tensors(getattr(backend, dtypes), check, operands, arguments)
     given = [
-        None if operand is None and name == "bias" else as_array(operand, name) for name, operand in operands.items()
+        None if operand is None and name.endswith("bias") else as_array(operand, name)
+        for name, operand in operands.items()
     ]
     if ordered:
         for array, name in zip(given, operands, strict=True):
@@ -98,7 +102,8 @@ def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[st
     True
     """
     try:
-        key = (check, kinds, *shapes, *map(_exact, arguments.values()))
+        exact = [a if type(a) is int or type(a) is str else _exact(a) for a in arguments.values()]
+        key = (check, kinds, *shapes, *exact)
         plan = _plans.get(key)
     except TypeError:  # no key: an array for an argument, or what the check refuses
         return check(*shapes, **arguments)
@@ -112,32 +117,6 @@ def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[st
 
 def _exact(value: Any) -> Any:
     """A key that tells 1 from True and 1.0; a list may stand for a tuple."""
-    if type(value) is int or type(value) is str:
-        return value
     if isinstance(value, (tuple, list)):
         return tuple(map(_exact, value))
     return type(value), value
-
-
-def room(fast: ModuleType, gpu: Callable[[], ModuleType] | None, *operands: Any) -> ModuleType:
-    """Return what ``gpu()`` imports if an operand is a torch tensor, else ``fast``.
-
-    Without torch imported there can be no tensor, so none is imported here.
-
-    Raises
-    ------
-    TypeError
-        If an operand is a tensor and the package has no GPU room.
-
-    Examples
-    --------
-    >>> from konvlib.sequences import arrays
-    >>> room(arrays, None, [1, 2], 3).__name__
-    'konvlib.sequences.arrays'
-    """
-    torch = sys.modules.get("torch")
-    if torch is None or not any(isinstance(operand, torch.Tensor) for operand in operands):
-        return fast
-    if gpu is None:
-        raise TypeError(f"{fast.__package__} takes arrays, got a torch tensor; give tensor.numpy()")
-    return gpu()

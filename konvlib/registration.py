@@ -110,9 +110,21 @@ def last_derivative() -> bool:
     )
 
 
-def makes_plain_tensors(like: Tensor) -> bool:
-    """Whether a tensor made now is one that can be kept: it belongs to no trace, no transform and no fake mode."""
-    return type(like) in PLAIN and last_derivative() and torch._C._len_torch_dispatch_stack() == 0
+def is_plain(*tensors: Tensor) -> bool:
+    """Whether tensors are ordinary ones, and nothing traces, batches or differentiates from outside.
+
+    Then their values may be looked at, and a tensor made now is one that can be kept.
+
+    Examples
+    --------
+    >>> is_plain(torch.ones(3)), is_plain(torch.ones(3, device="meta"))
+    (True, False)
+    """
+    return (
+        last_derivative()
+        and not torch._C._len_torch_dispatch_stack()
+        and all([type(tensor) in PLAIN and not tensor.is_meta for tensor in tensors])
+    )
 
 
 class Operator:
@@ -213,8 +225,15 @@ class Operator:
         return self.below(*arguments)
 
     def _batched(self, info: Any, in_dims: Sequence[int | None], *arguments: Any) -> tuple[Any, Any]:
-        results = torch.vmap(self.kept, tuple(in_dims), randomness=info.randomness)(*arguments)
-        return results, 0 if isinstance(results, Tensor) else (0,) * len(results)
+        """`torch.vmap` over the operator itself, which only a call by its name meets: one slice after the other."""
+        slices = [
+            [a.select(dim, place) if isinstance(dim, int) else a for a, dim in zip(arguments, in_dims, strict=True)]
+            for place in range(info.batch_size)
+        ]
+        results = [self.raw(*given) for given in slices]
+        if isinstance(results[0], Tensor):
+            return torch.stack(results), 0
+        return tuple(torch.stack(parts) for parts in zip(*results, strict=True)), (0,) * len(results[0])
 
     def _lowered(self, kind: str) -> Callable[..., Any]:
         return lambda *arguments: lowered(self.raw, kind, arguments)

@@ -1,8 +1,8 @@
 """The reference of konvlib, made from its docstrings.
 
 Where a page holds the line ``GENERATED``, a section per module takes its place: konvlib itself, the arithmetic of
-sizes, and the rooms of each package that a public function comes from. So a new chapter appears by itself, when konvlib
-makes its functions public. Rooms whose imports are missing (torch, triton) are left out.
+sizes, and the modules that a chapter's functions use. So a new chapter appears by itself, when konvlib makes its
+functions public. Modules whose imports are missing (torch, triton) are left out.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from sphinx.application import Sphinx
 
 PAGE = "book/api"
 GENERATED = "<!-- generated: api -->"
-ROOMS = ("naive", "arrays", "tensors", "bases", "module")
+MODULES = ("naive", "arrays", "tensors", "bases", "module")
 
 
 def api_markdown() -> str:
     """Return a section for each module that exists and has public names."""
     konvlib = importlib.import_module("konvlib")
     packages = dict.fromkeys(getattr(konvlib, name).__module__ for name in public_names(konvlib))
-    names = ["konvlib", "konvlib.geometry"] + [f"{package}.{room}" for package in packages for room in ROOMS]
+    names = ["konvlib", "konvlib.geometry"] + [f"{package}.{name}" for package in packages for name in MODULES]
     modules = [module for module in map(importable, names) if module is not None and public_names(module)]
     return "\n\n".join(module_markdown(module) for module in modules)
 
@@ -46,7 +46,6 @@ def public_names(module: ModuleType) -> list[str]:
         if not name.startswith("_")
         and (inspect.isfunction(value) or inspect.isclass(value))
         and value.__module__ == module.__name__
-        and "#d" not in (value.__doc__ or "")  # made into functions of one to three axes, which are listed
     ]
 
 

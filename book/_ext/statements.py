@@ -1,7 +1,7 @@
 """The index: definitions and theorems by their titles, and each function of the library once.
 
-The glossary and autodoc put their own entries there. Numbered statements do not, unless this extension does it. And a
-function stands in each room of its package, so that it would be there four times: the rooms are left out.
+The glossary and autodoc put their own entries there. Numbered statements do not, unless this extension does it. What
+computes for a public function has a name like it: the backends are left out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
-ROOM = re.compile(r"\bkonvlib\.\w+\.(?:naive|arrays|tensors)\b|^cls_to_become ")
+BACKEND = re.compile(r"\bkonvlib\.\w+\.(?:naive|arrays|tensors)\b|^cls_to_become ")
 
 
 class IndexStatements(SphinxTransform):
@@ -34,7 +34,7 @@ class IndexStatements(SphinxTransform):
                 place = statement.parent.index(statement)
                 statement.parent.insert(place, addnodes.index(entries=[entry]))
         for index in self.document.findall(addnodes.index):
-            index["entries"] = [entry for entry in index["entries"] if not ROOM.search(entry[1])]
+            index["entries"] = [entry for entry in index["entries"] if not BACKEND.search(entry[1])]
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -9,16 +9,12 @@ from konvlib.geometry.arguments import (
     MODES,
     PADDING_MODES,
     as_array,
-    as_sequence,
     check_channels,
     check_ordered,
-    fft_is_exact,
     integer,
     mean_dtype,
     one_of,
     per_axis,
-    sequence_arguments,
-    sequence_batch,
     sum_dtype,
 )
 from konvlib.geometry.chains import (
@@ -26,6 +22,7 @@ from konvlib.geometry.chains import (
     Composition,
     chain_geometry,
     check_factor,
+    check_taps,
     compose_geometry,
     dilate_geometry,
     kernel_axes,
@@ -58,13 +55,14 @@ from konvlib.geometry.layers import (
     check_bias,
     check_output_grad,
     conv_geometry,
-    conv_transpose_geometry,
     pool_geometry,
     source_index,
 )
 from konvlib.geometry.matrices import (
     axis_sizes,
+    check_finite,
     check_sparse_dtype,
+    check_spectral_dtype,
     circulant_geometry,
     col2im_geometry,
     im2col_geometry,
@@ -73,7 +71,14 @@ from konvlib.geometry.matrices import (
     spectral_dtype,
 )
 from konvlib.geometry.pooling import avg_pool_geometry
-from konvlib.geometry.ranks import by_rank
+from konvlib.geometry.sequences import (
+    SequenceGeometry,
+    check_transform,
+    convolution_geometry,
+    correlation_geometry,
+    fft_is_exact,
+    sequence_batch,
+)
 from konvlib.geometry.sizes import (
     ReceptiveField,
     conv_size,
@@ -87,7 +92,7 @@ from konvlib.geometry.sizes import (
     same_padding,
     span,
 )
-from konvlib.geometry.transposes import conv_transpose_arguments, inserted_size, overlap_geometry
+from konvlib.geometry.transposes import conv_transpose_geometry, inserted_size, overlap_geometry
 
 __all__ = [
     "METHODS",
@@ -103,32 +108,36 @@ __all__ = [
     "PerAxis",
     "PoolGeometry",
     "ReceptiveField",
+    "SequenceGeometry",
     "as_array",
-    "as_sequence",
     "avg_pool_geometry",
     "avg_pool_grad_geometry",
     "axis_sizes",
     "bias_grad_shape",
-    "by_rank",
     "chain_geometry",
     "check_bias",
     "check_channels",
     "check_expansion",
     "check_factor",
+    "check_finite",
     "check_new_basis",
     "check_ordered",
     "check_output_grad",
     "check_samples",
     "check_sparse_dtype",
+    "check_spectral_dtype",
+    "check_taps",
+    "check_transform",
     "circulant_geometry",
     "col2im_geometry",
     "compose_geometry",
     "conv_geometry",
     "conv_size",
-    "conv_transpose_arguments",
     "conv_transpose_geometry",
     "conv_transpose_size",
+    "convolution_geometry",
     "convolution_window",
+    "correlation_geometry",
     "correlation_window",
     "dilate_geometry",
     "fft_is_exact",
@@ -154,7 +163,6 @@ __all__ = [
     "receptive_field",
     "recurrence_step",
     "same_padding",
-    "sequence_arguments",
     "sequence_batch",
     "source_index",
     "span",

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import log2
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -173,104 +172,7 @@ def check_channels(in_channels: int, out_channels: int, groups: int) -> None:
             raise ValueError(f"{name} must be divisible by groups, got {channels} channels in {groups} groups")
 
 
-def sequence_arguments(f: Any, g: Any, mode: str, method: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return both sequences as arrays, once every argument of a convolution or correlation is found good.
-
-    Raises
-    ------
-    TypeError
-        If ``mode`` or ``method`` is no string, if a sequence holds no numbers, or if ``method`` transforms while a
-        sequence holds Python objects.
-    ValueError
-        If ``mode`` or ``method`` is unknown, if a sequence is ragged or empty, if the leading axes do not broadcast,
-        or if ``method`` transforms integers so large that rounding could miss them.
-
-    Examples
-    --------
-    >>> sequence_arguments([1, 2], 3, "full", "auto")
-    (array([1, 2]), array([3]))
-    """
-    one_of(mode, "mode", MODES)
-    one_of(method, "method", METHODS)
-    f, g = as_sequence(f, "f"), as_sequence(g, "g")
-    sequence_batch(f.shape, g.shape)
-    if method in ("fft", "overlap-add"):
-        for name, array in (("f", f), ("g", g)):
-            if array.dtype.kind == "O":
-                raise TypeError(
-                    f"{name} must hold machine numbers for method {method!r}, got dtype object; use 'direct'"
-                )
-        if not fft_is_exact(f, g):
-            raise ValueError(f"method must be 'direct' for integers this large, got {method!r}, which could misround")
-    return f, g
-
-
-def fft_is_exact(f: np.ndarray, g: np.ndarray) -> bool:
-    r"""Return whether rounding the FFT convolution of two sequences gives each integer exactly.
-
-    True for real and complex dtypes, which are not rounded; false for Python objects. For integers, the error of a
-    transform of length ``L`` in double precision is at most about
-    :math:`13 \log_2(L)\, 2^{-53} \lVert f \rVert_2 \lVert g \rVert_2` (Brent, Percival and Zimmermann 2007, theorem
-    5.1, to first order); it must stay below 1/4, half of what rounding forgives.
-
-    Examples
-    --------
-    >>> fft_is_exact(np.array([3, 5]), np.array([2, 1])), fft_is_exact(np.array([2**40]), np.array([2**40]))
-    (True, False)
-    """
-    if "O" in (f.dtype.kind, g.dtype.kind):
-        return False
-    if np.result_type(f, g).kind in "fc":
-        return True
-    norms = [float(np.sqrt(np.square(array.astype(np.float64)).sum(axis=-1).max(initial=0))) for array in (f, g)]
-    length = 2 * (f.shape[-1] + g.shape[-1])
-    return 13 * log2(length) * 2.0**-53 * norms[0] * norms[1] < 0.25
-
-
-def sequence_batch(f_shape: Sequence[int], g_shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the leading axes of two sequences of shapes ``(..., n)`` and ``(..., m)``, broadcast together.
-
-    Raises
-    ------
-    ValueError
-        If a sequence is empty, or if the leading axes do not broadcast.
-
-    Examples
-    --------
-    >>> sequence_batch((3, 1, 5), (4, 2))
-    (3, 4)
-    """
-    for name, shape in (("f", f_shape), ("g", g_shape)):
-        if shape[-1] == 0:
-            raise ValueError(f"{name} must not be empty, got shape {tuple(shape)}")
-    if len(f_shape) == len(g_shape) == 1:
-        return ()
-    try:
-        return np.broadcast_shapes(tuple(f_shape[:-1]), tuple(g_shape[:-1]))
-    except ValueError:
-        shapes = f"{tuple(f_shape)} and {tuple(g_shape)}"
-        raise ValueError(f"f and g must have leading axes that broadcast, got shapes {shapes}") from None
-
-
-def as_sequence(value: Any, name: str) -> np.ndarray:
-    """Return ``value`` as a NumPy array of at least one axis: see `as_array`.
-
-    Raises
-    ------
-    ValueError
-        If a list is ragged.
-    TypeError
-        If its entries are no numbers (text, dates, records).
-
-    Examples
-    --------
-    >>> as_sequence(3, "f")
-    array([3])
-    """
-    return as_array(value, name, least_axes=1)
-
-
-def as_array(value: Any, name: str, *, least_axes: int = 0) -> np.ndarray:
+def as_array(value: Any, name: str) -> np.ndarray:
     """Return ``value`` as a NumPy array of booleans, numbers or Python objects, without a copy where none is needed.
 
     Raises
@@ -286,7 +188,7 @@ def as_array(value: Any, name: str, *, least_axes: int = 0) -> np.ndarray:
     (2, 2)
     """
     try:
-        array = np.array(value, ndmin=least_axes, copy=None)
+        array = np.array(value, copy=None)
     except ValueError:
         raise ValueError(f"{name} must be rectangular, got rows of different lengths") from None
     if array.dtype.kind not in "biufcO":
@@ -313,7 +215,7 @@ def check_ordered(x: np.ndarray, name: str) -> None:
         raise TypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
 
 
-def is_sequence(value: Any) -> bool:
+def is_sequence(value: Any) -> TypeGuard[Sequence[Any]]:
     """Whether an argument gives one value per axis: a tuple, a list, or a NumPy array of one axis.
 
     Examples

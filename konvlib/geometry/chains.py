@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import gcd
 from numbers import Rational, Real
-from typing import Any
 
 import numpy as np
 
@@ -105,8 +104,8 @@ def kernel_axes(shape: Sequence[int], name: str, axes: int | None = None) -> int
     return axes
 
 
-def dilate_geometry(shape: Sequence[int], step: PerAxis, axes: int | None = None) -> tuple[tuple[int, ...], tuple]:
-    """Return one step per spatial axis, and the shape of the dilated kernel.
+def dilate_geometry(k_shape: Sequence[int], *, step: PerAxis, axes: int | None = None) -> tuple[int, ...]:
+    """Return one step per spatial axis of a kernel.
 
     Raises
     ------
@@ -115,13 +114,10 @@ def dilate_geometry(shape: Sequence[int], step: PerAxis, axes: int | None = None
 
     Examples
     --------
-    >>> dilate_geometry((4, 2, 3), 2)
-    ((2,), (4, 2, 5))
+    >>> dilate_geometry((4, 2, 3, 3), step=2)
+    (2, 2)
     """
-    count = kernel_axes(shape, "k", axes)
-    steps = per_axis(step, count, "step")
-    size = (step * (taps - 1) + 1 for step, taps in zip(steps, shape[-count:], strict=True))
-    return steps, (*shape[:-count], *size)
+    return per_axis(step, kernel_axes(k_shape, "k", axes), "step")
 
 
 def compose_geometry(
@@ -170,9 +166,7 @@ def compose_geometry(
 
 
 def chain_geometry(
-    w_shapes: Sequence[Sequence[int]],
-    bias_shapes: Sequence[Sequence[int] | None],
-    *,
+    *shapes: Sequence[int] | None,
     strides: Sequence[PerAxis],
     dilations: Sequence[PerAxis],
     groups: Sequence[int],
@@ -186,8 +180,10 @@ def chain_geometry(
 
     Parameters
     ----------
-    w_shapes, bias_shapes, strides, dilations, groups : sequence
-        One entry per layer, first layer first.
+    *shapes : sequence of int or None
+        Of each layer's weight and bias in turn, first layer first.
+    strides, dilations, groups : sequence
+        One entry per layer.
 
     Raises
     ------
@@ -199,10 +195,11 @@ def chain_geometry(
 
     Examples
     --------
-    >>> whole = chain_geometry([(4, 2, 3), (5, 4, 3)], [None, (5,)], strides=[2, 1], dilations=[1, 3], groups=[1, 1])
+    >>> whole = chain_geometry((4, 2, 3), None, (5, 4, 3), (5,), strides=[2, 1], dilations=[1, 3], groups=[1, 1])
     >>> whole.weight_shape, whole.stride, whole.dilation, whole.steps
     ((5, 2, 15), (2,), (1,), ((1,), (6,)))
     """
+    w_shapes, bias_shapes = shapes[::2], shapes[1::2]
     if not w_shapes:
         raise ValueError("layers must hold at least one layer, got none")
     axes, links = kernel_axes(w_shapes[0], "layers[0].weight"), []
@@ -247,35 +244,27 @@ def _times(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(first * second for first, second in zip(a, b, strict=True))
 
 
-def check_factor(k: np.ndarray, step: Any, same: Any, tolerance: Any) -> None:
-    """Check every argument of a factorisation.
+def check_factor(k_shape: Sequence[int], *, step: int, same: bool, tolerance: float | None) -> None:
+    """Check the shape of a filter and the arguments of its factorisation.
 
     Raises
     ------
     TypeError
-        If an argument has the wrong kind; also if ``k`` holds Python objects that are neither integers nor fractions.
+        If an argument has the wrong kind.
     ValueError
-        If ``k`` has not one axis, is empty, not finite or zero, if ``step`` is less than 2, or if ``tolerance`` is not
-        between 0 and 1.
+        If ``k`` has not one axis or is empty, if ``step`` is less than 2, or if ``tolerance`` is not between 0 and 1.
 
     Examples
     --------
-    >>> check_factor(np.zeros(4), 2, True, None)
+    >>> check_factor((4,), step=1, same=True, tolerance=None)
     Traceback (most recent call last):
     ...
-    ValueError: k must have a tap that is not zero, got zeros only
+    ValueError: step must be at least 2, got 1
     """
-    if k.ndim != 1:
-        raise ValueError(f"k must have one axis, got shape {k.shape}")
-    if not k.size:
-        raise ValueError(f"k must not be empty, got shape {k.shape}")
-    wrong = [tap for tap in k if not isinstance(tap, Rational)] if k.dtype == object else []
-    if wrong:
-        raise TypeError(f"k must hold integers or fractions where it holds Python objects, got {wrong[0]!r}")
-    if k.dtype.kind in "fc" and not np.isfinite(k).all():
-        raise ValueError("k must be finite, got infinity or NaN")
-    if not k.any():
-        raise ValueError("k must have a tap that is not zero, got zeros only")
+    if len(k_shape) != 1:
+        raise ValueError(f"k must have one axis, got shape {tuple(k_shape)}")
+    if not k_shape[0]:
+        raise ValueError(f"k must not be empty, got shape {tuple(k_shape)}")
     integer(step, "step", least=2)
     if not isinstance(same, bool):
         raise TypeError(f"same must be True or False, got {same!r}")
@@ -283,6 +272,32 @@ def check_factor(k: np.ndarray, step: Any, same: Any, tolerance: Any) -> None:
         raise TypeError(f"tolerance must be a number, got {tolerance!r}")
     if tolerance is not None and not 0 <= tolerance < 1:
         raise ValueError(f"tolerance must be at least 0 and less than 1, got {tolerance}")
+
+
+def check_taps(k: np.ndarray) -> None:
+    """Check that a filter to be factored holds numbers that have factors.
+
+    Raises
+    ------
+    TypeError
+        If it holds Python objects that are neither integers nor fractions.
+    ValueError
+        If it is not finite, or zero.
+
+    Examples
+    --------
+    >>> check_taps(np.zeros(4))
+    Traceback (most recent call last):
+    ...
+    ValueError: k must have a tap that is not zero, got zeros only
+    """
+    wrong = [tap for tap in k if not isinstance(tap, Rational)] if k.dtype == object else []
+    if wrong:
+        raise TypeError(f"k must hold integers or fractions where it holds Python objects, got {wrong[0]!r}")
+    if k.dtype.kind in "fc" and not np.isfinite(k).all():
+        raise ValueError("k must be finite, got infinity or NaN")
+    if not k.any():
+        raise ValueError("k must have a tap that is not zero, got zeros only")
 
 
 def _channels(shape: Sequence[int], axes: int, name: str, groups: int, label: str) -> tuple[int, int]:

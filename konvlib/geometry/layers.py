@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal
 
-from konvlib.geometry.arguments import PADDING_MODES, check_channels, integer, one_of, per_axis, whole
-from konvlib.geometry.sizes import conv_size, conv_transpose_size, paddings, pool_size
+from konvlib.geometry.arguments import PADDING_MODES, check_channels, one_of, per_axis, whole
+from konvlib.geometry.sizes import conv_size, paddings, pool_size
 
 Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
 PerAxis = int | Sequence[int]
@@ -166,58 +166,6 @@ def conv_geometry(
     outputs = tuple(conv_size(n, k, stride=s, padding=p, dilation=d) for n, k, s, p, d in each)
     return ConvGeometry(
         batch, in_channels, out_channels, groups, tuple(size), tuple(kernel), steps, pads, gaps, padding_mode, outputs
-    )
-
-
-def conv_transpose_geometry(
-    x_shape: Sequence[int],
-    w_shape: Sequence[int],
-    bias_shape: Sequence[int] | None = None,
-    *,
-    axes: int,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    output_padding: PerAxis = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-) -> ConvGeometry:
-    """Check every argument of a transposed convolution and return the geometry of the convolution that it transposes.
-
-    Its input is the transposed convolution's output: ``x_shape`` is the result's ``output_shape``.
-
-    Parameters
-    ----------
-    x_shape, w_shape : sequence of int
-        ``(N, C_in, *size)`` and ``(C_in, C_out // groups, *kernel)``.
-    bias_shape : sequence of int, optional
-        ``(C_out,)``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `conv_geometry`; also if ``output_padding`` is not less than stride or dilation.
-
-    Examples
-    --------
-    >>> conv_transpose_geometry((1, 4, 3, 5), (4, 2, 3, 3), axes=2, stride=2).input_shape
-    (1, 2, 7, 11)
-    """
-    batch, in_channels, *size = checked_shape(x_shape, "x", axes, AXIS_NAMES[axes])
-    rows, depth, *kernel = checked_shape(w_shape, "w", axes, weight_axes(axes, "C_in, C_out // groups"))
-    if rows != in_channels:
-        raise ValueError(f"w must have {in_channels} channels in, as x has, got {rows}")
-    check_channels(in_channels, depth * integer(groups, "groups", least=1), groups)
-    out_channels = depth * groups
-    check_bias(bias_shape, out_channels)
-    steps, gaps = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
-    extras = per_axis(output_padding, axes, "output_padding", least=0)
-    pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps)
-    each = zip(size, kernel, steps, pads, extras, gaps, strict=True)
-    outputs = tuple(
-        conv_transpose_size(n, k, stride=s, padding=p, output_padding=e, dilation=d) for n, k, s, p, e, d in each
-    )
-    return ConvGeometry(
-        batch, out_channels, in_channels, groups, outputs, tuple(kernel), steps, pads, gaps, "zeros", tuple(size)
     )
 
 

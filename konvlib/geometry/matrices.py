@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -58,8 +59,8 @@ def axis_sizes(value: int | Sequence[int], name: str) -> tuple[int, ...]:
 
 def matrix_geometry(
     w_shape: Sequence[int],
-    input_shape: Sequence[int],
     *,
+    input_shape: Sequence[int],
     stride: PerAxis = 1,
     padding: Padding = 0,
     dilation: PerAxis = 1,
@@ -74,7 +75,7 @@ def matrix_geometry(
 
     Examples
     --------
-    >>> matrix_geometry((1, 1, 3, 3), (1, 4, 4)).output_size
+    >>> matrix_geometry((1, 1, 3, 3), input_shape=(1, 4, 4)).output_size
     (2, 2)
     """
     if not is_sequence(input_shape) or len(input_shape) - 1 not in RANKS:
@@ -92,8 +93,8 @@ def matrix_geometry(
     )
 
 
-def check_sparse_dtype(dtype: np.dtype, name: str) -> None:
-    """Check that SciPy's sparse arrays compute with a dtype: they know neither Python objects nor half precision.
+def check_sparse_dtype(dtype: Any, name: str) -> None:
+    """Check that sparse arrays compute with a dtype of NumPy or torch: not with Python objects, nor half precision.
 
     Raises
     ------
@@ -104,14 +105,15 @@ def check_sparse_dtype(dtype: np.dtype, name: str) -> None:
     --------
     >>> check_sparse_dtype(np.dtype(np.int8), "w")
     """
-    if dtype.kind == "O" or dtype == np.float16:
-        raise TypeError(f"{name} must have a dtype that sparse arrays multiply, got {dtype}; use int64 or float64")
+    kind = str(dtype).removeprefix("torch.")
+    if kind in ("object", "float16"):
+        raise TypeError(f"{name} must have a dtype that sparse arrays multiply, got {kind}; use int64 or float64")
 
 
 def im2col_geometry(
     x_shape: Sequence[int],
-    kernel_size: PerAxis,
     *,
+    kernel_size: PerAxis,
     stride: PerAxis = 1,
     padding: Padding = 0,
     dilation: PerAxis = 1,
@@ -125,7 +127,7 @@ def im2col_geometry(
 
     Examples
     --------
-    >>> im2col_geometry((1, 3, 8, 9), 3, stride=2).output_size
+    >>> im2col_geometry((1, 3, 8, 9), kernel_size=3, stride=2).output_size
     (3, 4)
     """
     axes = spatial_axes(x_shape, "x")
@@ -136,9 +138,9 @@ def im2col_geometry(
 
 def col2im_geometry(
     cols_shape: Sequence[int],
+    *,
     output_size: int | Sequence[int],
     kernel_size: PerAxis,
-    *,
     stride: PerAxis = 1,
     padding: Padding = 0,
     dilation: PerAxis = 1,
@@ -152,7 +154,7 @@ def col2im_geometry(
 
     Examples
     --------
-    >>> col2im_geometry((1, 27, 42), (8, 9), 3).input_shape
+    >>> col2im_geometry((1, 27, 42), output_size=(8, 9), kernel_size=3).input_shape
     (1, 3, 8, 9)
     """
     size = axis_sizes(output_size, "output_size")
@@ -163,7 +165,7 @@ def col2im_geometry(
     if rows == 0 or rows % prod(kernel):
         raise ValueError(f"cols must have {prod(kernel)} rows per channel, one per tap of {kernel}, got {rows}")
     x_shape = (batch, rows // prod(kernel), *size)
-    layer = im2col_geometry(x_shape, kernel, stride=stride, padding=padding, dilation=dilation)
+    layer = im2col_geometry(x_shape, kernel_size=kernel, stride=stride, padding=padding, dilation=dilation)
     if windows != prod(layer.output_size):
         raise ValueError(
             f"cols must have {prod(layer.output_size)} columns, one per window of {layer.output_size}, got {windows}"
@@ -171,30 +173,57 @@ def col2im_geometry(
     return layer
 
 
-def circulant_geometry(w: np.ndarray, shape: PerAxis) -> tuple[int, ...]:
-    """Return the sizes of the images on which a circular layer with weight ``w`` acts.
+def circulant_geometry(w_shape: Sequence[int], *, shape: PerAxis) -> tuple[int, ...]:
+    """Return the sizes of the images on which a circular layer with a weight of this shape acts.
 
     Raises
     ------
     TypeError
-        If a size is no integer, or if ``w`` holds Python objects.
+        If a size is no integer.
     ValueError
-        If ``w`` has the wrong rank, is empty or not finite, or if the number of sizes differs from its axes.
+        If ``w`` has the wrong rank or is empty, or if the number of sizes differs from its axes.
 
     Examples
     --------
-    >>> circulant_geometry(np.ones((1, 1, 3, 3)), (8, 9))
+    >>> circulant_geometry((1, 1, 3, 3), shape=(8, 9))
     (8, 9)
     """
-    axes = spatial_axes(w.shape, "w", "C_out, C_in")
-    if 0 in w.shape:
-        raise ValueError(f"w must not be empty, got shape {w.shape}")
-    size = per_axis(shape, axes, "shape")
-    if w.dtype.kind == "O":
-        raise TypeError("w must hold machine numbers for singular values, got dtype object")
-    if not np.isfinite(w).all():
-        raise ValueError("w must be finite for singular values, got NaN or infinity")
-    return size
+    axes = spatial_axes(w_shape, "w", "C_out, C_in")
+    if 0 in w_shape:
+        raise ValueError(f"w must not be empty, got shape {tuple(w_shape)}")
+    return per_axis(shape, axes, "shape")
+
+
+def check_spectral_dtype(dtype: Any, name: str) -> None:
+    """Check that arrays of a dtype have singular values.
+
+    Raises
+    ------
+    TypeError
+        If they hold Python objects.
+
+    Examples
+    --------
+    >>> check_spectral_dtype(np.dtype(np.int8), "w")
+    """
+    if str(dtype) == "object":
+        raise TypeError(f"{name} must hold machine numbers for singular values, got dtype object")
+
+
+def check_finite(finite: bool, name: str) -> None:
+    """Check that what singular values are taken of was found finite.
+
+    Raises
+    ------
+    ValueError
+        If it was not.
+
+    Examples
+    --------
+    >>> check_finite(True, "w")
+    """
+    if not finite:
+        raise ValueError(f"{name} must be finite for singular values, got NaN or infinity")
 
 
 def spectral_dtype(dtype: np.dtype) -> np.dtype:

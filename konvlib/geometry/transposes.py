@@ -1,49 +1,76 @@
-"""The geometry of a transposed convolution's operands, of the zeros inserted into them, and of overlapping taps."""
+"""The geometry of a transposed convolution, of the zeros inserted into its operand, and of overlapping taps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
-
-from konvlib.geometry.arguments import as_array, per_axis
-from konvlib.geometry.layers import ConvGeometry, Padding, PerAxis, conv_transpose_geometry
+from konvlib.geometry.arguments import check_channels, integer, per_axis
+from konvlib.geometry.layers import (
+    AXIS_NAMES,
+    ConvGeometry,
+    Padding,
+    PerAxis,
+    check_bias,
+    checked_shape,
+    weight_axes,
+)
 from konvlib.geometry.matrices import axis_sizes, spatial_axes
+from konvlib.geometry.sizes import conv_transpose_size, paddings
 
 
-def conv_transpose_arguments(
-    x: Any, w: Any, bias: Any = None, *, axes: int | None = None, **arguments: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, ConvGeometry]:
-    """Return the operands as arrays of the result's dtype, and the geometry of the convolution that is transposed.
+def conv_transpose_geometry(
+    x_shape: Sequence[int],
+    w_shape: Sequence[int],
+    bias_shape: Sequence[int] | None = None,
+    *,
+    axes: int | None = None,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    output_padding: PerAxis = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> ConvGeometry:
+    """Check every argument of a transposed convolution and return the geometry of the convolution that it transposes.
+
+    Its input is the transposed convolution's output: ``x_shape`` is the result's ``output_shape``.
 
     Parameters
     ----------
-    x, w, bias : array_like
-        As in `konvlib.conv_transpose2d`.
+    x_shape, w_shape : sequence of int
+        ``(N, C_in, *size)`` and ``(C_in, C_out // groups, *kernel)``.
+    bias_shape : sequence of int, optional
+        ``(C_out,)``.
     axes : {1, 2, 3}, optional
         How many spatial axes the called function has; by default as many as ``x`` has.
-    **arguments
-        Those of `conv_transpose_geometry`.
 
     Raises
     ------
     TypeError, ValueError
-        As `conv_transpose_geometry`; also if an operand holds no numbers.
+        As `conv_geometry`; also if ``output_padding`` is not less than stride or dilation.
 
     Examples
     --------
-    >>> x, w, bias, layer = conv_transpose_arguments([[[1, 3]]], [[[0.5, 2]]])
-    >>> x.dtype, layer.input_shape
-    (dtype('float64'), (1, 1, 3))
+    >>> conv_transpose_geometry((1, 4, 3, 5), (4, 2, 3, 3), axes=2, stride=2).input_shape
+    (1, 2, 7, 11)
     """
-    named = ((x, "x"), (w, "w"), (bias, "bias"))
-    arrays = [as_array(value, name) for value, name in named if value is not None or name != "bias"]
-    axes = spatial_axes(arrays[0].shape, "x") if axes is None else axes
-    layer = conv_transpose_geometry(*(array.shape for array in arrays), axes=axes, **arguments)
-    dtype = np.result_type(*arrays)
-    x, w, *rest = (array.astype(dtype, copy=False) for array in arrays)
-    return x, w, rest[0] if rest else None, layer
+    axes = spatial_axes(x_shape, "x") if axes is None else axes
+    batch, in_channels, *size = checked_shape(x_shape, "x", axes, AXIS_NAMES[axes])
+    rows, depth, *kernel = checked_shape(w_shape, "w", axes, weight_axes(axes, "C_in, C_out // groups"))
+    if rows != in_channels:
+        raise ValueError(f"w must have {in_channels} channels in, as x has, got {rows}")
+    check_channels(in_channels, depth * integer(groups, "groups", least=1), groups)
+    out_channels = depth * groups
+    check_bias(bias_shape, out_channels)
+    steps, gaps = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
+    extras = per_axis(output_padding, axes, "output_padding", least=0)
+    pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps)
+    each = zip(size, kernel, steps, pads, extras, gaps, strict=True)
+    outputs = tuple(
+        conv_transpose_size(n, k, stride=s, padding=p, output_padding=e, dilation=d) for n, k, s, p, e, d in each
+    )
+    return ConvGeometry(
+        batch, out_channels, in_channels, groups, outputs, tuple(kernel), steps, pads, gaps, "zeros", tuple(size)
+    )
 
 
 def overlap_geometry(

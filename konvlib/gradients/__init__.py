@@ -39,24 +39,8 @@ def conv1d_input_grad(
 
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; w[o, c, u]
 
-    Parameters
-    ----------
-    dy : array_like or tensor, shape (N, C_out, output_size)
-        The gradient by the output.
-    w : array_like or tensor, shape (C_out, C // groups, kernel_size)
-        The weight.
-    input_size, stride, padding, dilation, groups, padding_mode
-        As in `konvlib.conv2d_input_grad`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C, input_size)
-        As in `konvlib.conv2d_input_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.conv2d_input_grad`.
+    ``dy`` is ``(N, C_out, output_size)``, ``w`` is ``(C_out, C // groups, kernel_size)``, the result
+    ``(N, C, input_size)``.
 
     See Also
     --------
@@ -156,24 +140,8 @@ def conv3d_input_grad(
 
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; w[o, c, u]
 
-    Parameters
-    ----------
-    dy : array_like or tensor, shape (N, C_out, *output_size)
-        The gradient by the output.
-    w : array_like or tensor, shape (C_out, C // groups, *kernel_size)
-        The weight.
-    input_size, stride, padding, dilation, groups, padding_mode
-        As in `konvlib.conv2d_input_grad`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C, *input_size)
-        As in `konvlib.conv2d_input_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.conv2d_input_grad`.
+    ``dy`` is ``(N, C_out, *output_size)``, ``w`` is ``(C_out, C // groups, *kernel_size)``, the result
+    ``(N, C, *input_size)``.
 
     See Also
     --------
@@ -205,24 +173,8 @@ def conv1d_weight_grad(
 
     .. math:: dw[o, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; x[b, c, s\,i + d\,u - p]
 
-    Parameters
-    ----------
-    x : array_like or tensor, shape (N, C, input_size)
-        The input.
-    dy : array_like or tensor, shape (N, C_out, output_size)
-        The gradient by the output.
-    kernel_size, stride, padding, dilation, groups, padding_mode
-        As in `konvlib.conv2d_weight_grad`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (C_out, C // groups, kernel_size)
-        As in `konvlib.conv2d_weight_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.conv2d_weight_grad`.
+    ``x`` is ``(N, C, input_size)``, ``dy`` is ``(N, C_out, output_size)``, the result
+    ``(C_out, C // groups, kernel_size)``.
 
     See Also
     --------
@@ -313,24 +265,8 @@ def conv3d_weight_grad(
 
     .. math:: dw[o, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; x[b, c, s\,i + d\,u - p]
 
-    Parameters
-    ----------
-    x : array_like or tensor, shape (N, C, *input_size)
-        The input.
-    dy : array_like or tensor, shape (N, C_out, *output_size)
-        The gradient by the output.
-    kernel_size, stride, padding, dilation, groups, padding_mode
-        As in `konvlib.conv2d_weight_grad`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (C_out, C // groups, *kernel_size)
-        As in `konvlib.conv2d_weight_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.conv2d_weight_grad`.
+    ``x`` is ``(N, C, *input_size)``, ``dy`` is ``(N, C_out, *output_size)``, the result
+    ``(C_out, C // groups, *kernel_size)``.
 
     See Also
     --------
@@ -351,20 +287,7 @@ def conv1d_bias_grad(dy: Operand[T]) -> T:
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 
-    Parameters
-    ----------
-    dy : array_like or tensor, shape (N, C_out, output_size)
-        The gradient by the output.
-
-    Returns
-    -------
-    ndarray or tensor, shape (C_out,)
-        As in `konvlib.conv2d_bias_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.conv2d_bias_grad`.
+    ``dy`` is ``(N, C_out, output_size)``, the result ``(C_out,)``.
 
     See Also
     --------
@@ -419,20 +342,7 @@ def conv3d_bias_grad(dy: Operand[T]) -> T:
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 
-    Parameters
-    ----------
-    dy : array_like or tensor, shape (N, C_out, *output_size)
-        The gradient by the output.
-
-    Returns
-    -------
-    ndarray or tensor, shape (C_out,)
-        As in `konvlib.conv2d_bias_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.conv2d_bias_grad`.
+    ``dy`` is ``(N, C_out, *output_size)``, the result ``(C_out,)``.
 
     See Also
     --------
@@ -461,24 +371,7 @@ def max_pool1d_grad(
     .. math:: dx[b, c, j] = \sum_{i:\; m(i) = j} dy[b, c, i], \qquad
         m(i) = \operatorname{argmax}_{j = s\,i + d\,u - p} x[b, c, j]
 
-    Parameters
-    ----------
-    x : array_like or tensor, shape (N, C, input_size)
-        The input.
-    dy : array_like or tensor, shape (N, C, output_size)
-        The gradient by the output.
-    kernel_size, stride, padding, dilation, ceil_mode
-        As in `konvlib.max_pool2d_grad`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C, input_size)
-        As in `konvlib.max_pool2d_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.max_pool2d_grad`.
+    ``x`` is ``(N, C, input_size)``, ``dy`` is ``(N, C, output_size)``, the result ``(N, C, input_size)``.
 
     See Also
     --------
@@ -566,24 +459,7 @@ def max_pool3d_grad(
     .. math:: dx[b, c, j] = \sum_{i:\; m(i) = j} dy[b, c, i], \qquad
         m(i) = \operatorname{argmax}_{j = s\,i + d\,u - p} x[b, c, j]
 
-    Parameters
-    ----------
-    x : array_like or tensor, shape (N, C, *input_size)
-        The input.
-    dy : array_like or tensor, shape (N, C, *output_size)
-        The gradient by the output.
-    kernel_size, stride, padding, dilation, ceil_mode
-        As in `konvlib.max_pool2d_grad`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C, *input_size)
-        As in `konvlib.max_pool2d_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.max_pool2d_grad`.
+    ``x`` is ``(N, C, *input_size)``, ``dy`` is ``(N, C, *output_size)``, the result ``(N, C, *input_size)``.
 
     See Also
     --------
@@ -612,22 +488,7 @@ def avg_pool1d_grad(
 
     .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + u - p = j} \frac{dy[b, c, i]}{n(i)}
 
-    Parameters
-    ----------
-    dy : array_like or tensor, shape (N, C, output_size)
-        The gradient by the output.
-    kernel_size, input_size, stride, padding, ceil_mode, count_include_pad
-        As in `konvlib.avg_pool2d_grad`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C, input_size)
-        As in `konvlib.avg_pool2d_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.avg_pool2d_grad`.
+    ``dy`` is ``(N, C, output_size)``, the result ``(N, C, input_size)``.
 
     See Also
     --------
@@ -707,22 +568,7 @@ def avg_pool3d_grad(
 
     .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + u - p = j} \frac{dy[b, c, i]}{n(i)}
 
-    Parameters
-    ----------
-    dy : array_like or tensor, shape (N, C, *output_size)
-        The gradient by the output.
-    kernel_size, input_size, stride, padding, ceil_mode, count_include_pad
-        As in `konvlib.avg_pool2d_grad`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C, *input_size)
-        As in `konvlib.avg_pool2d_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.avg_pool2d_grad`.
+    ``dy`` is ``(N, C, *output_size)``, the result ``(N, C, *input_size)``.
 
     See Also
     --------

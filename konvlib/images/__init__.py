@@ -25,34 +25,15 @@ def conv1d(
     groups: int = 1,
     padding_mode: PaddingMode = "zeros",
 ) -> T:
-    r"""Convolve a batch as a layer does, over one spatial axis: `konvlib.conv2d`, with one axis fewer.
+    r"""Convolve a batch of sequences as a layer does: `konvlib.conv2d` over one axis.
 
     .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} x[b, c, s\,i + d\,u - p]\; w[o, c, u]
 
-    Parameters
-    ----------
-    x : array_like or tensor, shape (N, C, L)
-        The batch.
-    w : array_like or tensor, shape (C_out, C // groups, kernel_size)
-        The weight.
-    bias : array_like or tensor, shape (C_out,), optional
-        Added to each output channel.
-    stride, padding, dilation, groups, padding_mode
-        As in `konvlib.conv2d`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C_out, output_size)
-        As in `konvlib.conv2d`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.conv2d`.
+    ``x`` is ``(N, C, L)``, ``w`` is ``(C_out, C // groups, kernel_size)``, the result ``(N, C_out, output_size)``.
 
     See Also
     --------
-    konvlib.conv2d : What the arguments mean, and how it is computed.
+    konvlib.conv2d : What the other arguments mean, which errors there are, and how it is computed.
 
     Examples
     --------
@@ -154,34 +135,16 @@ def conv3d(
     groups: int = 1,
     padding_mode: PaddingMode = "zeros",
 ) -> T:
-    r"""Convolve a batch as a layer does, over three spatial axes: `konvlib.conv2d`, with one axis more.
+    r"""Convolve a batch of volumes as a layer does: `konvlib.conv2d` over three axes.
 
     .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} x[b, c, s\,i + d\,u - p]\; w[o, c, u]
 
-    Parameters
-    ----------
-    x : array_like or tensor, shape (N, C, D, H, W)
-        The batch.
-    w : array_like or tensor, shape (C_out, C // groups, *kernel_size)
-        The weight.
-    bias : array_like or tensor, shape (C_out,), optional
-        Added to each output channel.
-    stride, padding, dilation, groups, padding_mode
-        As in `konvlib.conv2d`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C_out, *output_size)
-        As in `konvlib.conv2d`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.conv2d`.
+    ``x`` is ``(N, C, D, H, W)``, ``w`` is ``(C_out, C // groups, *kernel_size)``, the result
+    ``(N, C_out, *output_size)``.
 
     See Also
     --------
-    konvlib.conv2d : What the arguments mean, and how it is computed.
+    konvlib.conv2d : What the other arguments mean, which errors there are, and how it is computed.
 
     Examples
     --------
@@ -202,30 +165,15 @@ def max_pool1d(
     dilation: PerAxis = 1,
     ceil_mode: bool = False,
 ) -> T:
-    r"""Take the largest sample of each window, over one spatial axis: `konvlib.max_pool2d`, with one axis fewer.
+    r"""Take the largest sample of each window of a batch of sequences: `konvlib.max_pool2d` over one axis.
 
     .. math:: y[b, c, i] = \max_{u} x[b, c, s\,i + d\,u - p]
 
-    Parameters
-    ----------
-    x : array_like or tensor, shape (N, C, L)
-        The batch.
-    kernel_size, stride, padding, dilation, ceil_mode
-        As in `konvlib.max_pool2d`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C, output_size)
-        As in `konvlib.max_pool2d`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.max_pool2d`.
+    ``x`` is ``(N, C, L)``, the result ``(N, C, output_size)``.
 
     See Also
     --------
-    konvlib.max_pool2d : What the arguments mean.
+    konvlib.max_pool2d : What the arguments mean, and which errors there are.
 
     Examples
     --------
@@ -306,30 +254,15 @@ def max_pool3d(
     dilation: PerAxis = 1,
     ceil_mode: bool = False,
 ) -> T:
-    r"""Take the largest sample of each window, over three spatial axes: `konvlib.max_pool2d`, with one axis more.
+    r"""Take the largest sample of each window of a batch of volumes: `konvlib.max_pool2d` over three axes.
 
     .. math:: y[b, c, i] = \max_{u} x[b, c, s\,i + d\,u - p]
 
-    Parameters
-    ----------
-    x : array_like or tensor, shape (N, C, D, H, W)
-        The batch.
-    kernel_size, stride, padding, dilation, ceil_mode
-        As in `konvlib.max_pool2d`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C, *output_size)
-        As in `konvlib.max_pool2d`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.max_pool2d`.
+    ``x`` is ``(N, C, D, H, W)``, the result ``(N, C, *output_size)``.
 
     See Also
     --------
-    konvlib.max_pool2d : What the arguments mean.
+    konvlib.max_pool2d : What the arguments mean, and which errors there are.
 
     Examples
     --------
@@ -350,30 +283,15 @@ def avg_pool1d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> T:
-    r"""Take the mean of each window, over one spatial axis: `konvlib.avg_pool2d`, with one axis fewer.
+    r"""Take the mean of each window of a batch of sequences: `konvlib.avg_pool2d` over one axis.
 
     .. math:: y[b, c, i] = \frac{1}{\lvert U_i \rvert} \sum_{u} x[b, c, s\,i + u - p]
 
-    Parameters
-    ----------
-    x : array_like or tensor, shape (N, C, L)
-        The batch.
-    kernel_size, stride, padding, ceil_mode, count_include_pad
-        As in `konvlib.avg_pool2d`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C, output_size)
-        As in `konvlib.avg_pool2d`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.avg_pool2d`.
+    ``x`` is ``(N, C, L)``, the result ``(N, C, output_size)``.
 
     See Also
     --------
-    konvlib.avg_pool2d : What the arguments mean.
+    konvlib.avg_pool2d : What the arguments mean, and which errors there are.
 
     Examples
     --------
@@ -446,30 +364,15 @@ def avg_pool3d(
     ceil_mode: bool = False,
     count_include_pad: bool = True,
 ) -> T:
-    r"""Take the mean of each window, over three spatial axes: `konvlib.avg_pool2d`, with one axis more.
+    r"""Take the mean of each window of a batch of volumes: `konvlib.avg_pool2d` over three axes.
 
     .. math:: y[b, c, i] = \frac{1}{\lvert U_i \rvert} \sum_{u} x[b, c, s\,i + u - p]
 
-    Parameters
-    ----------
-    x : array_like or tensor, shape (N, C, D, H, W)
-        The batch.
-    kernel_size, stride, padding, ceil_mode, count_include_pad
-        As in `konvlib.avg_pool2d`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C, *output_size)
-        As in `konvlib.avg_pool2d`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.avg_pool2d`.
+    ``x`` is ``(N, C, D, H, W)``, the result ``(N, C, *output_size)``.
 
     See Also
     --------
-    konvlib.avg_pool2d : What the arguments mean.
+    konvlib.avg_pool2d : What the arguments mean, and which errors there are.
 
     Examples
     --------

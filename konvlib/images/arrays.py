@@ -129,7 +129,7 @@ def pad(x: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     >>> pad(np.array([[[1, 3, 2]]]), geometry.conv_geometry((1, 1, 3), (1, 1, 2), axes=1, padding=[(0, 2)]))
     array([[[1, 3, 2, 0, 0]]])
     """
-    if not any(side for pair in layer.padding for side in pair):
+    if not any(layer.sides):
         return x
     return np.pad(x, ((0, 0), (0, 0), *layer.padding), PAD_MODES[layer.padding_mode])
 

@@ -37,7 +37,8 @@ def max_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
     tensor([[[1., 3.]]])
     """
     if pool.is_even:
-        return MAX_POOL[pool.axes](x, pool.kernel_size, pool.stride, pool.before, pool.dilation, pool.ceil_mode)
+        y = MAX_POOL[pool.axes](x, pool.kernel_size, pool.stride, pool.before, pool.dilation, pool.ceil_mode)
+        return laid_like(x, y)
     return laid_like(x, gathered(x, largest_places(x, pool)))
 
 
@@ -158,7 +159,7 @@ def avg_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
         return avg_pool(x.float(), pool).to(x.dtype)
     if pool.is_even:
         options = pool.ceil_mode, pool.count_include_pad
-        return AVG_POOL[pool.axes](x, pool.kernel_size, pool.stride, pool.before, *options)
+        return laid_like(x, AVG_POOL[pool.axes](x, pool.kernel_size, pool.stride, pool.before, *options))
     shown = functional.pad(x, pool.sides)
     if pool.axes == 1:
         sums = functional.avg_pool2d(shown.unsqueeze(2), (1, *pool.kernel_size), (1, *pool.stride), divisor_override=1)

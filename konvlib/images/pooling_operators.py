@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from konvlib.geometry import PoolGeometry
-from konvlib.images import aten, kernels
+from konvlib.images import aten, pooling, pooling_scatter
 from konvlib.layers.memory import empty
 from konvlib.layers.padding import flat
 from konvlib.registration import Operator
@@ -53,7 +53,7 @@ def _fake_max_pool(x, kernel, stride, padding, dilation, windows) -> tuple[Tenso
 
 def _run_max_pool(x, kernel, stride, padding, dilation, windows) -> tuple[Tensor, Tensor]:
     y, taps = _fake_max_pool(x, kernel, stride, padding, dilation, windows)
-    kernels.pool(y, taps, x, kernel, stride, padding, dilation)
+    pooling.pool(y, taps, x, kernel, stride, padding, dilation)
     return y, taps
 
 
@@ -88,7 +88,7 @@ def _fake_scatter(dy, taps, kernel, stride, padding, dilation, size) -> Tensor:
 
 def _run_scatter(dy, taps, kernel, stride, padding, dilation, size) -> Tensor:
     dx = _fake_scatter(dy, taps, kernel, stride, padding, dilation, size)
-    kernels.scatter(dx, dy, taps, kernel, stride, padding, dilation)
+    pooling_scatter.scatter(dx, dy, taps, kernel, stride, padding, dilation)
     return dx
 
 
@@ -124,7 +124,7 @@ def _fake_avg_pool(x, kernel, stride, padding, windows, counts_padding) -> Tenso
 
 def _run_avg_pool(x, kernel, stride, padding, windows, counts_padding) -> Tensor:
     y = empty(x, (*x.shape[:2], *windows))
-    kernels.pool(y, None, x, kernel, stride, padding, [1] * len(kernel), counts_padding=counts_padding)
+    pooling.pool(y, None, x, kernel, stride, padding, [1] * len(kernel), counts_padding=counts_padding)
     return y
 
 
@@ -158,7 +158,7 @@ def _fake_avg_scatter(dy, kernel, stride, padding, size, counts_padding) -> Tens
 def _run_avg_scatter(dy, kernel, stride, padding, size, counts_padding) -> Tensor:
     dx = empty(dy, (*dy.shape[:2], *size))
     dense = [1] * len(kernel)
-    kernels.scatter(dx, dy, None, kernel, stride, padding, dense, mean=True, counts_padding=counts_padding)
+    pooling_scatter.scatter(dx, dy, None, kernel, stride, padding, dense, mean=True, counts_padding=counts_padding)
     return dx
 
 

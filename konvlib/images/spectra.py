@@ -6,7 +6,6 @@ from itertools import product
 from math import inf, prod
 
 import numpy as np
-from scipy import fft as transforms
 
 from konvlib import geometry
 from konvlib.geometry import ConvGeometry
@@ -33,9 +32,11 @@ def by_spectra(x: np.ndarray, w: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     >>> by_spectra(x, w, geometry.conv_geometry(x.shape, w.shape, axes=1)).round(9)
     array([[[5., 8.]]])
     """
+    from scipy import fft  # where it is used, since it takes longer to import than all of konvlib
+
     x, w = grouped(x, w, layer)
     over, real = range(3, x.ndim), x.dtype.kind == "f"
-    forward, inverse = (transforms.rfftn, transforms.irfftn) if real else (transforms.fftn, transforms.ifftn)
+    forward, inverse = (fft.rfftn, fft.irfftn) if real else (fft.fftn, fft.ifftn)
     each, sizes = zip(*_tiles(layer), strict=True)
     spans = [geometry.span(k, dilation=d) for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
     kernel = np.zeros((*w.shape[:3], *spans), dtype=w.dtype)
@@ -81,6 +82,8 @@ def spectra_cost(layer: ConvGeometry) -> float:
 
 def _tiles(layer: ConvGeometry) -> list[tuple[int, int]]:
     """Per axis, how many outputs a tile gives, and how long its transform is."""
+    from scipy import fft
+
     plan = []
     for outputs, step, kernel, gap in zip(
         layer.output_size, layer.stride, layer.kernel_size, layer.dilation, strict=True
@@ -88,5 +91,5 @@ def _tiles(layer: ConvGeometry) -> list[tuple[int, int]]:
         dense, reach = (outputs - 1) * step + 1, gap * (kernel - 1)
         tile = max(LEAST_TILE[layer.axes], 1 << (6 * reach).bit_length())
         each = -(-outputs // -(-dense // (tile - reach)))
-        plan.append((each, transforms.next_fast_len((each - 1) * step + 1 + reach, real=True)))
+        plan.append((each, fft.next_fast_len((each - 1) * step + 1 + reach, real=True)))
     return plan

@@ -132,7 +132,7 @@ def _multiply_windows(
     x = _by_phase(x, stride[-1])
     columns = np.empty(0, dtype=x.dtype)
     for place in _blocks((batch, groups, first, *rest), w.shape[2] * x.itemsize):
-        images, some, *outputs = (part.stop - part.start for part in place)
+        images, some, *outputs = [part.stop - part.start for part in place]
         shape = (some, depth, *kernel, images, *outputs)
         if columns.size < prod(shape):
             columns = np.empty(prod(shape), dtype=x.dtype)
@@ -167,7 +167,7 @@ def _blocks(extents: Sequence[int], unit: int) -> Iterator[tuple[slice, ...]]:
         pieces = -(-extent // max(1, min(extent, most // inner)))
         ranges.append(range(0, extent, -(-extent // pieces)))
     for starts in product(*ranges):
-        yield tuple(slice(s, min(s + r.step, n)) for s, r, n in zip(starts, ranges, extents, strict=True))
+        yield tuple([slice(s, min(s + r.step, n)) for s, r, n in zip(starts, ranges, extents, strict=True)])
 
 
 def _copy_windows(
@@ -179,11 +179,12 @@ def _copy_windows(
     """
     others = len(stride) - 1
     rows = x.strides[3 : 3 + others]
-    taps = (size * gap for size, gap in zip(rows, dilation[:-1], strict=True))
-    moves = (size * step for size, step in zip(rows, stride[:-1], strict=True))
+    taps = [size * gap for size, gap in zip(rows, dilation[:-1], strict=True)]
+    moves = [size * step for size, step in zip(rows, stride[:-1], strict=True)]
     strides = (*x.strides[1:3], *taps, x.strides[0], *moves, x.strides[-1])
-    starts = (slice(part.start * step, None) for part, step in zip(place[2:-1], stride[:-1], strict=True))
-    x = x[(*(slice(part.start, None) for part in place[:2]), slice(None), *starts)]
+    starts = [slice(part.start * step, None) for part, step in zip(place[2:-1], stride[:-1], strict=True)]
+    images, groups = place[:2]
+    x = x[(slice(images.start, None), slice(groups.start, None), slice(None), *starts)]
     for tap in range(windows.shape[2 + others]):
         skip, phase = divmod(tap * dilation[-1], stride[-1])
         target = windows[(slice(None),) * (2 + others) + (tap,)]

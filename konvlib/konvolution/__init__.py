@@ -59,31 +59,13 @@ def konv1d(
     padding_mode: PaddingMode = "zeros",
     pad: str = "basis",
 ) -> T:
-    r"""Put a polynomial in place of each product of a convolution over one spatial axis: see `konvlib.konv2d`.
+    r"""Put a polynomial in place of each product of a convolution over one axis: `konvlib.konv2d` with one axis fewer.
 
     .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} \phi_{o,c,u}(x[b, c, s\,i + d\,u - p]),
         \qquad \phi_{o,c,u}(t) = \sum_{\delta} \kappa[o, \delta, c, u]\, p_\delta(t)
 
-    Parameters
-    ----------
-    x : array_like or tensor, shape (N, C, L)
-        The batch.
-    kappa : array_like or tensor, shape (C_out, degree + 1, C // groups, kernel_size)
-        The coefficients of each tap's polynomial, the constant first.
-    bias : array_like or tensor, shape (C_out,), optional
-        Added to each output channel.
-    basis, stride, padding, dilation, groups, padding_mode, pad
-        As in `konvlib.konv2d`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C_out, output_size)
-        As in `konvlib.konv2d`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.konv2d`.
+    ``x`` is ``(N, C, L)``, ``kappa`` is ``(C_out, degree + 1, C // groups, kernel_size)``, ``bias`` is ``(C_out,)``,
+    the result ``(N, C_out, output_size)``.
 
     See Also
     --------
@@ -197,31 +179,13 @@ def konv3d(
     padding_mode: PaddingMode = "zeros",
     pad: str = "basis",
 ) -> T:
-    r"""Put a polynomial in place of each product of a convolution over three spatial axes: see `konvlib.konv2d`.
+    r"""Put a polynomial in place of each product of a convolution over three axes: see `konvlib.konv2d`.
 
     .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} \phi_{o,c,u}(x[b, c, s\,i + d\,u - p]),
         \qquad \phi_{o,c,u}(t) = \sum_{\delta} \kappa[o, \delta, c, u]\, p_\delta(t)
 
-    Parameters
-    ----------
-    x : array_like or tensor, shape (N, C, D, H, W)
-        The batch.
-    kappa : array_like or tensor, shape (C_out, degree + 1, C // groups, *kernel_size)
-        The coefficients of each tap's polynomial, the constant first.
-    bias : array_like or tensor, shape (C_out,), optional
-        Added to each output channel.
-    basis, stride, padding, dilation, groups, padding_mode, pad
-        As in `konvlib.konv2d`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C_out, *output_size)
-        As in `konvlib.konv2d`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.konv2d`.
+    ``x`` is ``(N, C, D, H, W)``, ``kappa`` is ``(C_out, degree + 1, C // groups, *kernel_size)``, ``bias`` is
+    ``(C_out,)``, the result ``(N, C_out, *output_size)``.
 
     See Also
     --------
@@ -249,30 +213,12 @@ def konv1d_input_grad(
     padding_mode: PaddingMode = "zeros",
     pad: str = "basis",
 ) -> T:
-    r"""Differentiate a Konvolution over one spatial axis by its input: `konvlib.konv2d_input_grad`, one axis fewer.
+    r"""Differentiate a Konvolution over one axis by its input: `konvlib.konv2d_input_grad` with one axis fewer.
 
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; \phi'_{o,c,u}(x[b, c, j])
 
-    Parameters
-    ----------
-    dy : array_like or tensor, shape (N, C_out, output_size)
-        The gradient by the output.
-    x : array_like or tensor, shape (N, C, L)
-        The batch: where the polynomials are differentiated.
-    kappa : array_like or tensor, shape (C_out, degree + 1, C // groups, kernel_size)
-        The coefficients.
-    basis, stride, padding, dilation, groups, padding_mode, pad
-        As in `konvlib.konv2d_input_grad`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C, L)
-        As in `konvlib.konv2d_input_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.konv2d_input_grad`.
+    ``dy`` is ``(N, C_out, output_size)``, ``x`` is ``(N, C, L)``, ``kappa`` is
+    ``(C_out, degree + 1, C // groups, kernel_size)``, the result ``(N, C, L)``.
 
     See Also
     --------
@@ -361,30 +307,12 @@ def konv3d_input_grad(
     padding_mode: PaddingMode = "zeros",
     pad: str = "basis",
 ) -> T:
-    r"""Differentiate a Konvolution over three spatial axes by its input: `konvlib.konv2d_input_grad`, one axis more.
+    r"""Differentiate a Konvolution over three axes by its input: `konvlib.konv2d_input_grad` with one axis more.
 
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; \phi'_{o,c,u}(x[b, c, j])
 
-    Parameters
-    ----------
-    dy : array_like or tensor, shape (N, C_out, *output_size)
-        The gradient by the output.
-    x : array_like or tensor, shape (N, C, D, H, W)
-        The batch: where the polynomials are differentiated.
-    kappa : array_like or tensor, shape (C_out, degree + 1, C // groups, *kernel_size)
-        The coefficients.
-    basis, stride, padding, dilation, groups, padding_mode, pad
-        As in `konvlib.konv2d_input_grad`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (N, C, D, H, W)
-        As in `konvlib.konv2d_input_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.konv2d_input_grad`.
+    ``dy`` is ``(N, C_out, *output_size)``, ``x`` is ``(N, C, D, H, W)``, ``kappa`` is
+    ``(C_out, degree + 1, C // groups, *kernel_size)``, the result ``(N, C, D, H, W)``.
 
     See Also
     --------
@@ -412,28 +340,12 @@ def konv1d_kappa_grad(
     padding_mode: PaddingMode = "zeros",
     pad: str = "basis",
 ) -> T:
-    r"""Differentiate a Konvolution over one spatial axis by its coefficients: `konvlib.konv2d_kappa_grad`, one axis fewer.
+    r"""Differentiate a Konvolution over one axis by its coefficients: see `konvlib.konv2d_kappa_grad`.
 
     .. math:: d\kappa[o, \delta, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; p_\delta(x[b, c, s\,i + d\,u - p])
 
-    Parameters
-    ----------
-    x : array_like or tensor, shape (N, C, L)
-        The batch.
-    dy : array_like or tensor, shape (N, C_out, output_size)
-        The gradient by the output.
-    degree, kernel_size, basis, stride, padding, dilation, groups, padding_mode, pad
-        As in `konvlib.konv2d_kappa_grad`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (C_out, degree + 1, C // groups, kernel_size)
-        As in `konvlib.konv2d_kappa_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.konv2d_kappa_grad`.
+    ``x`` is ``(N, C, L)``, ``dy`` is ``(N, C_out, output_size)``, the result
+    ``(C_out, degree + 1, C // groups, kernel_size)``.
 
     See Also
     --------
@@ -524,28 +436,12 @@ def konv3d_kappa_grad(
     padding_mode: PaddingMode = "zeros",
     pad: str = "basis",
 ) -> T:
-    r"""Differentiate a Konvolution over three spatial axes by its coefficients: `konvlib.konv2d_kappa_grad`, one axis more.
+    r"""Differentiate a Konvolution over three axes by its coefficients: see `konvlib.konv2d_kappa_grad`.
 
     .. math:: d\kappa[o, \delta, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; p_\delta(x[b, c, s\,i + d\,u - p])
 
-    Parameters
-    ----------
-    x : array_like or tensor, shape (N, C, D, H, W)
-        The batch.
-    dy : array_like or tensor, shape (N, C_out, *output_size)
-        The gradient by the output.
-    degree, kernel_size, basis, stride, padding, dilation, groups, padding_mode, pad
-        As in `konvlib.konv2d_kappa_grad`.
-
-    Returns
-    -------
-    ndarray or tensor, shape (C_out, degree + 1, C // groups, *kernel_size)
-        As in `konvlib.konv2d_kappa_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.konv2d_kappa_grad`.
+    ``x`` is ``(N, C, D, H, W)``, ``dy`` is ``(N, C_out, *output_size)``, the result
+    ``(C_out, degree + 1, C // groups, *kernel_size)``.
 
     See Also
     --------
@@ -560,24 +456,11 @@ def konv3d_kappa_grad(
 
 
 def konv1d_bias_grad(dy: Operand[T]) -> T:
-    r"""Differentiate a Konvolution over one spatial axis by its bias: `konvlib.konv2d_bias_grad`, one axis fewer.
+    r"""Differentiate a Konvolution over one axis by its bias: `konvlib.konv2d_bias_grad` with one axis fewer.
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 
-    Parameters
-    ----------
-    dy : array_like or tensor, shape (N, C_out, output_size)
-        The gradient by the output.
-
-    Returns
-    -------
-    ndarray or tensor, shape (C_out,)
-        As in `konvlib.konv2d_bias_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.konv2d_bias_grad`.
+    ``dy`` is ``(N, C_out, output_size)``, the result ``(C_out,)``.
 
     See Also
     --------
@@ -628,24 +511,11 @@ def konv2d_bias_grad(dy: Operand[T]) -> T:
 
 
 def konv3d_bias_grad(dy: Operand[T]) -> T:
-    r"""Differentiate a Konvolution over three spatial axes by its bias: `konvlib.konv2d_bias_grad`, one axis more.
+    r"""Differentiate a Konvolution over three axes by its bias: `konvlib.konv2d_bias_grad` with one axis more.
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 
-    Parameters
-    ----------
-    dy : array_like or tensor, shape (N, C_out, *output_size)
-        The gradient by the output.
-
-    Returns
-    -------
-    ndarray or tensor, shape (C_out,)
-        As in `konvlib.konv2d_bias_grad`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As in `konvlib.konv2d_bias_grad`.
+    ``dy`` is ``(N, C_out, *output_size)``, the result ``(C_out,)``.
 
     See Also
     --------

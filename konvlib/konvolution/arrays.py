@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from konvlib import geometry
 from konvlib.geometry import ConvGeometry, KonvGeometry
 from konvlib.gradients import arrays as gradients
 from konvlib.images import arrays as images

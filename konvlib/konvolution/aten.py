@@ -26,7 +26,7 @@ from konvlib.konvolution.bases import Basis, get_basis
 from konvlib.layers import aten as layers
 from konvlib.layers.memory import is_channels_last, laid_like
 from konvlib.layers.padding import fold, pad
-from konvlib.registration import bias_grad, makes_plain_tensors
+from konvlib.registration import bias_grad, is_plain
 from konvlib.runtime import HALVES, sum_dtype
 
 
@@ -100,7 +100,7 @@ def constants_of(plan: Plan, x: Tensor) -> Constants:
             [[-1.]]]), one=tensor([1.]), sees=(tensor([[0., 1., 1., 1.],
             [1., 1., 1., 0.]]),))
     """
-    make = _kept if makes_plain_tensors(x) else _made
+    make = _kept if is_plain(x) else _made
     return make(plan.layer, plan.masked, plan.scales, x.shape[2:], sum_dtype(x.dtype), x.device)
 
 

@@ -6,46 +6,52 @@ with ``kappa.flatten(1, 2)`` wants them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from konvlib import tiles
-from konvlib.layers import memory as layout
-from konvlib.layers.forward import Expansion
-from konvlib.layers.polynomials import polynomial, slope, squashed
-from konvlib.tiles import tl
+from konvlib import runtime
+from konvlib.layers import memory
+from konvlib.layers.polynomials import Expansion, polynomial, slope, squashed
+from konvlib.runtime import cdiv, tl
 
 BLOCK = 512
 
 
-@tiles.jit(do_not_specialize=["elements"])
-def _expand_kernel(
-    z, x, elements, inner, DEGREES: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr, SUM: tl.constexpr,
-    BLOCK: tl.constexpr,
+@runtime.jit(do_not_specialize=["samples"])
+def expand_kernel(
+    z_ptr, x_ptr, samples, stride_degree,
+    DEGREES: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr, ACC_DTYPE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """All degrees of ``BLOCK`` samples; the degrees of a sample lie ``inner`` apart."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    keep = at < elements
-    t = squashed(tl.load(x + at, mask=keep, other=0).to(SUM), SQUASH)
-    out = z + (at // inner * (DEGREES * inner) + at % inner)
+    """z[k] = p_k(squash(x)) for all degrees k from 1 on, of BLOCK samples."""
+    # The samples of this program.
+    offs = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = offs < samples
+    t = squashed(tl.load(x_ptr + offs, mask=mask, other=0).to(ACC_DTYPE), SQUASH)
+    # Their first degree: the channels of a group, then those of its next degree, stride_degree further on.
+    z = z_ptr + (offs // stride_degree * (DEGREES * stride_degree) + offs % stride_degree)
     for degree in tl.static_range(1, DEGREES + 1):
-        tl.store(out + (degree - 1) * inner, polynomial(t, degree, BASIS).to(z.dtype.element_ty), mask=keep)
+        p = polynomial(t, degree, BASIS)
+        tl.store(z + (degree - 1) * stride_degree, p.to(z_ptr.dtype.element_ty), mask=mask)
 
 
-@tiles.jit(do_not_specialize=["elements"])
-def _contract_kernel(
-    dx, dz, x, elements, inner, DEGREES: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr, SUM: tl.constexpr,
-    BLOCK: tl.constexpr,
+@runtime.jit(do_not_specialize=["samples"])
+def contract_kernel(
+    dx_ptr, dz_ptr, x_ptr, samples, stride_degree,
+    DEGREES: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr, ACC_DTYPE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The gradients of ``BLOCK`` samples: over the degrees, the gradient of each times its slope at the sample."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    keep = at < elements
-    sample = tl.load(x + at, mask=keep, other=0).to(SUM)
-    grads = dz + (at // inner * (DEGREES * inner) + at % inner)
-    total = tl.zeros((BLOCK,), SUM)
+    """dx = sum_k dz[k] p_k'(x), the polynomials those of the squashed sample, of BLOCK samples."""
+    # The samples of this program.
+    offs = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask = offs < samples
+    x = tl.load(x_ptr + offs, mask=mask, other=0).to(ACC_DTYPE)
+    # The gradients by their first degree: those by the next lie stride_degree further on.
+    dz = dz_ptr + (offs // stride_degree * (DEGREES * stride_degree) + offs % stride_degree)
+    acc = tl.zeros((BLOCK,), ACC_DTYPE)
     for degree in tl.static_range(1, DEGREES + 1):
-        grad = tl.load(grads + (degree - 1) * inner, mask=keep, other=0).to(SUM)
-        total += grad * slope(sample, degree, BASIS, SQUASH)
-    tl.store(dx + at, total.to(dx.dtype.element_ty), mask=keep)
+        grad = tl.load(dz + (degree - 1) * stride_degree, mask=mask, other=0).to(ACC_DTYPE)
+        acc += grad * slope(x, degree, BASIS, SQUASH)
+    tl.store(dx_ptr + offs, acc.to(dx_ptr.dtype.element_ty), mask=mask)
 
 
 def expand(x: torch.Tensor, expansion: Expansion, groups: int) -> torch.Tensor:
@@ -53,14 +59,14 @@ def expand(x: torch.Tensor, expansion: Expansion, groups: int) -> torch.Tensor:
 
     Examples
     --------
-    >>> with tiles.interpreted():
+    >>> with runtime.interpreted():
     ...     expand(torch.tensor([[[2.0, 3.0]]]), Expansion(2, "chebyshev"), groups=1)
     tensor([[[ 2.,  3.],
              [ 7., 17.]]])
     """
     x = _dense(x)
-    z = layout.empty(x, (x.shape[0], expansion.degrees * x.shape[1], *x.shape[2:]))
-    _launch(_expand_kernel, (z, x), x, expansion, groups)
+    z = memory.empty(x, (x.shape[0], expansion.degrees * x.shape[1], *x.shape[2:]))
+    _launch(expand_kernel, {"z_ptr": z, "x_ptr": x}, x, expansion, groups)
     return z
 
 
@@ -69,27 +75,27 @@ def contract(dz: torch.Tensor, x: torch.Tensor, expansion: Expansion, groups: in
 
     Examples
     --------
-    >>> with tiles.interpreted():
+    >>> with runtime.interpreted():
     ...     contract(torch.ones(1, 2, 2), torch.tensor([[[2.0, 3.0]]]), Expansion(2, "chebyshev"), groups=1)
     tensor([[[ 9., 13.]]])
     """
     x = _dense(x)
-    dx, like = layout.empty(x, x.shape), layout.empty(x, dz.shape)
+    dx, like = memory.empty(x, x.shape), memory.empty(x, dz.shape)
     dz = dz if dz.stride() == like.stride() else like.copy_(dz)
-    _launch(_contract_kernel, (dx, dz, x), x, expansion, groups)
+    _launch(contract_kernel, {"dx_ptr": dx, "dz_ptr": dz, "x_ptr": x}, x, expansion, groups)
     return dx
 
 
 def _dense(x: torch.Tensor) -> torch.Tensor:
-    return x if layout.is_channels_last(x) and x.movedim(1, -1).is_contiguous() else x.contiguous()
+    return x if memory.is_channels_last(x) and x.movedim(1, -1).is_contiguous() else x.contiguous()
 
 
-def _launch(kernel, tensors, x: torch.Tensor, expansion: Expansion, groups: int) -> None:
+def _launch(kernel: Any, given: dict[str, Any], x: torch.Tensor, expansion: Expansion, groups: int) -> None:
     if not x.numel():
         return
-    inner = x.shape[1] // groups * (1 if layout.is_channels_last(x) else x[0, 0].numel())
-    with tiles.on_device_of(x):
-        kernel[(-(-x.numel() // BLOCK),)](
-            *tensors, x.numel(), inner, DEGREES=expansion.degrees, BASIS=expansion.basis, SQUASH=expansion.squash,
-            SUM=tiles.sum_type(x), BLOCK=BLOCK,
+    together = x.shape[1] // groups * (1 if memory.is_channels_last(x) else x[0, 0].numel())
+    with runtime.on_device_of(x):
+        kernel[(cdiv(x.numel(), BLOCK),)](
+            **given, samples=x.numel(), stride_degree=together, DEGREES=expansion.degrees, BASIS=expansion.basis,
+            SQUASH=expansion.squash, ACC_DTYPE=runtime.sum_type(x), BLOCK=BLOCK,
         )  # fmt: skip

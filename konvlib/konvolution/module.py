@@ -22,7 +22,7 @@ from konvlib.geometry import PADDING_MODES, PADS, Padding, PerAxis
 from konvlib.konvolution import aten, bases, tensors
 from konvlib.konvolution.bases import get_basis
 from konvlib.layers.polynomials import SQUASHES
-from konvlib.registration import check_tensors, last_derivative, makes_plain_tensors, planned_tensors
+from konvlib.registration import check_tensors, is_plain, last_derivative, planned_tensors
 from konvlib.runtime import runs_kernel
 
 _NODES = np.linspace(-20, 20, 641)
@@ -171,7 +171,7 @@ class _Konv(nn.Module):
                     plan, least = _traced(self.basis, self.squash, self._kappa_shape, self.in_channels, *options)
                     if _fits(x.shape, (0, self.in_channels, *least)):
                         return partial(aten.konv, plan=plan, constants=aten.constants_of(plan, x))
-            elif makes_plain_tensors(x):
+            elif is_plain(x):
                 return _planned(shapes, x.dtype, x.device, bases.BASES[self.basis], self.squash, *options)
         given = planned_tensors(
             tensors.DTYPES,

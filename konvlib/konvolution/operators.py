@@ -21,8 +21,7 @@ from konvlib.geometry import ConvGeometry, KonvGeometry
 from konvlib.konvolution import aten, ways
 from konvlib.konvolution.bases import get_basis
 from konvlib.layers import memory
-from konvlib.layers.forward import Expansion
-from konvlib.layers.polynomials import BASES, SQUASHES
+from konvlib.layers.polynomials import BASES, SQUASHES, Expansion
 from konvlib.registration import Operator, bias_grad, check_tensors, pullback
 
 FUSED_DEGREES = 8

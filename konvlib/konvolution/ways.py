@@ -13,12 +13,8 @@ from torch.nn import functional
 
 from konvlib.geometry import ConvGeometry
 from konvlib.konvolution import kernels
-from konvlib.layers import autotune as tuning
-from konvlib.layers import forward as gather
-from konvlib.layers import memory as layout
-from konvlib.layers import padding as borders
-from konvlib.layers import weight_grad as reduction
-from konvlib.layers.forward import Expansion
+from konvlib.layers import aten, autotune, forward, input_grad, memory, polynomial_input_grad, weight_grad
+from konvlib.layers.polynomials import Expansion
 
 
 def konv(
@@ -28,10 +24,10 @@ def konv(
 
     Examples
     --------
-    >>> from konvlib import tiles
+    >>> from konvlib import runtime
     >>> from konvlib.geometry import conv_geometry
     >>> x, kappa = torch.tensor([[[1.0, 3, 2]]]), torch.tensor([[[[2.0, 1]], [[0, 1]]]])
-    >>> with tiles.interpreted():
+    >>> with runtime.interpreted():
     ...     konv(x, kappa, None, conv_geometry(x.shape, (1, 1, 2), axes=1), Expansion(2, "monomial"))
     tensor([[[14., 12.]]])
     """
@@ -39,18 +35,16 @@ def konv(
 
     def expanded() -> torch.Tensor:
         z, wide = _expanded(x, layer, expansion)
-        return gather.conv(z, w, bias, wide)
+        return forward.conv(z, w, bias, wide)
 
     def library() -> torch.Tensor:
         z, wide = _expanded(x, layer, expansion)
-        z = functional.pad(z, borders.flat(wide.padding[::-1]))
-        zeros = [0] * layer.axes
         plain = bias if bias is not None and bias.dim() == 1 else None
-        y = torch.convolution(z, w, plain, layer.stride, zeros, layer.dilation, False, zeros, layer.groups)
-        return _like(y if plain is bias else y.add_(bias), x)
+        y = aten.conv(z, w, plain, wide)
+        return memory.laid_out(y if plain is bias else y.add_(bias), x)
 
-    ways = {"fused": lambda: gather.conv(x, w, bias, layer, expansion), "expanded": expanded, "library": library}
-    return tuning.choose(_kind("konv", expansion), layer, x, ways)
+    ways = {"fused": lambda: forward.conv(x, w, bias, layer, expansion), "expanded": expanded, "library": library}
+    return autotune.choose(_kind("konv", expansion), layer, x, ways)
 
 
 def konv_input_grad(
@@ -60,32 +54,27 @@ def konv_input_grad(
 
     Examples
     --------
-    >>> from konvlib import tiles
+    >>> from konvlib import runtime
     >>> from konvlib.geometry import conv_geometry
     >>> dy, x, kappa = torch.tensor([[[1.0, 5]]]), torch.tensor([[[1.0, 3, 2]]]), torch.tensor([[[[2.0, 1]], [[0, 1]]]])
-    >>> with tiles.interpreted():
+    >>> with runtime.interpreted():
     ...     konv_input_grad(dy, x, kappa, conv_geometry(x.shape, (1, 1, 2), axes=1), Expansion(2, "monomial"))
     tensor([[[ 2., 17., 25.]]])
     """
     w, wide = kappa.flatten(1, 2), _widened(layer, expansion)
 
     def expanded() -> torch.Tensor:
-        return kernels.contract(gather.conv_transpose(dy, w, None, wide), x, expansion, layer.groups)
+        return kernels.contract(input_grad.conv_transpose(dy, w, None, wide), x, expansion, layer.groups)
 
     def library() -> torch.Tensor:
-        sizes = [n + before + after for n, (before, after) in zip(layer.input_size, layer.padding, strict=True)]
-        shape = x.new_empty(1).expand(layer.batch, wide.in_channels, *sizes)
-        dz = _backward(dy, shape, w, layer, [True, False, False])[0]
-        for axis, (size, (before, _)) in enumerate(zip(layer.input_size, layer.padding, strict=True)):
-            dz = dz.narrow(axis + 2, before, size)
-        return kernels.contract(dz, x, expansion, layer.groups)
+        return kernels.contract(aten.conv_transpose(dy, w, None, wide), x, expansion, layer.groups)
 
     ways = {
-        "fused": lambda: gather.conv_transpose(dy, w, None, layer, x, expansion),
+        "fused": lambda: polynomial_input_grad.conv_transpose(dy, w, x, layer, expansion),
         "expanded": expanded,
         "library": library,
     }
-    return tuning.choose(_kind("konv_input_grad", expansion), layer, x, ways)
+    return autotune.choose(_kind("konv_input_grad", expansion), layer, x, ways)
 
 
 def konv_kappa_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, expansion: Expansion) -> torch.Tensor:
@@ -93,10 +82,10 @@ def konv_kappa_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, expa
 
     Examples
     --------
-    >>> from konvlib import tiles
+    >>> from konvlib import runtime
     >>> from konvlib.geometry import conv_geometry
     >>> x, dy = torch.tensor([[[1.0, 3, 2]]]), torch.tensor([[[1.0, 5]]])
-    >>> with tiles.interpreted():
+    >>> with runtime.interpreted():
     ...     konv_kappa_grad(x, dy, conv_geometry(x.shape, (1, 1, 2), axes=1), Expansion(1, "monomial"))
     tensor([[[[16., 13.]]]])
     """
@@ -106,23 +95,21 @@ def konv_kappa_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, expa
         dkappa = x.new_empty(shape)
         options = expansion._asdict()
         for degree in range(1, options.pop("degrees") + 1):
-            reduction.write_weight_grad(dkappa[:, degree - 1], x, dy, layer, degree=degree, **options)
+            weight_grad.write_weight_grad(dkappa[:, degree - 1], x, dy, layer, degree=degree, **options)
         return dkappa
 
     def expanded() -> torch.Tensor:
         z, wide = _expanded(x, layer, expansion)
         dw = x.new_empty(wide.weight_shape)
-        reduction.write_weight_grad(dw, z, dy, wide)
+        weight_grad.write_weight_grad(dw, z, dy, wide)
         return dw.view(shape)
 
     def library() -> torch.Tensor:
         z, wide = _expanded(x, layer, expansion)
-        z = functional.pad(z, borders.flat(wide.padding[::-1]))
-        w = x.new_empty(1).expand(wide.weight_shape)
-        return _backward(dy, z, w, layer, [False, True, False])[1].reshape(shape)
+        return aten.conv_weight_grad(z, dy, wide).reshape(shape)
 
     ways = {"fused": fused, "expanded": expanded, "library": library}
-    return tuning.choose(_kind("konv_kappa_grad", expansion), layer, x, ways)
+    return autotune.choose(_kind("konv_kappa_grad", expansion), layer, x, ways)
 
 
 def _kind(name: str, expansion: Expansion) -> str:
@@ -136,19 +123,6 @@ def _widened(layer: ConvGeometry, expansion: Expansion) -> ConvGeometry:
 def _expanded(x: torch.Tensor, layer: ConvGeometry, expansion: Expansion) -> tuple[torch.Tensor, ConvGeometry]:
     """The expanded input, and the ordinary layer that it goes through."""
     if not expansion.masked:
-        x = functional.pad(x, borders.flat(layer.padding[::-1]))
+        x = functional.pad(x, layer.sides)
         layer = replace(layer, input_size=tuple(x.shape[2:]), padding=((0, 0),) * layer.axes)
     return kernels.expand(x, expansion, layer.groups), _widened(layer, expansion)
-
-
-def _like(result: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """The result in the layout of ``x``, in which operators promise it."""
-    wanted = layout.empty(x, result.shape)
-    return result if result.stride() == wanted.stride() else wanted.copy_(result)
-
-
-def _backward(dy, z, w, layer: ConvGeometry, wanted: list[bool]):
-    zeros = [0] * layer.axes
-    return torch.ops.aten.convolution_backward(
-        dy, z, w, None, layer.stride, zeros, layer.dilation, False, zeros, layer.groups, wanted
-    )

@@ -9,8 +9,11 @@ Its derivative by ``y`` is the layer, the one by ``x`` its input gradient, which
 one by ``w`` its weight gradient. So the three operators are each other's derivatives, to any order:
 
 - ``konvlib.layers.operators`` registers them with torch;
-- ``konvlib.layers.forward`` computes the layer and its input gradient, ``konvlib.layers.weight_grad`` the weight
-  gradient, ``konvlib.layers.depthwise`` all three where each output channel reads one input channel;
+- ``konvlib.layers.forward`` computes the layer, ``konvlib.layers.input_grad`` its input gradient,
+  ``konvlib.layers.weight_grad`` its weight gradient, ``konvlib.layers.depthwise`` all three where each output channel
+  reads one input channel;
+- ``konvlib.layers.polynomials`` is what these kernels make of a sample where the layer is one of polynomials, and
+  ``konvlib.layers.polynomial_input_grad`` the input gradient of such a layer;
 - ``konvlib.layers.aten`` is what runs where no kernel does;
 - ``konvlib.layers.autotune`` chooses tiles, ``konvlib.layers.memory`` says how tensors lie in memory.
 

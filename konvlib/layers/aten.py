@@ -64,7 +64,7 @@ def conv_transpose(dy: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeomet
         after = [max(cut, 0) for cut in after]
     cuts = [-cut for pair in zip(layer.before[::-1], after[::-1], strict=True) for cut in pair]
     dx = functional.pad(dx, cuts)
-    return laid_like(dy, dx if bias is None else dx + bias.reshape(-1, *(1,) * layer.axes))
+    return laid_like(dy, dx if bias is None else dx + bias.to(dx.dtype).reshape(-1, *(1,) * layer.axes))
 
 
 def conv_weight_grad(x: Tensor, dy: Tensor, layer: ConvGeometry) -> Tensor:

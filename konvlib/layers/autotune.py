@@ -1,7 +1,8 @@
 """Which tile a kernel works on: a short list by size, the best of it measured once for each geometry, or from a file.
 
-``choices/<device>.json`` holds what was measured on known devices. On another geometry the first call times the tiles
-of the list, unless a CUDA graph is being captured or ``KONVLIB_TUNE=0``, when the first of the list is taken. Where an
+``choices/<device>.json`` beside this file, if there is one, holds what was measured on a device: none comes with the
+library, and the benchmarks write one with ``--choices``. On another geometry the first call times the tiles of the
+list, unless a CUDA graph is being captured or ``KONVLIB_TUNE=0``, when the first of the list is taken. Where an
 operator knows several ways of computing, the file names the one to take; others than the first may take more memory, so
 they are timed only with ``KONVLIB_TUNE=all``, which the benchmarks set.
 """
@@ -14,30 +15,31 @@ import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from konvlib import tiles
+from konvlib import runtime
 from konvlib.geometry import ConvGeometry
-from konvlib.layers import memory as layout
+from konvlib.layers import memory
+from konvlib.runtime import cdiv, power_of_2
 
 CHOICES = Path(__file__).parent / "choices"
-FLAT = 16
+FEW = 16
 """Below how many channels a kernel sums over taps and channels together."""
 
-PROCESSORS = 132
-"""How many programs an H100 runs side by side at least; what is compared with it need not be exact."""
+MULTIPROCESSORS = 132
+"""Those of an H100, which is planned for where there is no device to ask."""
 
 
 class Tile(NamedTuple):
-    """What one program computes: ``rows`` by ``columns`` outputs, ``depth`` products at a time."""
+    """What one program computes: ``block_m`` by ``block_n`` results, ``block_k`` products at a time."""
 
-    rows: int
-    columns: int
-    depth: int
-    warps: int
-    stages: int
+    block_m: int
+    block_n: int
+    block_k: int
+    num_warps: int
+    num_stages: int
 
 
 HALVES = (
@@ -71,10 +73,41 @@ def for_few_channels(tile: Tile) -> Tile:
     Examples
     --------
     >>> for_few_channels(Tile(128, 256, 64, 8, 3))
-    Tile(rows=128, columns=64, depth=32, warps=8, stages=3)
+    Tile(block_m=128, block_n=64, block_k=32, num_warps=8, num_stages=3)
     """
-    rows, columns = min(tile.rows, 128), min(tile.columns, 64)
-    return Tile(rows, columns, min(tile.depth, 32), 8 if rows * columns > 4096 else 4, tile.stages)
+    block_m, block_n = min(tile.block_m, 128), min(tile.block_n, 64)
+    return Tile(block_m, block_n, min(tile.block_k, 32), 8 if block_m * block_n > 4096 else 4, tile.num_stages)
+
+
+def tiled(tile: Tile, channels: int, taps: int, kernel: Any, few_kernel: Any = None) -> tuple[Any, dict[str, Any]]:
+    """The kernel for a sum over so many channels and taps, and what it is told of its tile.
+
+    ``few_kernel``, if there is one, sums over taps and channels together.
+
+    Examples
+    --------
+    >>> tiled(HALVES[0], 3, 49, "many", "few")[0]
+    'few'
+    """
+    few = channels < FEW and few_kernel is not None
+    tile = for_few_channels(tile) if few else tile
+    block_k = min(tile.block_k, max(16, power_of_2(channels * (taps if few else 1))))
+    blocks = {"BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n, "BLOCK_K": block_k}
+    blocks |= {} if few else {"EVEN_K": channels % block_k == 0}
+    return few_kernel if few else kernel, blocks | {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
+
+
+def multiprocessors(tensor: torch.Tensor) -> int:
+    """How many multiprocessors the device of a tensor has, each of which runs at least one program at a time.
+
+    Examples
+    --------
+    >>> multiprocessors(torch.ones(1))
+    132
+    """
+    if not tensor.is_cuda:
+        return MULTIPROCESSORS
+    return torch.cuda.get_device_properties(tensor.device).multi_processor_count
 
 
 def tiles_of(dtype: torch.dtype, *, expanded: bool = False, sloped: bool = False) -> tuple[Tile, ...]:
@@ -83,15 +116,17 @@ def tiles_of(dtype: torch.dtype, *, expanded: bool = False, sloped: bool = False
     Examples
     --------
     >>> tiles_of(torch.float64, expanded=True)[0]
-    Tile(rows=32, columns=32, depth=16, warps=4, stages=3)
+    Tile(block_m=32, block_n=32, block_k=16, num_warps=4, num_stages=3)
     """
-    if dtype in tiles.HALVES:
+    if dtype in runtime.HALVES:
         return SLOPED if sloped else EXPANDED if expanded else HALVES
     known = DOUBLES if dtype == torch.float64 else SINGLES
     return known[2:] if sloped else known[1:] if expanded else known
 
 
-def candidates(among: tuple[Tile, ...], rows: int, columns: int, programs: int) -> list[Tile]:
+def candidates(
+    among: tuple[Tile, ...], rows: int, columns: int, programs: int, at_once: int = MULTIPROCESSORS
+) -> list[Tile]:
     """The tiles worth trying for ``programs`` matrix products of ``rows`` by ``columns``, the likeliest first.
 
     A tile should waste no columns and leave no multiprocessor without work; of those, large ones read least.
@@ -99,14 +134,13 @@ def candidates(among: tuple[Tile, ...], rows: int, columns: int, programs: int) 
     Examples
     --------
     >>> candidates(HALVES, 100352, 64, 1)[0]
-    Tile(rows=128, columns=64, depth=64, warps=4, stages=4)
+    Tile(block_m=128, block_n=64, block_k=64, num_warps=4, num_stages=4)
     """
 
     def cost(tile: Tile) -> float:
-        down, across = -(-rows // tile.rows), -(-columns // tile.columns)
-        count = programs * down * across
-        waves = -(-count // PROCESSORS)
-        return waves * (tile.rows * tile.columns + 64 * (tile.rows + tile.columns))
+        count = programs * cdiv(rows, tile.block_m) * cdiv(columns, tile.block_n)
+        waves = cdiv(count, at_once)
+        return waves * (tile.block_m * tile.block_n + 64 * (tile.block_m + tile.block_n))
 
     return sorted(among, key=cost)[:3]
 
@@ -129,12 +163,12 @@ def launch(
     >>> from konvlib.geometry import conv_geometry
     >>> layer, y = conv_geometry((1, 1, 9), (1, 1, 3), axes=1), torch.ones(1, 1, 7, dtype=torch.float64)
     >>> launch("conv", layer, y, print, rows=7, columns=1, programs=1)
-    Tile(rows=32, columns=16, depth=16, warps=4, stages=3)
+    Tile(block_m=32, block_n=16, block_k=16, num_warps=4, num_stages=3)
     """
     name = key(kind, layer, y)
     tile = _known(y).get(name) or _measured.get(name)
     if tile is None:
-        likely = candidates(among or tiles_of(y.dtype), rows, columns, programs)
+        likely = candidates(among or tiles_of(y.dtype), rows, columns, programs, multiprocessors(y))
         tile = _quickest(likely, run) if _may_measure(y) else likely[0]
         _measured[name] = tile
     run(tile)
@@ -173,7 +207,7 @@ def key(kind: str, layer: ConvGeometry, y: torch.Tensor) -> str:
     >>> key("conv", conv_geometry((8, 3, 9), (4, 3, 3), axes=1, stride=2), torch.ones(1, 1, 1))
     'conv float32 first n8 c3-4 g1 i9 k3 s2 p0+0 d1'
     """
-    order = "last" if layout.is_channels_last(y) else "first"
+    order = "last" if memory.is_channels_last(y) else "first"
     sizes = {"i": layer.input_size, "k": layer.kernel_size, "s": layer.stride}
     pads = "x".join(f"{before}+{after}" for before, after in layer.padding)
     each = [f"{letter}{'x'.join(map(str, values))}" for letter, values in sizes.items()]
@@ -227,7 +261,7 @@ def _seconds(run: Callable[[], object], repeats: int = 5) -> float:
     """The least of some timings; what does not fit on the device takes for ever."""
     try:
         run()
-    except (tiles.OutOfResources, torch.OutOfMemoryError):
+    except (runtime.OutOfResources, torch.OutOfMemoryError):
         return float("inf")
     times = []
     for _ in range(repeats):

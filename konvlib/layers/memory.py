@@ -6,7 +6,21 @@ from collections.abc import Sequence
 
 import torch
 
+from konvlib import runtime
+from konvlib.geometry import ConvGeometry
+from konvlib.runtime import tl
+
 AXES = 3
+NOWHERE = tl.constexpr(-(2**30)) if tl else -(2**30)
+"""A place so far before an input that no tap reaches it from there: nothing is loaded for it."""
+
+
+@runtime.jit()
+def pixel_of(number, size_d, size_h, size_w):
+    """The image of a pixel, in 64 bits, and its place: pixels are counted along width, height, depth, then images."""
+    place_w, rest = number % size_w, number // size_w
+    place_h, rest = rest % size_h, rest // size_h
+    return (rest // size_d).to(tl.int64), rest % size_d, place_h, place_w
 
 
 def three(values: Sequence[int], fill: int) -> tuple[int, ...]:
@@ -59,6 +73,18 @@ def laid_like(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return y.movedim(1, -1).contiguous().movedim(-1, 1)
 
 
+def laid_out(result: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """``result`` itself if it lies in memory as `empty` would make it, else a copy that does.
+
+    Examples
+    --------
+    >>> laid_out(torch.ones(2, 3, 4).transpose(1, 2), torch.ones(1, 2, 3)).stride()
+    (12, 3, 1)
+    """
+    wanted = empty(like, result.shape)
+    return result if result.stride() == wanted.stride() else wanted.copy_(result)
+
+
 def with_channels_last(x: torch.Tensor) -> torch.Tensor:
     """``x`` itself if its channels lie next to each other, else a copy of which that is true.
 
@@ -95,8 +121,60 @@ def strides(x: torch.Tensor) -> tuple[int, ...]:
     return batch, channels, *three(spatial, 0)
 
 
+def named_strides(name: str, x: torch.Tensor, places: str = "ncdhw") -> dict[str, int]:
+    """The strides of ``x`` as the arguments of a kernel: those of the batch, the channels and the axes that it takes.
+
+    Examples
+    --------
+    >>> named_strides("x", torch.ones(2, 3, 4), "ncw")
+    {'stride_xn': 12, 'stride_xc': 4, 'stride_xw': 1}
+    """
+    each = dict(zip("ncdhw", strides(x), strict=True))
+    return {f"stride_{name}{place}": each[place] for place in places}
+
+
+def along_axes(**values: tuple[Sequence[int], int]) -> dict[str, int]:
+    """Numbers for each axis, with what fills missing axes, as the arguments of a kernel.
+
+    Examples
+    --------
+    >>> along_axes(kernel=((3, 2), 1), padding=((5, 7), 0))
+    {'kernel_d': 1, 'kernel_h': 3, 'kernel_w': 2, 'padding_d': 0, 'padding_h': 5, 'padding_w': 7}
+    """
+    return {
+        f"{name}_{axis}": value
+        for name, (each, fill) in values.items()
+        for axis, value in zip("dhw", three(each, fill), strict=True)
+    }
+
+
+LAYER = ("in", "out", "kernel", "stride", "padding", "dilation")
+LAYER_SIZES = tuple(f"{name}_{axis}" for name in LAYER for axis in "dhw")
+"""The arguments of kernels that `of_layer` gives; they are not specialised, so that one kernel serves all layers."""
+
+
+def of_layer(layer: ConvGeometry) -> dict[str, int]:
+    """A layer as the arguments of a kernel, three axes each; of the padding, what comes before the input.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> arguments = of_layer(conv_geometry((1, 1, 9), (1, 1, 3), axes=1, stride=2, padding=((1, 0),)))
+    >>> [arguments[f"{name}_w"] for name in LAYER]
+    [9, 4, 3, 2, 1, 1]
+    """
+    return along_axes(
+        **{"in": (layer.input_size, 1)},
+        out=(layer.output_size, 1),
+        kernel=(layer.kernel_size, 1),
+        stride=(layer.stride, 1),
+        padding=([before for before, _ in layer.padding], 0),
+        dilation=(layer.dilation, 1),
+    )
+
+
 def is_wide(*tensors: torch.Tensor) -> bool:
-    """Whether an offset into one of the tensors may need 64 bits.
+    """Whether an offset into one of the tensors may need 64 bits: ``INT64`` of the kernels.
 
     Examples
     --------

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
-from konvlib.layers import memory as layout
+from konvlib.layers import memory
 
 
 def pad(x: torch.Tensor, padding: Sequence[tuple[int, int]], padding_mode: str) -> torch.Tensor:
@@ -22,7 +22,7 @@ def pad(x: torch.Tensor, padding: Sequence[tuple[int, int]], padding_mode: str) 
     >>> pad(torch.tensor([[[1, 3, 2]]]), [(2, 1)], "reflect")
     tensor([[[2, 3, 1, 3, 2, 3]]])
     """
-    last = layout.is_channels_last(x)
+    last = memory.is_channels_last(x)
     x = x.movedim(1, -1) if last else x
     for axis, sides in enumerate(padding, start=1 if last else 2):
         before, after = _borders(x.shape[axis], sides, padding_mode)

@@ -6,8 +6,10 @@ Each basis is a three-term recurrence, so no power, no table and no arccos is ne
 
 from __future__ import annotations
 
-from konvlib import tiles
-from konvlib.tiles import tl
+from typing import NamedTuple
+
+from konvlib import runtime
+from konvlib.runtime import tl
 
 BASES = ("monomial", "chebyshev", "chebyshev2", "legendre", "hermite")
 """The bases that kernels evaluate; others are changed into one of them."""
@@ -15,7 +17,23 @@ BASES = ("monomial", "chebyshev", "chebyshev2", "legendre", "hermite")
 SQUASHES = ("none", "tanh")
 
 
-@tiles.jit()
+class Expansion(NamedTuple):
+    """What a layer makes of its samples, by degree.
+
+    ``degrees`` are those from 1 on, and ``masked`` says that padding contributes nothing.
+    """
+
+    degrees: int = 1
+    basis: str = "none"
+    squash: str = "none"
+    masked: bool = False
+
+
+PLAIN = Expansion()
+"""The samples themselves: an ordinary convolution."""
+
+
+@runtime.jit()
 def squashed(x, SQUASH: tl.constexpr):
     """The sample where the polynomial takes it; the exponential saturates, so that large samples give one."""
     if SQUASH == "tanh":
@@ -23,8 +41,8 @@ def squashed(x, SQUASH: tl.constexpr):
     return x
 
 
-@tiles.jit()
-def _next(line, n: tl.constexpr, before, BASIS: tl.constexpr):
+@runtime.jit()
+def next_degree(line, n: tl.constexpr, before, BASIS: tl.constexpr):
     """Degree ``n + 1`` from ``x`` times degree ``n``, or from the derivative of that, and the degree before.
 
     Divided last, so that what is exact stays exact.
@@ -39,19 +57,33 @@ def _next(line, n: tl.constexpr, before, BASIS: tl.constexpr):
         return 2.0 * line - before
 
 
-@tiles.jit()
+@runtime.jit()
 def polynomial(x, DEGREE: tl.constexpr, BASIS: tl.constexpr):
     """The polynomial of a degree, at least 1."""
     before = tl.full(x.shape, 1.0, x.dtype)
     now = 2.0 * x if BASIS == "chebyshev2" else x
     for n in tl.static_range(1, DEGREE):
-        after = _next(x * now, n, before, BASIS)
+        after = next_degree(x * now, n, before, BASIS)
         before = now
         now = after
     return now
 
 
-@tiles.jit()
+@runtime.jit()
+def expanded(
+    x, mask, DEGREE: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr, MASKED: tl.constexpr,
+    ACC_DTYPE: tl.constexpr,
+):  # fmt: skip
+    """The polynomial of each sample of a tile that was loaded with ``mask``, evaluated in the dtype of sums.
+
+    Where the mask is not set there is padding, which was loaded as zero. Its polynomial may be another number: with
+    ``MASKED`` it is left out.
+    """
+    p = polynomial(squashed(x.to(ACC_DTYPE), SQUASH), DEGREE, BASIS)
+    return (tl.where(mask, p, 0.0) if MASKED else p).to(x.dtype)
+
+
+@runtime.jit()
 def slope(x, DEGREE: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr):
     """The derivative of the polynomial of the squashed sample, by the derivative of the recurrence."""
     t = squashed(x, SQUASH)
@@ -60,8 +92,8 @@ def slope(x, DEGREE: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr):
     slope_before = tl.zeros(t.shape, t.dtype)
     slope_now = 2.0 * before if BASIS == "chebyshev2" else before
     for n in tl.static_range(1, DEGREE):
-        slope_after = _next(now + t * slope_now, n, slope_before, BASIS)
-        after = _next(t * now, n, before, BASIS)
+        slope_after = next_degree(now + t * slope_now, n, slope_before, BASIS)
+        after = next_degree(t * now, n, before, BASIS)
         before = now
         now = after
         slope_before = slope_now

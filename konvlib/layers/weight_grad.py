@@ -1,131 +1,200 @@
-"""The Triton kernel of the weight gradient, of one to three axes: a matrix product whose long side is summed.
+"""The Triton kernels of the weight gradient, of one to three axes: a matrix product whose long side is summed.
 
 Few weights, many pixels: each is a sum over all outputs of the batch. The pixels are split among programs, each writes
-its part of the sums in the dtype of sums, and a second kernel adds the parts, always in the same order. So nothing is
+its part of the sums in the dtype of sums, and a last kernel adds the parts, always in the same order. So nothing is
 added atomically, and two runs agree bit by bit.
+
+Of the two kernels that sum, one multiplies channels shown by one tap; the other one, where there are few channels,
+pairs of a tap and a channel.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 
-from konvlib import tiles
+from konvlib import runtime
 from konvlib.geometry import ConvGeometry
-from konvlib.layers import autotune as tuning
-from konvlib.layers import memory as layout
-from konvlib.layers.autotune import Tile
-from konvlib.layers.polynomials import polynomial, squashed
-from konvlib.tiles import tl
+from konvlib.layers import autotune, memory
+from konvlib.layers.autotune import MULTIPROCESSORS, Tile, multiprocessors
+from konvlib.layers.memory import LAYER_SIZES
+from konvlib.layers.polynomials import expanded
+from konvlib.runtime import cdiv, tl
 
-SIZES = ("rows", "groups", "parts", "share", *(f"{name}{axis}" for name in "tikpsd" for axis in range(layout.AXES)))
-PARTS = 2 * tuning.PROCESSORS
-"""How many programs should share the work at least."""
+SIZES = (
+    "pixels",
+    "groups",
+    "parts",
+    "share",
+    *LAYER_SIZES,
+    *(f"{n}_{axis}" for n in ("factor", "shift") for axis in "dhw"),
+)
+"""Arguments that change from call to call: one compiled kernel serves them all."""
+
+WAVES = 2
+"""How many programs each multiprocessor should get at least."""
 
 MOST_SUMS = 2**24
 """How many partial sums are kept at most."""
 
 
-@tiles.jit()
-def _divided(value, factor, shift):
-    """``value // n`` by a multiplication; see `_by_multiplication`."""
+@runtime.jit()
+def divided(value, factor, shift):
+    """``value // n`` by a multiplication, which is quicker in a loop; see `by_multiplication`."""
     return ((value.to(tl.int64) * factor) >> shift).to(tl.int32)
 
 
-@tiles.jit(do_not_specialize=(*SIZES, "f0", "f1", "f2", "h0", "h1", "h2"))
-def _reduction_kernel(
-    sums, x, dy, rows, groups, parts, share, t0, t1, t2, i0, i1, i2, k0, k1, k2, p0, p1, p2, s0, s1, s2, d0, d1, d2,
-    f0, f1, f2, h0, h1, h2, xn, x0, x1, x2, yn, y0, y1, y2, channels, outputs, AXES: tl.constexpr, FLAT: tl.constexpr,
-    DEGREE: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr, MASKED: tl.constexpr, ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr, DEPTH: tl.constexpr, SUM: tl.constexpr, PRECISION: tl.constexpr,
+@runtime.jit(do_not_specialize=SIZES)
+def conv_weight_grad_kernel(
+    sums_ptr, x_ptr, dy_ptr,
+    # The pixels of all outputs, in how many parts of which share they are summed, the channels of a group, the layer.
+    pixels, groups, parts, share, in_channels, out_channels,
+    in_d, in_h, in_w, out_d, out_h, out_w, kernel_d, kernel_h, kernel_w,
+    stride_d, stride_h, stride_w, padding_d, padding_h, padding_w, dilation_d, dilation_h, dilation_w,
+    # How to divide by the sizes of the output.
+    factor_d, factor_h, factor_w, shift_d, shift_h, shift_w,
+    # Steps in memory; the channels of x and of dy lie together.
+    stride_xn, stride_xd, stride_xh, stride_xw, stride_dyn, stride_dyd, stride_dyh, stride_dyw,
+    # How many axes there are, the polynomial, the dtypes, the tile.
+    AXES: tl.constexpr, DEGREE: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr, MASKED: tl.constexpr,
+    ACC_DTYPE: tl.constexpr, INPUT_PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """One part of a tile of sums, ``ROWS`` output channels by ``COLUMNS`` taps and input channels.
-
-    With a ``BASIS``, of the polynomial of ``DEGREE`` of each sample; padding is left out of it if ``MASKED``.
-    """
-    taps = k0 * k1 * k2
-    wide = tl.cdiv(taps * channels, COLUMNS) if FLAT else taps * tl.cdiv(channels, COLUMNS)
-    down = tl.cdiv(outputs, ROWS)
-    column, rest = tl.program_id(0) % wide, tl.program_id(0) // wide
-    tile, rest = rest % down, rest // down
+    """sum_{n, i} dy[n, o, i] x[n, c, s i + d u - p] over a share of the pixels, BLOCK_M o by BLOCK_N c of one tap u."""
+    # Which tap, which of its tiles and which share of the pixels are this program's?
+    taps, blocks_m = kernel_d * kernel_h * kernel_w, tl.cdiv(out_channels, BLOCK_M)
+    blocks_n = taps * tl.cdiv(in_channels, BLOCK_N)
+    pid_n, rest = tl.program_id(0) % blocks_n, tl.program_id(0) // blocks_n
+    pid_m, rest = rest % blocks_m, rest // blocks_m
     group, part = rest % groups, rest // groups
-    o = tile * ROWS + tl.arange(0, ROWS)
-    if FLAT:
-        entry = column * COLUMNS + tl.arange(0, COLUMNS)
-        c, tap = entry % channels, entry // channels
-        there = tap < taps
-    else:
-        tap = column % taps
-        c = column // taps * COLUMNS + tl.arange(0, COLUMNS)
-        there, entry = c < channels, tap * channels + c
-    u2 = tap % k2 * d2 - p2
-    u1 = tap // k2 % k1 * d1 - p1
-    u0 = tap // (k1 * k2) * d0 - p0
-    x += group * channels
-    dy += group * outputs
-    total = tl.zeros((ROWS, COLUMNS), SUM)
-    for begin in tl.range(part * share, tl.minimum((part + 1) * share, rows), DEPTH):
-        m = begin + tl.arange(0, DEPTH)
-        m2 = _divided(m, f2, h2)
-        a2 = m - m2 * t2
-        m1 = _divided(m2, f1, h1)
-        a1 = m2 - m1 * t1
-        n = _divided(m1, f0, h0)
-        a0 = m1 - n * t0
-        row = n.to(tl.int64) * yn + a0.to(tl.int64) * y0 + a1.to(tl.int64) * y1 + a2.to(tl.int64) * y2
-        keep = (m < rows)[:, None] & (o < outputs)[None, :]
-        left = tl.load(dy + (row[:, None] + o[None, :]), mask=keep, other=0)
-        shown = n.to(tl.int64) * xn
-        q2 = a2 * s2
-        if FLAT:
-            at = q2[:, None] + u2[None, :]
-            keep = (m < rows)[:, None] & there[None, :] & (at >= 0) & (at < i2)
-            place = shown[:, None] + at.to(tl.int64) * x2
-            if AXES > 1:
-                at = (a1 * s1)[:, None] + u1[None, :]
-                keep &= (at >= 0) & (at < i1)
-                place += at.to(tl.int64) * x1
-            if AXES > 2:
-                at = (a0 * s0)[:, None] + u0[None, :]
-                keep &= (at >= 0) & (at < i0)
-                place += at.to(tl.int64) * x0
-            right = tl.load(x + (place + c[None, :]), mask=keep, other=0)
-        else:
-            at = q2 + u2
-            keep = (m < rows) & (at >= 0) & (at < i2)
-            shown += at.to(tl.int64) * x2
-            if AXES > 1:
-                at = a1 * s1 + u1
-                keep &= (at >= 0) & (at < i1)
-                shown += at.to(tl.int64) * x1
-            if AXES > 2:
-                at = a0 * s0 + u0
-                keep &= (at >= 0) & (at < i0)
-                shown += at.to(tl.int64) * x0
-            keep = keep[:, None] & there[None, :]
-            right = tl.load(x + (shown[:, None] + c[None, :]), mask=keep, other=0)
+    tap, offs_c = pid_n % taps, pid_n // taps * BLOCK_N + tl.arange(0, BLOCK_N)
+    offs_m, offs_n = pid_m * BLOCK_M + tl.arange(0, BLOCK_M), tap * in_channels + offs_c
+    mask_m, mask_n = offs_m < out_channels, offs_c < in_channels
+    # How far from the first input the tap shows the first output.
+    u_w = tap % kernel_w * dilation_w - padding_w
+    u_h = tap // kernel_w % kernel_h * dilation_h - padding_h
+    u_d = tap // (kernel_h * kernel_w) * dilation_d - padding_d
+    # The first sample of each channel of the group.
+    x_ptr += group * in_channels
+    dy_ptr += group * out_channels
+    acc = tl.zeros((BLOCK_M, BLOCK_N), ACC_DTYPE)
+    for begin in tl.range(part * share, tl.minimum((part + 1) * share, pixels), BLOCK_K):
+        # The images of the next pixels, and their places in the output.
+        offs_k = begin + tl.arange(0, BLOCK_K)
+        mask_k = offs_k < pixels
+        rest_w = divided(offs_k, factor_w, shift_w)
+        rest_h = divided(rest_w, factor_h, shift_h)
+        image = divided(rest_h, factor_d, shift_d)
+        i_d, i_h, i_w = rest_h - image * out_d, rest_w - rest_h * out_h, offs_k - rest_w * out_w
+        # What they received, all channels of each.
+        dy_pixel = image.to(tl.int64) * stride_dyn + i_d.to(tl.int64) * stride_dyd + i_h.to(tl.int64) * stride_dyh
+        dy_pixel += i_w.to(tl.int64) * stride_dyw
+        dy = tl.load(dy_ptr + (dy_pixel[:, None] + offs_m[None, :]), mask=mask_k[:, None] & mask_m[None, :], other=0)
+        # What the tap shows them, all channels of each; nothing in the padding.
+        j_w = i_w * stride_w + u_w
+        mask_j, x_pixel = (
+            mask_k & (j_w >= 0) & (j_w < in_w),
+            image.to(tl.int64) * stride_xn + j_w.to(tl.int64) * stride_xw,
+        )
+        if AXES > 1:
+            j_h = i_h * stride_h + u_h
+            mask_j, x_pixel = mask_j & (j_h >= 0) & (j_h < in_h), x_pixel + j_h.to(tl.int64) * stride_xh
+        if AXES > 2:
+            j_d = i_d * stride_d + u_d
+            mask_j, x_pixel = mask_j & (j_d >= 0) & (j_d < in_d), x_pixel + j_d.to(tl.int64) * stride_xd
+        mask_x = mask_j[:, None] & mask_n[None, :]
+        x = tl.load(x_ptr + (x_pixel[:, None] + offs_c[None, :]), mask=mask_x, other=0)
         if BASIS != "none":
-            right = polynomial(squashed(right.to(SUM), SQUASH), DEGREE, BASIS)
-            right = (tl.where(keep, right, 0.0) if MASKED else right).to(dy.dtype.element_ty)
-        total = tl.dot(tl.trans(left), right, total, input_precision=PRECISION, out_dtype=SUM)
-    base = ((part * groups + group) * outputs).to(tl.int64) * taps * channels
-    out = sums + (base + (o.to(tl.int64) * (taps * channels))[:, None] + entry[None, :])
-    tl.store(out, total.to(sums.dtype.element_ty), mask=(o < outputs)[:, None] & there[None, :])
+            x = expanded(x, mask_x, DEGREE, BASIS, SQUASH, MASKED, ACC_DTYPE)
+        acc = tl.dot(tl.trans(dy), x, acc, input_precision=INPUT_PRECISION, out_dtype=ACC_DTYPE)
+    # Where the part of the sums goes: parts, groups, output channels, taps, input channels.
+    first = ((part * groups + group) * out_channels).to(tl.int64) * (taps * in_channels)
+    sums = sums_ptr + (first + (offs_m.to(tl.int64) * (taps * in_channels))[:, None] + offs_n[None, :])
+    tl.store(sums, acc.to(sums_ptr.dtype.element_ty), mask=mask_m[:, None] & mask_n[None, :])
 
 
-@tiles.jit(do_not_specialize=("parts", "entries", "channels", "taps"))
-def _add_kernel(dw, sums, parts, entries, channels, taps, wo, wc, wt, BLOCK: tl.constexpr, SUM: tl.constexpr):
-    """Add the parts of some weights' sums in order, and write them where the gradient has them."""
-    entry = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    total = tl.zeros((BLOCK,), SUM)
-    here = sums + entry
+@runtime.jit(do_not_specialize=SIZES)
+def conv_weight_grad_few_kernel(
+    sums_ptr, x_ptr, dy_ptr,
+    # As for conv_weight_grad_kernel.
+    pixels, groups, parts, share, in_channels, out_channels,
+    in_d, in_h, in_w, out_d, out_h, out_w, kernel_d, kernel_h, kernel_w,
+    stride_d, stride_h, stride_w, padding_d, padding_h, padding_w, dilation_d, dilation_h, dilation_w,
+    factor_d, factor_h, factor_w, shift_d, shift_h, shift_w,
+    stride_xn, stride_xd, stride_xh, stride_xw, stride_dyn, stride_dyd, stride_dyh, stride_dyw,
+    AXES: tl.constexpr, DEGREE: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr, MASKED: tl.constexpr,
+    ACC_DTYPE: tl.constexpr, INPUT_PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """The same sums where there are few channels: BLOCK_M output channels by BLOCK_N pairs of a tap and a channel."""
+    # Which tile and which share of the pixels are this program's?
+    taps, blocks_m = kernel_d * kernel_h * kernel_w, tl.cdiv(out_channels, BLOCK_M)
+    blocks_n = tl.cdiv(taps * in_channels, BLOCK_N)
+    pid_n, rest = tl.program_id(0) % blocks_n, tl.program_id(0) // blocks_n
+    pid_m, rest = rest % blocks_m, rest // blocks_m
+    group, part = rest % groups, rest // groups
+    offs_m, offs_n = pid_m * BLOCK_M + tl.arange(0, BLOCK_M), pid_n * BLOCK_N + tl.arange(0, BLOCK_N)
+    offs_c, tap = offs_n % in_channels, offs_n // in_channels
+    mask_m, mask_n = offs_m < out_channels, tap < taps
+    # How far from the first input each tap shows the first output.
+    u_w = tap % kernel_w * dilation_w - padding_w
+    u_h = tap // kernel_w % kernel_h * dilation_h - padding_h
+    u_d = tap // (kernel_h * kernel_w) * dilation_d - padding_d
+    # The first sample of each channel of the group.
+    x_ptr += group * in_channels
+    dy_ptr += group * out_channels
+    acc = tl.zeros((BLOCK_M, BLOCK_N), ACC_DTYPE)
+    for begin in tl.range(part * share, tl.minimum((part + 1) * share, pixels), BLOCK_K):
+        # The images of the next pixels, and their places in the output.
+        offs_k = begin + tl.arange(0, BLOCK_K)
+        mask_k = offs_k < pixels
+        rest_w = divided(offs_k, factor_w, shift_w)
+        rest_h = divided(rest_w, factor_h, shift_h)
+        image = divided(rest_h, factor_d, shift_d)
+        i_d, i_h, i_w = rest_h - image * out_d, rest_w - rest_h * out_h, offs_k - rest_w * out_w
+        # What they received, all channels of each.
+        dy_pixel = image.to(tl.int64) * stride_dyn + i_d.to(tl.int64) * stride_dyd + i_h.to(tl.int64) * stride_dyh
+        dy_pixel += i_w.to(tl.int64) * stride_dyw
+        dy = tl.load(dy_ptr + (dy_pixel[:, None] + offs_m[None, :]), mask=mask_k[:, None] & mask_m[None, :], other=0)
+        # What each pair shows them; nothing in the padding.
+        j_w = (i_w * stride_w)[:, None] + u_w[None, :]
+        mask_x = mask_k[:, None] & mask_n[None, :] & (j_w >= 0) & (j_w < in_w)
+        x = (image.to(tl.int64) * stride_xn)[:, None] + j_w.to(tl.int64) * stride_xw
+        if AXES > 1:
+            j_h = (i_h * stride_h)[:, None] + u_h[None, :]
+            mask_x, x = mask_x & (j_h >= 0) & (j_h < in_h), x + j_h.to(tl.int64) * stride_xh
+        if AXES > 2:
+            j_d = (i_d * stride_d)[:, None] + u_d[None, :]
+            mask_x, x = mask_x & (j_d >= 0) & (j_d < in_d), x + j_d.to(tl.int64) * stride_xd
+        x = tl.load(x_ptr + (x + offs_c[None, :]), mask=mask_x, other=0)
+        if BASIS != "none":
+            x = expanded(x, mask_x, DEGREE, BASIS, SQUASH, MASKED, ACC_DTYPE)
+        acc = tl.dot(tl.trans(dy), x, acc, input_precision=INPUT_PRECISION, out_dtype=ACC_DTYPE)
+    # Where the part of the sums goes: parts, groups, output channels, taps, input channels.
+    first = ((part * groups + group) * out_channels).to(tl.int64) * (taps * in_channels)
+    sums = sums_ptr + (first + (offs_m.to(tl.int64) * (taps * in_channels))[:, None] + offs_n[None, :])
+    tl.store(sums, acc.to(sums_ptr.dtype.element_ty), mask=mask_m[:, None] & mask_n[None, :])
+
+
+@runtime.jit(do_not_specialize=("parts", "weights", "in_channels", "taps"))
+def sum_parts_kernel(
+    dw_ptr, sums_ptr, parts, weights, in_channels, taps, stride_wo, stride_wc, stride_wt,
+    BLOCK: tl.constexpr, ACC_DTYPE: tl.constexpr,
+):  # fmt: skip
+    """dw[o, c, u] = sum_part sums[part, o, u, c], in order, of BLOCK weights."""
+    # The weights of this program, as the parts have them.
+    offs = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    mask, sums = offs < weights, sums_ptr + offs
+    acc = tl.zeros((BLOCK,), ACC_DTYPE)
     for _ in tl.range(0, parts):
-        total += tl.load(here, mask=entry < entries, other=0)
-        here += entries
-    c, rest = entry % channels, entry // channels
-    out = dw + rest // taps * wo + c * wc + rest % taps * wt
-    tl.store(out, total.to(dw.dtype.element_ty), mask=entry < entries)
+        acc += tl.load(sums, mask=mask, other=0)
+        sums += weights
+    # Where the gradient has them.
+    c, rest = offs % in_channels, offs // in_channels
+    dw = dw_ptr + rest // taps * stride_wo + c * stride_wc + rest % taps * stride_wt
+    tl.store(dw, acc.to(dw_ptr.dtype.element_ty), mask=mask)
 
 
 def conv_weight_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:
@@ -135,7 +204,7 @@ def conv_weight_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> 
     --------
     >>> from konvlib.geometry import conv_geometry
     >>> x, dy = torch.tensor([[[4.0, 1, 3]]]), torch.tensor([[[1.0, 5]]])
-    >>> with tiles.interpreted():
+    >>> with runtime.interpreted():
     ...     conv_weight_grad(x, dy, conv_geometry(x.shape, (1, 1, 2), axes=1))
     tensor([[[ 9., 16.]]])
     """
@@ -161,44 +230,46 @@ def write_weight_grad(
     --------
     >>> from konvlib.geometry import conv_geometry
     >>> x, dy, dw = torch.tensor([[[4.0, 1, 3]]]), torch.tensor([[[1.0, 5]]]), torch.empty(1, 1, 2)
-    >>> with tiles.interpreted():
+    >>> with runtime.interpreted():
     ...     write_weight_grad(dw, x, dy, conv_geometry(x.shape, (1, 1, 2), axes=1), degree=2, basis="monomial")
     >>> dw
     tensor([[[21., 46.]]])
     """
-    rows = layer.batch * math.prod(layer.output_size)
-    if rows == 0:
+    pixels = layer.batch * math.prod(layer.output_size)
+    if pixels == 0:
         dw.zero_()
         return
-    x, dy = layout.with_channels_last(x), layout.with_channels_last(dy)
-    depth, width, taps = layer.in_channels // layer.groups, layer.out_channels // layer.groups, _taps(layer)
-    axes = [
-        *(layout.three(values, fill) for values, fill in _axes(layer)),
-        *zip(*(_by_multiplication(size) for size in layout.three(layer.output_size, 1)), strict=True),
-    ]
-    (xn, _, *x_strides), (yn, _, *y_strides) = layout.strides(x), layout.strides(dy)
-    flat = depth < tuning.FLAT
+    x, dy, taps = memory.with_channels_last(x), memory.with_channels_last(dy), math.prod(layer.kernel_size)
+    in_channels, out_channels = layer.in_channels // layer.groups, layer.out_channels // layer.groups
+    given: dict[str, Any] = {"x_ptr": x, "dy_ptr": dy, "pixels": pixels, "groups": layer.groups, "AXES": layer.axes}
+    given |= {"in_channels": in_channels, "out_channels": out_channels, **memory.of_layer(layer)}
+    factors, shifts = zip(*(by_multiplication(size) for size in memory.three(layer.output_size, 1)), strict=True)
+    given |= memory.along_axes(factor=(factors, 1), shift=(shifts, 0))
+    given |= memory.named_strides("x", x, "ndhw") | memory.named_strides("dy", dy, "ndhw")
+    given |= {"DEGREE": degree, "BASIS": basis, "SQUASH": squash, "MASKED": masked}
+    given |= {"ACC_DTYPE": runtime.sum_type(x), "INPUT_PRECISION": runtime.precision(x)}
+    few = in_channels < autotune.FEW
 
     def launch(tile: Tile) -> None:
-        tile = tuning.for_few_channels(tile) if flat else tile
-        columns = min(tile.columns, max(16, tiles.power_of_2(depth * (taps if flat else 1))))
-        across = -(-taps * depth // columns) if flat else taps * -(-depth // columns)
-        programs = layer.groups * -(-width // tile.rows) * across
-        share, parts = split(rows, tile.depth, programs, dw.numel())
-        sums = torch.empty(parts * dw.numel(), dtype=tiles.sum_dtype(x.dtype), device=x.device)
-        _reduction_kernel[(programs * parts,)](
-            sums, x, dy, rows, layer.groups, parts, share, *(value for axis in axes for value in axis), xn, *x_strides,
-            yn, *y_strides, depth, width, AXES=layer.axes, FLAT=flat, DEGREE=degree, BASIS=basis, SQUASH=squash,
-            MASKED=masked, ROWS=tile.rows, COLUMNS=columns, DEPTH=tile.depth, SUM=tiles.sum_type(x),
-            PRECISION=tiles.precision(x), num_warps=tile.warps, num_stages=tile.stages,
+        tile = autotune.for_few_channels(tile) if few else tile
+        block_m, block_k = tile.block_m, tile.block_k
+        block_n = min(tile.block_n, max(16, runtime.power_of_2(in_channels * (taps if few else 1))))
+        blocks_n = cdiv(taps * in_channels, block_n) if few else taps * cdiv(in_channels, block_n)
+        programs = layer.groups * cdiv(out_channels, block_m) * blocks_n
+        share, parts = split(pixels, block_k, programs, dw.numel(), multiprocessors(x))
+        sums = torch.empty(parts * dw.numel(), dtype=runtime.sum_dtype(x.dtype), device=x.device)
+        kernel = conv_weight_grad_few_kernel if few else conv_weight_grad_kernel
+        kernel[(programs * parts,)](
+            **given, sums_ptr=sums, parts=parts, share=share, BLOCK_M=block_m, BLOCK_N=block_n, BLOCK_K=block_k,
+            num_warps=tile.num_warps, num_stages=tile.num_stages,
         )  # fmt: skip
         add_parts(dw, sums, parts)
 
-    with tiles.on_device_of(dw):
-        name = "conv_weight_grad" + f" {basis} {squash} {degree}" * (basis != "none")
-        among = tuning.tiles_of(x.dtype, expanded=basis != "none")
-        columns, programs = taps * depth, layer.groups
-        tuning.launch(name, layer, x, launch, rows=width, columns=columns, programs=programs, among=among)
+    with runtime.on_device_of(dw):
+        name = "conv_weight_grad" if basis == "none" else f"conv_weight_grad {basis} {squash} {degree}"
+        among = autotune.tiles_of(x.dtype, expanded=basis != "none")
+        columns, programs = taps * in_channels, layer.groups
+        autotune.launch(name, layer, x, launch, rows=out_channels, columns=columns, programs=programs, among=among)
 
 
 def empty_weight(x: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:
@@ -210,21 +281,23 @@ def empty_weight(x: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:
     >>> empty_weight(torch.ones(1, 2, 5), conv_geometry((1, 2, 5), (4, 2, 3), axes=1)).shape
     torch.Size([4, 2, 3])
     """
-    return layout.empty(x, layer.weight_shape)
+    return memory.empty(x, layer.weight_shape)
 
 
-def split(rows: int, depth: int, programs: int, sums: int) -> tuple[int, int]:
+def split(rows: int, depth: int, programs: int, sums: int, at_once: int = MULTIPROCESSORS) -> tuple[int, int]:
     """How many rows each part gets, a multiple of ``depth``, and how many parts there are.
+
+    Programs times parts should keep ``at_once`` multiprocessors busy, and ``sums`` times parts fit in memory.
 
     Examples
     --------
     >>> split(100, 16, 1, 10), split(100, 16, 1000, 10)
     ((16, 7), (112, 1))
     """
-    blocks = -(-rows // depth)
-    most = min(blocks, -(-PARTS // programs), max(1, MOST_SUMS // sums))
-    share = -(-blocks // most)
-    return share * depth, -(-blocks // share)
+    blocks = cdiv(rows, depth)
+    most = min(blocks, cdiv(WAVES * at_once, programs), max(1, MOST_SUMS // sums))
+    share = cdiv(blocks, most)
+    return share * depth, cdiv(blocks, share)
 
 
 def add_parts(dw: torch.Tensor, sums: torch.Tensor, parts: int) -> None:
@@ -233,37 +306,31 @@ def add_parts(dw: torch.Tensor, sums: torch.Tensor, parts: int) -> None:
     Examples
     --------
     >>> dw = torch.empty(1, 2, 2)
-    >>> with tiles.interpreted():
+    >>> with runtime.interpreted():
     ...     add_parts(dw, torch.arange(8.0), 2)
     >>> dw
     tensor([[[ 4.,  8.],
              [ 6., 10.]]])
     """
-    depth, taps, block = dw.shape[1], math.prod(dw.shape[2:]), 256
-    with tiles.on_device_of(dw):
-        _add_kernel[(-(-dw.numel() // block),)](
-            dw, sums, parts, dw.numel(), depth, taps, dw.stride(0), dw.stride(1), dw.stride(-1), BLOCK=block,
-            SUM=tiles.sum_type(dw),
+    in_channels, taps, block = dw.shape[1], math.prod(dw.shape[2:]), 256
+    with runtime.on_device_of(dw):
+        sum_parts_kernel[(cdiv(dw.numel(), block),)](
+            dw_ptr=dw, sums_ptr=sums, parts=parts, weights=dw.numel(), in_channels=in_channels, taps=taps,
+            stride_wo=dw.stride(0), stride_wc=dw.stride(1), stride_wt=dw.stride(-1), BLOCK=block,
+            ACC_DTYPE=runtime.sum_type(dw),
         )  # fmt: skip
 
 
-def _taps(layer: ConvGeometry) -> int:
-    return math.prod(layer.kernel_size)
-
-
-def _axes(layer: ConvGeometry):
-    yield layer.output_size, 1
-    yield layer.input_size, 1
-    yield layer.kernel_size, 1
-    yield [before for before, _ in layer.padding], 0
-    yield layer.stride, 1
-    yield layer.dilation, 1
-
-
-def _by_multiplication(size: int) -> tuple[int, int]:
+def by_multiplication(size: int) -> tuple[int, int]:
     """A factor and a shift such that ``value * factor >> shift`` is ``value // size`` for ``value < 2**31``.
 
     With ``2**(31 + e) <= factor * size < 2**(31 + e) + 2**e`` the error is below ``1 / size``.
+
+    Examples
+    --------
+    >>> factor, shift = by_multiplication(7)
+    >>> 20 * factor >> shift, 21 * factor >> shift
+    (2, 3)
     """
     shift = 31 + max(size - 1, 0).bit_length()
-    return -(-(1 << shift) // size), shift
+    return cdiv(1 << shift, size), shift

@@ -10,13 +10,25 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from konvlib.dispatch import room
-from konvlib.geometry import Padding, PerAxis
-from konvlib.matrices import arrays as fast
+from konvlib.dispatch import Operand, T, prepared
+from konvlib.geometry import (
+    Padding,
+    PerAxis,
+    as_array,
+    check_finite,
+    check_sparse_dtype,
+    check_spectral_dtype,
+    circulant_geometry,
+    col2im_geometry,
+    conv_geometry,
+    im2col_geometry,
+    matrix_geometry,
+)
+from konvlib.matrices import arrays
 
 
 def conv_matrix(
-    w: Any,
+    w: Operand[Any],
     input_shape: Sequence[int],
     *,
     stride: PerAxis = 1,
@@ -34,7 +46,7 @@ def conv_matrix(
 
     Parameters
     ----------
-    w : array_like, shape (C_out, C // groups, *kernel_size)
+    w : array_like or tensor, shape (C_out, C // groups, *kernel_size)
         The weight.
     input_shape : sequence of int, (C, *size)
         The shape of one input.
@@ -43,9 +55,10 @@ def conv_matrix(
 
     Returns
     -------
-    scipy.sparse.csr_array, shape (C_out * prod(output_size), C * prod(size))
+    scipy.sparse.csr_array, or sparse CSR tensor, shape (C_out * prod(output_size), C * prod(size))
         With the dtype of ``w``. There is an entry for each tap of each window that meets the input, also where the
-        weight is zero; the entries of a row are sorted by column.
+        weight is zero; the entries of a row are sorted by column. A tensor is
+        differentiable by ``w`` once and in reverse mode, as all that torch makes of sparse values is.
 
     Raises
     ------
@@ -61,6 +74,12 @@ def conv_matrix(
     stride 1 whose output index is a multiple of ``s`` along its axis. For each pair of channels, the matrix of stride 1
     in two dimensions is a Toeplitz matrix of blocks that are Toeplitz matrices themselves.
 
+    See Also
+    --------
+    konvlib.conv2d : The layer.
+    konvlib.conv2d_im2col : The layer as one product of dense matrices.
+    konvlib.circulant_singular_values : Singular values of the matrix, with circular boundary.
+
     Examples
     --------
     >>> conv_matrix([[[[2, 1], [0, 3]]]], (1, 3, 3)).toarray()
@@ -73,12 +92,19 @@ def conv_matrix(
     >>> matrix.shape, matrix.nnz
     ((600, 300), 1788)
     """
-    return room(fast, _gpu, w).conv_matrix(
-        w, input_shape, stride=stride, padding=padding, dilation=dilation, groups=groups
-    )
+    w = w if hasattr(w, "dtype") else as_array(w, "w")
+    check_sparse_dtype(w.dtype, "w")
+    backend, (w,), layer = prepared(
+        arrays, _tensors, matrix_geometry, {"w": w},
+        {"input_shape": input_shape, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups},
+        dtypes="SPARSE_DTYPES",
+    )  # fmt: skip
+    return backend.conv_matrix(w, layer)
 
 
-def im2col(x: Any, kernel_size: PerAxis, *, stride: PerAxis = 1, padding: Padding = 0, dilation: PerAxis = 1) -> Any:
+def im2col(
+    x: Operand[T], kernel_size: PerAxis, *, stride: PerAxis = 1, padding: Padding = 0, dilation: PerAxis = 1
+) -> T:
     r"""Write each window of a batch of images as a column, over one to three axes.
 
     .. math:: \text{cols}[b, (c, u), i] = x[b, c, s\,i + d\,u - p]
@@ -88,7 +114,7 @@ def im2col(x: Any, kernel_size: PerAxis, *, stride: PerAxis = 1, padding: Paddin
 
     Parameters
     ----------
-    x : array_like, shape (N, C, *size)
+    x : array_like or tensor, shape (N, C, *size)
         The batch.
     kernel_size : int or sequence of int
         Taps, for all axes or one each.
@@ -97,8 +123,8 @@ def im2col(x: Any, kernel_size: PerAxis, *, stride: PerAxis = 1, padding: Paddin
 
     Returns
     -------
-    ndarray, shape (N, C * prod(kernel_size), prod(output_size))
-        A copy, with the dtype of ``x``.
+    ndarray or tensor, shape (N, C * prod(kernel_size), prod(output_size))
+        A contiguous copy, with the dtype of ``x``.
 
     Raises
     ------
@@ -106,6 +132,11 @@ def im2col(x: Any, kernel_size: PerAxis, *, stride: PerAxis = 1, padding: Paddin
         If an argument has the wrong kind.
     ValueError
         If ``x`` has the wrong rank, or if no window fits; it names the argument.
+
+    See Also
+    --------
+    konvlib.col2im : Its adjoint.
+    konvlib.conv2d_im2col : A layer made of it.
 
     Examples
     --------
@@ -117,27 +148,31 @@ def im2col(x: Any, kernel_size: PerAxis, *, stride: PerAxis = 1, padding: Paddin
             [2, 0, 0, 4],
             [0, 1, 4, 2]]])
     """
-    return room(fast, _gpu, x).im2col(x, kernel_size, stride=stride, padding=padding, dilation=dilation)
+    backend, (x,), layer = prepared(
+        arrays, _tensors, im2col_geometry, {"x": x},
+        {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation},
+    )  # fmt: skip
+    return backend.im2col(x, layer)
 
 
 def col2im(
-    cols: Any,
+    cols: Operand[T],
     output_size: int | Sequence[int],
     kernel_size: PerAxis,
     *,
     stride: PerAxis = 1,
     padding: Padding = 0,
     dilation: PerAxis = 1,
-) -> Any:
+) -> T:
     r"""Add each column up where its window came from: the adjoint of `im2col`, over one to three axes.
 
     .. math:: x[b, c, j] = \sum_{s\,i + d\,u - p = j} \text{cols}[b, (c, u), i]
 
-    It is no inverse: ``col2im(im2col(x))`` is ``x`` times the number of windows that each sample lies in.
+    This does not undo `im2col`: ``col2im(im2col(x))`` is ``x`` times the number of windows that each sample lies in.
 
     Parameters
     ----------
-    cols : array_like, shape (N, C * prod(kernel_size), L)
+    cols : array_like or tensor, shape (N, C * prod(kernel_size), L)
         The columns, one for each of ``L`` windows.
     output_size : int or sequence of int
         The size of the images, which tells the number of axes; one integer for one axis.
@@ -146,8 +181,8 @@ def col2im(
 
     Returns
     -------
-    ndarray, shape (N, C, *output_size)
-        With the dtype of ``cols``. Integers wrap as NumPy's do.
+    ndarray or tensor, shape (N, C, *output_size)
+        Contiguous, with the dtype of ``cols``. Integers wrap as NumPy's do; tensors of halves are summed in float32.
 
     Raises
     ------
@@ -155,6 +190,11 @@ def col2im(
         If an argument has the wrong kind.
     ValueError
         If ``cols`` has not the rows and columns that `im2col` would give; it names the argument.
+
+    See Also
+    --------
+    konvlib.im2col : Of which this is the adjoint, and the gradient.
+    konvlib.conv_transpose_by_scattering : A transposed convolution made of it.
 
     Examples
     --------
@@ -165,39 +205,42 @@ def col2im(
              [4, 0, 2],
              [0, 8, 2]]]])
     """
-    return room(fast, _gpu, cols).col2im(
-        cols, output_size, kernel_size, stride=stride, padding=padding, dilation=dilation
-    )
+    backend, (cols,), layer = prepared(
+        arrays, _tensors, col2im_geometry, {"cols": cols},
+        {"output_size": output_size, "kernel_size": kernel_size, "stride": stride, "padding": padding,
+         "dilation": dilation},
+    )  # fmt: skip
+    return backend.col2im(cols, layer)
 
 
 def conv2d_im2col(
-    x: Any,
-    w: Any,
-    bias: Any = None,
+    x: Operand[T],
+    w: Operand[T],
+    bias: Operand[T] | None = None,
     *,
     stride: PerAxis = 1,
     padding: Padding = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
-) -> Any:
+) -> T:
     r"""Convolve as `konvlib.conv2d` does, by `im2col` and one matrix product per group.
 
     .. math:: y[b, o, i] = \text{bias}[o] + \sum_{(c, u)} w[o, (c, u)]\; \text{cols}[b, (c, u), i]
 
     Parameters
     ----------
-    x : array_like, shape (N, C, H, W)
+    x : array_like or tensor, shape (N, C, H, W)
         The batch.
-    w : array_like, shape (C_out, C // groups, kernel height, kernel width)
+    w : array_like or tensor, shape (C_out, C // groups, kernel height, kernel width)
         The weight.
-    bias : array_like, shape (C_out,), optional
+    bias : array_like or tensor, shape (C_out,), optional
         Added to each output channel.
     stride, padding, dilation, groups
         As in `konvlib.conv2d`; padding holds zeros.
 
     Returns
     -------
-    ndarray, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size)
         With the dtype that NumPy gives the operands together, in which all is computed. Integers wrap as NumPy's do.
 
     Raises
@@ -210,6 +253,12 @@ def conv2d_im2col(
     Notes
     -----
     The columns take up to ``prod(kernel_size)`` times the memory of ``x``; a 1x1 kernel with stride 1 takes none.
+    Under torch's autocast the columns keep their dtype, and the product has autocast's.
+
+    See Also
+    --------
+    konvlib.conv2d : The layer, by what is quickest.
+    konvlib.im2col : The columns.
 
     Examples
     --------
@@ -217,12 +266,14 @@ def conv2d_im2col(
     array([[[[ 5, 11],
              [16,  7]]]])
     """
-    return room(fast, _gpu, x, w, bias).conv2d_im2col(
-        x, w, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
-    )
+    backend, (x, w, bias), layer = prepared(
+        arrays, _tensors, conv_geometry, {"x": x, "w": w, "bias": bias},
+        {"axes": 2, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups},
+    )  # fmt: skip
+    return backend.conv2d_im2col(x, w, bias, layer)
 
 
-def circulant_singular_values(w: Any, shape: PerAxis) -> Any:
+def circulant_singular_values(w: Operand[T], shape: PerAxis) -> T:
     r"""Return the singular values of a convolution layer with circular boundary and stride 1, largest first.
 
     .. math:: \{\sigma(K)\} = \bigcup_f \{\sigma(\hat w[f])\}, \qquad
@@ -233,14 +284,14 @@ def circulant_singular_values(w: Any, shape: PerAxis) -> Any:
 
     Parameters
     ----------
-    w : array_like, shape (C_out, C_in, *kernel_size)
+    w : array_like or tensor, shape (C_out, C_in, *kernel_size)
         The weight, over one to three axes. Where a kernel is larger than the image, its taps go round.
     shape : int or sequence of int
         The spatial size of the images, for all axes or one each.
 
     Returns
     -------
-    ndarray, shape (min(C_out, C_in) * prod(shape),)
+    ndarray or tensor, shape (min(C_out, C_in) * prod(shape),)
         Falling; float32 for float32 and complex64, else float64. The first is the layer's operator norm, the largest
         factor by which it stretches an image.
 
@@ -249,7 +300,8 @@ def circulant_singular_values(w: Any, shape: PerAxis) -> Any:
     TypeError
         If an argument has the wrong kind, or if ``w`` holds Python objects.
     ValueError
-        If ``w`` has the wrong rank or is not finite, or if a size is less than 1.
+        If ``w`` has the wrong rank or is not finite, or if a size is less than 1. The values of a tensor that torch
+        traces or batches are not looked at.
 
     Notes
     -----
@@ -257,6 +309,13 @@ def circulant_singular_values(w: Any, shape: PerAxis) -> Any:
     save those of the frequencies that are their own negative: 0, and half the size where that is even. Those are one
     per odd axis times two per even axis; together they give ``min(C_out, C_in)`` values each. Further values coincide
     only where the weight makes them.
+
+    Of a tensor they are differentiable where no two coincide. The host waits for the device to learn whether ``w`` is
+    finite.
+
+    See Also
+    --------
+    konvlib.conv_matrix : The matrix, with zeros around the image.
 
     Examples
     --------
@@ -266,10 +325,15 @@ def circulant_singular_values(w: Any, shape: PerAxis) -> Any:
     >>> circulant_singular_values(np.ones((2, 1, 3, 2)), (2, 2)).round(3)
     array([8.485, 2.828, 0.   , 0.   ])
     """
-    return room(fast, _gpu, w).circulant_singular_values(w, shape)
+    backend, (w,), size = prepared(
+        arrays, _tensors, circulant_geometry, {"w": w}, {"shape": shape}, dtypes="SPECTRAL_DTYPES"
+    )
+    check_spectral_dtype(w.dtype, "w")
+    check_finite(backend.is_finite(w), "w")
+    return backend.circulant_singular_values(w, size)
 
 
-def _gpu() -> ModuleType:
-    from konvlib.matrices import tensors as gpu
+def _tensors() -> ModuleType:
+    from konvlib.matrices import tensors
 
-    return gpu
+    return tensors

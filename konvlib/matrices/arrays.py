@@ -2,53 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import ArrayLike
 from scipy import fft as transforms
 
-from konvlib import geometry
-from konvlib.geometry import ConvGeometry, Padding, PerAxis
+from konvlib.geometry import ConvGeometry, spectral_dtype
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 
-def conv_matrix(
-    w: ArrayLike,
-    input_shape: Sequence[int],
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-) -> csr_array:
-    """Return the matrix of a convolution layer: `konvlib.conv_matrix` on arrays.
+def conv_matrix(w: np.ndarray, layer: ConvGeometry) -> csr_array:
+    """Return the matrix of a convolution layer.
 
     The rows of all output channels have their entries in the same places, but for the channels of their group.
 
     Examples
     --------
-    >>> conv_matrix([[[2, 1]]], (1, 4), stride=2).toarray()
+    >>> from konvlib.geometry import matrix_geometry
+    >>> conv_matrix(np.array([[[2, 1]]]), matrix_geometry((1, 1, 2), input_shape=(1, 4), stride=2)).toarray()
     array([[2, 1, 0, 0],
            [0, 0, 2, 1]])
     """
     # Here and not at the top: only those who ask for the matrix wait for the import of sparse arrays.
     from scipy.sparse import csr_array
 
-    w = geometry.as_array(w, "w")
-    geometry.check_sparse_dtype(w.dtype, "w")
-    layer = geometry.matrix_geometry(
-        w.shape, input_shape, stride=stride, padding=padding, dilation=dilation, groups=groups
-    )
     shape = prod(layer.output_shape[1:]), prod(layer.input_shape[1:])
     index = np.int32 if max(*shape, prod(layer.output_shape) * prod(layer.weight_shape[1:])) < 2**31 else np.int64
     per_row, columns, taps = _places(layer, index)
-    depth, width = layer.in_channels // groups, layer.out_channels // groups
+    depth, width = layer.in_channels // layer.groups, layer.out_channels // layer.groups
     first_channel = np.arange(layer.out_channels, dtype=index) // width * depth
     starts = np.zeros(shape[0] + 1, dtype=index)
     np.cumsum(np.tile(per_row, layer.out_channels), out=starts[1:])
@@ -80,19 +65,16 @@ def _places(layer: ConvGeometry, index: type) -> tuple[np.ndarray, np.ndarray, n
     return depth * inside.sum(axis=1), columns[kept], weights[kept]
 
 
-def im2col(
-    x: ArrayLike, kernel_size: PerAxis, *, stride: PerAxis = 1, padding: Padding = 0, dilation: PerAxis = 1
-) -> np.ndarray:
-    """Write each window of a batch of images as a column: `konvlib.im2col` on arrays.
+def im2col(x: np.ndarray, layer: ConvGeometry) -> np.ndarray:
+    """Write each window of a batch of images as a column.
 
     Examples
     --------
-    >>> im2col([[[1, 3, 2, 0]]], 2, stride=2)
+    >>> from konvlib.geometry import im2col_geometry
+    >>> im2col(np.array([[[1, 3, 2, 0]]]), im2col_geometry((1, 1, 4), kernel_size=2, stride=2))
     array([[[1, 2],
             [3, 0]]])
     """
-    x = geometry.as_array(x, "x")
-    layer = geometry.im2col_geometry(x.shape, kernel_size, stride=stride, padding=padding, dilation=dilation)
     cols = gather(x, layer)
     return cols.copy() if np.may_share_memory(cols, x) else cols
 
@@ -102,8 +84,9 @@ def gather(x: np.ndarray, layer: ConvGeometry) -> np.ndarray:
 
     Examples
     --------
+    >>> from konvlib.geometry import im2col_geometry
     >>> x = np.array([[[1, 3, 2, 0]]])
-    >>> gather(x, geometry.im2col_geometry(x.shape, 1)).base is x
+    >>> gather(x, im2col_geometry(x.shape, kernel_size=1)).base is x
     True
     """
     if any(before or after for before, after in layer.padding):
@@ -117,36 +100,13 @@ def gather(x: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     return windows.reshape(layer.batch, layer.in_channels * prod(layer.kernel_size), prod(layer.output_size))
 
 
-def col2im(
-    cols: ArrayLike,
-    output_size: int | Sequence[int],
-    kernel_size: PerAxis,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-) -> np.ndarray:
-    """Add each column up where its window came from: `konvlib.col2im` on arrays.
+def col2im(cols: np.ndarray, layer: ConvGeometry) -> np.ndarray:
+    """Add each column up where its window came from, tap by tap.
 
     Examples
     --------
-    >>> col2im([[[1, 2], [3, 0]]], 4, 2, stride=2)
-    array([[[1, 3, 2, 0]]])
-    """
-    cols = geometry.as_array(cols, "cols")
-    layer = geometry.col2im_geometry(
-        cols.shape, output_size, kernel_size, stride=stride, padding=padding, dilation=dilation
-    )
-    return scatter(cols, layer)
-
-
-def scatter(cols: np.ndarray, layer: ConvGeometry) -> np.ndarray:
-    """Return an array of ``layer.input_shape`` to which the columns of its windows are added, tap by tap.
-
-    Examples
-    --------
-    >>> layer = geometry.im2col_geometry((1, 1, 4), 2)
-    >>> scatter(np.array([[[1, 3, 2], [3, 2, 0]]]), layer)
+    >>> from konvlib.geometry import im2col_geometry
+    >>> col2im(np.array([[[1, 3, 2], [3, 2, 0]]]), im2col_geometry((1, 1, 4), kernel_size=2))
     array([[[1, 6, 4, 0]]])
     """
     cols = cols.reshape(layer.batch, layer.in_channels, *layer.kernel_size, *layer.output_size)
@@ -160,60 +120,44 @@ def scatter(cols: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     return np.ascontiguousarray(padded[(..., *inside)])
 
 
-def conv2d_im2col(
-    x: ArrayLike,
-    w: ArrayLike,
-    bias: ArrayLike | None = None,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-) -> np.ndarray:
-    """Convolve by `im2col` and one matrix product per group: `konvlib.conv2d_im2col` on arrays.
+def conv2d_im2col(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, layer: ConvGeometry) -> np.ndarray:
+    """Convolve by `im2col` and one matrix product per group.
 
     Examples
     --------
-    >>> conv2d_im2col([[[[1, 3, 2], [2, 0, 1], [0, 4, 2]]]], [[[[2, 1], [0, 3]]]], [10])
+    >>> from konvlib.geometry import conv_geometry
+    >>> x, w = np.array([[[[1, 3, 2], [2, 0, 1], [0, 4, 2]]]]), np.array([[[[2, 1], [0, 3]]]])
+    >>> conv2d_im2col(x, w, np.array([10]), conv_geometry(x.shape, w.shape, (1,), axes=2))
     array([[[[15, 21],
              [26, 17]]]])
     """
-    x, w = geometry.as_array(x, "x"), geometry.as_array(w, "w")
-    terms = [x, w] if bias is None else [x, w, bias := geometry.as_array(bias, "bias")]
-    layer = geometry.conv_geometry(
-        x.shape,
-        w.shape,
-        None if bias is None else bias.shape,
-        axes=2,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-    )
-    dtype = np.result_type(*terms)
+    dtype = np.result_type(x, w, *([] if bias is None else [bias]))
     rows = prod(layer.weight_shape[1:])
-    cols = gather(x.astype(dtype, copy=False), layer).reshape(layer.batch, groups, rows, prod(layer.output_size))
-    y = w.astype(dtype, copy=False).reshape(groups, -1, rows) @ cols
+    cols = gather(x.astype(dtype, copy=False), layer).reshape(layer.batch, layer.groups, rows, prod(layer.output_size))
+    y = w.astype(dtype, copy=False).reshape(layer.groups, -1, rows) @ cols
     y = y.reshape(layer.output_shape)
     if bias is not None:
         y += bias.astype(dtype, copy=False)[:, np.newaxis, np.newaxis]
     return y
 
 
-def circulant_singular_values(w: ArrayLike, shape: PerAxis) -> np.ndarray:
-    """Return the singular values of a layer with circular boundary: `konvlib.circulant_singular_values` on arrays.
+def is_finite(w: np.ndarray) -> bool:
+    """Whether an array of machine numbers holds neither infinity nor NaN."""
+    return bool(np.isfinite(w).all())
+
+
+def circulant_singular_values(w: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """Return the singular values of a layer with circular boundary.
 
     For a real weight, frequencies ``f`` and ``-f`` have conjugate matrices, so half of them are enough.
 
     Examples
     --------
-    >>> circulant_singular_values([[[3, 1]]], 2)
+    >>> circulant_singular_values(np.array([[[3, 1]]]), (2,))
     array([4., 2.])
     """
-    w = geometry.as_array(w, "w")
-    size = geometry.circulant_geometry(w, shape)
     real = w.dtype.kind != "c"
-    single = geometry.spectral_dtype(w.dtype) == np.float32
+    single = spectral_dtype(w.dtype) == np.float32
     w = w.astype((np.float32 if single else np.float64) if real else (np.complex64 if single else np.complex128))
     transform = transforms.rfftn if real else transforms.fftn
     spectrum = np.moveaxis(transform(_fold(w, size), axes=range(2, w.ndim)), (0, 1), (-2, -1))

@@ -6,37 +6,28 @@ singular values need machine numbers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from konvlib import geometry
-from konvlib.geometry import Padding, PerAxis
+from konvlib.geometry import ConvGeometry, spectral_dtype
 from konvlib.images.naive import taps
+from konvlib.matrices.arrays import is_finite as is_finite
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 
-def conv_matrix(
-    w: ArrayLike,
-    input_shape: Sequence[int],
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-) -> csr_array:
-    r"""Return the matrix of a convolution layer: `konvlib.conv_matrix`, by definition.
+def conv_matrix(w: np.ndarray, layer: ConvGeometry) -> csr_array:
+    r"""Return the matrix of a convolution layer, entry by entry.
 
     .. math:: K_{(o, i),\,(c, j)} = w[o, c, u] \quad\text{where}\quad j = s\,i + d\,u - p
 
     Examples
     --------
-    >>> conv_matrix([[[2, 1]]], (1, 4)).toarray()
+    >>> from konvlib.geometry import matrix_geometry
+    >>> conv_matrix(np.array([[[2, 1]]]), matrix_geometry((1, 1, 2), input_shape=(1, 4))).toarray()
     array([[2, 1, 0, 0],
            [0, 2, 1, 0],
            [0, 0, 2, 1]])
@@ -44,13 +35,8 @@ def conv_matrix(
     # Here and not at the top: only those who ask for the matrix wait for the import of sparse arrays.
     from scipy.sparse import csr_array
 
-    w = geometry.as_array(w, "w")
-    geometry.check_sparse_dtype(w.dtype, "w")
-    layer = geometry.matrix_geometry(
-        w.shape, input_shape, stride=stride, padding=padding, dilation=dilation, groups=groups
-    )
     outputs, inputs = layer.output_shape[1:], layer.input_shape[1:]
-    depth, width = layer.in_channels // groups, layer.out_channels // groups
+    depth, width = layer.in_channels // layer.groups, layer.out_channels // layer.groups
     rows, columns, entries = [], [], []
     for o in range(layer.out_channels):
         for i in np.ndindex(layer.output_size):
@@ -63,25 +49,19 @@ def conv_matrix(
     return csr_array((np.array(entries, dtype=w.dtype), places), shape=(prod(outputs), prod(inputs)))
 
 
-def im2col(
-    x: ArrayLike, kernel_size: PerAxis, *, stride: PerAxis = 1, padding: Padding = 0, dilation: PerAxis = 1
-) -> np.ndarray:
-    r"""Write each window of a batch of images as a column: `konvlib.im2col`, by definition.
+def im2col(x: np.ndarray, layer: ConvGeometry) -> np.ndarray:
+    r"""Write each window of a batch of images as a column.
 
     .. math:: \text{cols}[b, (c, u), i] = x[b, c, s\,i + d\,u - p]
 
     Examples
     --------
-    >>> im2col([[[1, 3, 2, 0]]], 2)
+    >>> from konvlib.geometry import im2col_geometry
+    >>> im2col(np.array([[[1, 3, 2, 0]]]), im2col_geometry((1, 1, 4), kernel_size=2))
     array([[[1, 3, 2],
             [3, 2, 0]]])
     """
-    x = geometry.as_array(x, "x")
-    layer = geometry.im2col_geometry(x.shape, kernel_size, stride=stride, padding=padding, dilation=dilation)
-    cols = np.zeros(
-        (layer.batch, layer.in_channels, *layer.kernel_size, *layer.output_size),
-        dtype=x.dtype,
-    )
+    cols = np.zeros((layer.batch, layer.in_channels, *layer.kernel_size, *layer.output_size), dtype=x.dtype)
     for b in range(layer.batch):
         for c in range(layer.in_channels):
             for i in np.ndindex(layer.output_size):
@@ -90,28 +70,17 @@ def im2col(
     return cols.reshape(layer.batch, layer.in_channels * prod(layer.kernel_size), prod(layer.output_size))
 
 
-def col2im(
-    cols: ArrayLike,
-    output_size: int | Sequence[int],
-    kernel_size: PerAxis,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-) -> np.ndarray:
-    r"""Add each column up where its window came from: `konvlib.col2im`, by definition.
+def col2im(cols: np.ndarray, layer: ConvGeometry) -> np.ndarray:
+    r"""Add each column up where its window came from.
 
     .. math:: x[b, c, j] = \sum_{s\,i + d\,u - p = j} \text{cols}[b, (c, u), i]
 
     Examples
     --------
-    >>> col2im([[[1, 3, 2], [3, 2, 0]]], 4, 2)
+    >>> from konvlib.geometry import im2col_geometry
+    >>> col2im(np.array([[[1, 3, 2], [3, 2, 0]]]), im2col_geometry((1, 1, 4), kernel_size=2))
     array([[[1, 6, 4, 0]]])
     """
-    cols = geometry.as_array(cols, "cols")
-    layer = geometry.col2im_geometry(
-        cols.shape, output_size, kernel_size, stride=stride, padding=padding, dilation=dilation
-    )
     cols = cols.reshape(layer.batch, layer.in_channels, *layer.kernel_size, *layer.output_size)
     x = np.zeros(layer.input_shape, dtype=cols.dtype)
     for b in range(layer.batch):
@@ -122,42 +91,23 @@ def col2im(
     return x
 
 
-def conv2d_im2col(
-    x: ArrayLike,
-    w: ArrayLike,
-    bias: ArrayLike | None = None,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-) -> np.ndarray:
-    r"""Convolve by `im2col` and one matrix product per group: `konvlib.conv2d_im2col`, in loops.
+def conv2d_im2col(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, layer: ConvGeometry) -> np.ndarray:
+    r"""Convolve by `im2col` and one matrix product per group, in loops.
 
     .. math:: y[b, o, i] = \text{bias}[o] + \sum_{(c, u)} w[o, (c, u)]\; \text{cols}[b, (c, u), i]
 
     Examples
     --------
-    >>> conv2d_im2col([[[[1, 3, 2], [2, 0, 1], [0, 4, 2]]]], [[[[2, 1], [0, 3]]]])
+    >>> from konvlib.geometry import conv_geometry
+    >>> x, w = np.array([[[[1, 3, 2], [2, 0, 1], [0, 4, 2]]]]), np.array([[[[2, 1], [0, 3]]]])
+    >>> conv2d_im2col(x, w, None, conv_geometry(x.shape, w.shape, axes=2))
     array([[[[ 5, 11],
              [16,  7]]]])
     """
-    x, w = geometry.as_array(x, "x"), geometry.as_array(w, "w")
-    terms = [x, w] if bias is None else [x, w, bias := geometry.as_array(bias, "bias")]
-    layer = geometry.conv_geometry(
-        x.shape,
-        w.shape,
-        None if bias is None else bias.shape,
-        axes=2,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-    )
-    dtype = np.result_type(*terms)
-    cols = im2col(x.astype(dtype), layer.kernel_size, stride=stride, padding=layer.padding, dilation=dilation)
+    dtype = np.result_type(x, w, *([] if bias is None else [bias]))
+    cols = im2col(x.astype(dtype), layer)
     weights = w.astype(dtype).reshape(layer.out_channels, -1)
-    rows, width = weights.shape[1], layer.out_channels // groups
+    rows, width = weights.shape[1], layer.out_channels // layer.groups
     y = np.zeros((layer.batch, layer.out_channels, prod(layer.output_size)), dtype=dtype)
     for b in range(layer.batch):
         for o in range(layer.out_channels):
@@ -169,7 +119,7 @@ def conv2d_im2col(
     return y.reshape(layer.output_shape)
 
 
-def circulant_singular_values(w: ArrayLike, shape: PerAxis) -> np.ndarray:
+def circulant_singular_values(w: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     r"""Return the singular values of a layer with circular boundary: of its matrix, entry by entry.
 
     .. math:: K_{(o, i),\,(c, j)} = \sum_{u \,:\, i + u \equiv j} w[o, c, u]
@@ -178,11 +128,9 @@ def circulant_singular_values(w: ArrayLike, shape: PerAxis) -> np.ndarray:
 
     Examples
     --------
-    >>> circulant_singular_values([[[1, 1]]], 4).round(6) + 0
+    >>> circulant_singular_values(np.array([[[1, 1]]]), (4,)).round(6) + 0
     array([2.      , 1.414214, 1.414214, 0.      ])
     """
-    w = geometry.as_array(w, "w")
-    size = geometry.circulant_geometry(w, shape)
     out_channels, in_channels, *kernel = w.shape
     wide = np.result_type(w, np.float64) if w.dtype.kind == "c" else np.float64
     matrix = np.zeros((out_channels, *size, in_channels, *size), dtype=wide)
@@ -193,4 +141,4 @@ def circulant_singular_values(w: ArrayLike, shape: PerAxis) -> np.ndarray:
                     j = tuple((place + tap) % n for place, tap, n in zip(i, u, size, strict=True))
                     matrix[(o, *i, c, *j)] += w[(o, c, *u)]
     values = np.linalg.svd(matrix.reshape(out_channels * prod(size), -1), compute_uv=False)
-    return values.astype(geometry.spectral_dtype(w.dtype))
+    return values.astype(spectral_dtype(w.dtype))

@@ -6,21 +6,22 @@ NumPy arrays, and whatever NumPy makes an array of, are computed by `konvlib.seq
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy import ndarray
 
-from konvlib.dispatch import room
-from konvlib.geometry import MODES
-from konvlib.sequences import arrays as fast
+from konvlib.dispatch import Operand, T, prepared
+from konvlib.geometry import MODES, SequenceGeometry, check_transform, convolution_geometry, correlation_geometry
+from konvlib.sequences import arrays
 from konvlib.sequences.arrays import QUICK
 
 DOUBLE = np.dtype(np.float64)
 
 
-def convolve(f: Any, g: Any, *, mode: str = "full", method: str = "auto") -> Any:
+def convolve(f: Operand[T] | complex, g: Operand[T] | complex, *, mode: str = "full", method: str = "auto") -> T:
     r"""Convolve two sequences along their last axis.
 
     .. math:: y[n] = \sum_m f[m]\, g[n - m], \qquad n = 0, \dots, N + M - 2
@@ -64,6 +65,13 @@ def convolve(f: Any, g: Any, *, mode: str = "full", method: str = "auto") -> Any
     The error of ``fft`` is relative to the largest value of a row, not to each value. Where small values beside large
     ones must keep their digits, ask for ``direct``.
 
+    See Also
+    --------
+    konvlib.correlate : The same without the flip, and with the second sequence conjugated.
+    konvlib.conv1d : A layer of them, with channels.
+    konvlib.conv_matrix : It as a matrix.
+    numpy.convolve, scipy.signal.fftconvolve, scipy.signal.oaconvolve : For arrays, by one method each.
+
     Examples
     --------
     >>> import numpy as np
@@ -91,10 +99,11 @@ def convolve(f: Any, g: Any, *, mode: str = "full", method: str = "auto") -> Any
     ):
         # np.correlate is np.convolve without its checks; on real numbers they differ by the flip alone.
         return np.correlate(f, g[::-1], mode) if n >= m else np.correlate(g, f[::-1], mode)
-    return room(fast, _gpu, f, g).convolve(f, g, mode=mode, method=method)
+    backend, f, g, part = _ready(convolution_geometry, f, g, mode, method)
+    return backend.convolve(f, g, part)
 
 
-def correlate(f: Any, g: Any, *, mode: str = "valid", method: str = "auto") -> Any:
+def correlate(f: Operand[T] | complex, g: Operand[T] | complex, *, mode: str = "valid", method: str = "auto") -> T:
     r"""Correlate two sequences along their last axis; the second is conjugated.
 
     .. math:: c[k] = \sum_n f[n + k]\, \overline{g[n]}, \qquad k = -(M-1), \dots, N-1
@@ -124,6 +133,11 @@ def correlate(f: Any, g: Any, *, mode: str = "valid", method: str = "auto") -> A
     TypeError, ValueError
         As in `convolve`.
 
+    See Also
+    --------
+    konvlib.convolve : What the arguments mean, and how it is computed.
+    konvlib.conv1d : A layer of them, with channels, which does not conjugate.
+
     Examples
     --------
     >>> correlate([1, 3, 2, 0, 4], [2, 1, -1])
@@ -131,10 +145,19 @@ def correlate(f: Any, g: Any, *, mode: str = "valid", method: str = "auto") -> A
     >>> correlate([0, 0, 1j], [1j], mode="full")
     array([0.+0.j, 0.+0.j, 1.+0.j])
     """
-    return room(fast, _gpu, f, g).correlate(f, g, mode=mode, method=method)
+    backend, f, g, part = _ready(correlation_geometry, f, g, mode, method)
+    return backend.correlate(f, g, part)
 
 
-def _gpu() -> ModuleType:
-    from konvlib.sequences import tensors as gpu
+def _ready(check: Callable[..., Any], f: Any, g: Any, mode: str, method: str) -> tuple[Any, Any, Any, SequenceGeometry]:
+    """The backend, both sequences as it takes them, and their geometry, once everything is found good."""
+    backend, (f, g), part = prepared(arrays, _tensors, check, {"f": f, "g": g}, {"mode": mode, "method": method})
+    if backend is arrays and method in ("fft", "overlap-add"):
+        check_transform(f, g, method)
+    return backend, f, g, part
 
-    return gpu
+
+def _tensors() -> ModuleType:
+    from konvlib.sequences import tensors
+
+    return tensors

@@ -7,10 +7,9 @@ from functools import lru_cache
 from math import log2
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy import fft as transforms
 
 from konvlib import geometry
+from konvlib.geometry import SequenceGeometry
 
 QUICK = 300_000
 """Products up to which the direct sum is quickest for any lengths; a longer look would cost more than it saves."""
@@ -22,31 +21,31 @@ CACHED_SAMPLES = 1 << 15
 """Samples that overlap-add transforms at once, few enough to stay in a core's cache."""
 
 
-def convolve(f: ArrayLike, g: ArrayLike, *, mode: str = "full", method: str = "auto") -> np.ndarray:
-    """Convolve two sequences along their last axis: `konvlib.convolve` on arrays.
+def convolve(f: np.ndarray, g: np.ndarray, part: SequenceGeometry) -> np.ndarray:
+    """Convolve two sequences along their last axis, by the method asked for.
 
     Examples
     --------
-    >>> convolve([1, 3, 2, 0, 4], [2, 1, -1], mode="valid")
+    >>> f, g = np.array([1, 3, 2, 0, 4]), np.array([2, 1, -1])
+    >>> convolve(f, g, geometry.convolution_geometry(f.shape, g.shape, mode="valid", method="auto"))
     array([ 6, -1,  6])
     """
-    f, g = geometry.sequence_arguments(f, g, mode, method)
-    window = geometry.convolution_window(f.shape[-1], g.shape[-1], mode)
-    return _by_method(f, g, method, window, lambda: _direct(np.convolve, f, g, mode, window[1]))
+    f, g = np.atleast_1d(f, g)
+    return _by_method(f, g, part, lambda: _direct(np.convolve, f, g, part))
 
 
-def correlate(f: ArrayLike, g: ArrayLike, *, mode: str = "valid", method: str = "auto") -> np.ndarray:
-    """Correlate two sequences along their last axis, the second conjugated: `konvlib.correlate` on arrays.
+def correlate(f: np.ndarray, g: np.ndarray, part: SequenceGeometry) -> np.ndarray:
+    """Correlate two sequences along their last axis, the second conjugated, by the method asked for.
 
     Examples
     --------
-    >>> correlate([1, 3, 2, 0, 4], [2, 1, -1])
+    >>> f, g = np.array([1, 3, 2, 0, 4]), np.array([2, 1, -1])
+    >>> correlate(f, g, geometry.correlation_geometry(f.shape, g.shape, mode="valid", method="auto"))
     array([3, 8, 0])
     """
-    f, g = geometry.sequence_arguments(f, g, mode, method)
-    window = geometry.correlation_window(f.shape[-1], g.shape[-1], mode)
+    f, g = np.atleast_1d(f, g)
     flipped = np.conj(g[..., ::-1]) if g.dtype.kind == "c" else g[..., ::-1]
-    return _by_method(f, flipped, method, window, lambda: _direct(np.correlate, f, g, mode, window[1]))
+    return _by_method(f, flipped, part, lambda: _direct(np.correlate, f, g, part))
 
 
 def choose_method(n: int, m: int) -> str:
@@ -87,13 +86,11 @@ def _block_size(n: int, m: int) -> int:
     return min((1 << power for power in range(least, least + 5)), key=lambda size: _blocks_time(n, m, size))
 
 
-def _by_method(
-    f: np.ndarray, g: np.ndarray, method: str, window: tuple[int, int], direct: Callable[[], np.ndarray]
-) -> np.ndarray:
-    """Part ``window`` of the full convolution of f and g, by FFT or overlap-add; or else what ``direct`` computes."""
-    automatic = method == "auto"
+def _by_method(f: np.ndarray, g: np.ndarray, part: SequenceGeometry, direct: Callable[[], np.ndarray]) -> np.ndarray:
+    """A part of the full convolution of f and g, by FFT or overlap-add; or else what ``direct`` computes."""
+    method, automatic = part.method, part.method == "auto"
     if automatic:
-        method = choose_method(f.shape[-1], g.shape[-1])
+        method = choose_method(part.n, part.m)
         if method != "direct" and not geometry.fft_is_exact(f, g):
             method = "direct"
     if method == "direct":
@@ -102,50 +99,52 @@ def _by_method(
     dtype = np.result_type(f, g)
     integers = dtype.kind in "biu"
     with np.errstate(invalid="ignore", over="ignore"):
-        y = compute(*(a.astype(np.float64) if integers else a for a in (f, g)), *window)
+        y = compute(*(a.astype(np.float64) if integers else a for a in (f, g)), part)
         if automatic and not np.isfinite(y).all():
             return direct()
     return np.rint(y).astype(np.int64).astype(dtype) if integers else y.astype(dtype, copy=False)
 
 
-def _direct(function: Callable[..., np.ndarray], f: np.ndarray, g: np.ndarray, mode: str, length: int) -> np.ndarray:
+def _direct(function: Callable[..., np.ndarray], f: np.ndarray, g: np.ndarray, part: SequenceGeometry) -> np.ndarray:
     """``numpy.convolve`` or ``numpy.correlate``, row by row."""
     if f.ndim == g.ndim == 1:
-        return function(f, g, mode)
-    lead = geometry.sequence_batch(f.shape, g.shape)
-    y = np.empty((*lead, length), dtype=np.result_type(f, g))
-    f, g = (np.broadcast_to(a, (*lead, a.shape[-1])) for a in (f, g))
-    for row in np.ndindex(lead):
-        y[row] = function(f[row], g[row], mode)
+        return function(f, g, part.mode)
+    y = np.empty((*part.batch, part.length), dtype=np.result_type(f, g))
+    f, g = (np.broadcast_to(a, (*part.batch, a.shape[-1])) for a in (f, g))
+    for row in np.ndindex(part.batch):
+        y[row] = function(f[row], g[row], part.mode)
     return y
 
 
-def _fft(f: np.ndarray, g: np.ndarray, start: int, length: int) -> np.ndarray:
+def _fft(f: np.ndarray, g: np.ndarray, part: SequenceGeometry) -> np.ndarray:
     """Multiply spectra.
 
     A circular convolution of ``size`` samples folds entry ``i >= size`` of the full one onto ``i - size``. The
     transform need only be so long that no fold falls on the entries that are wanted.
     """
-    full = f.shape[-1] + g.shape[-1] - 1
+    from scipy import fft
+
+    full, end = part.n + part.m - 1, part.start + part.length
+    real, forward, inverse = _transforms(f, g)
+    size = fft.next_fast_len(max(full - part.start, end), real=real)
+    y = inverse(forward(f, size) * forward(g, size), size, overwrite_x=True)
+    return y[..., part.start : end]
+
+
+def _transforms(f: np.ndarray, g: np.ndarray) -> tuple[bool, Callable[..., np.ndarray], Callable[..., np.ndarray]]:
+    """Whether both are real, and the transform and its inverse for them, which are imported where they are used."""
+    from scipy import fft
+
     real = not (np.iscomplexobj(f) or np.iscomplexobj(g))
-    size = transforms.next_fast_len(max(full - start, start + length), real=real)
-    y = _circular(f, g, size, real)
-    return y[..., start : start + length]
+    return (real, fft.rfft, fft.irfft) if real else (real, fft.fft, fft.ifft)
 
 
-def _circular(f: np.ndarray, g: np.ndarray, size: int, real: bool) -> np.ndarray:
-    forward, inverse = (transforms.rfft, transforms.irfft) if real else (transforms.fft, transforms.ifft)
-    spectrum = forward(f, size) * forward(g, size)
-    return inverse(spectrum, size, overwrite_x=True)
-
-
-def _overlap_add(f: np.ndarray, g: np.ndarray, start: int, length: int) -> np.ndarray:
+def _overlap_add(f: np.ndarray, g: np.ndarray, part: SequenceGeometry) -> np.ndarray:
     """Cut the longer sequence into blocks, convolve each with the shorter by FFT, add where the results overlap."""
     if f.shape[-1] < g.shape[-1]:
         f, g = g, f
     n, m = f.shape[-1], g.shape[-1]
-    real = not (np.iscomplexobj(f) or np.iscomplexobj(g))
-    forward, inverse = (transforms.rfft, transforms.irfft) if real else (transforms.fft, transforms.ifft)
+    real, forward, inverse = _transforms(f, g)
     size = _block_size(n, m)
     step = size - (m - 1)
     blocks = -(-n // step)
@@ -153,12 +152,11 @@ def _overlap_add(f: np.ndarray, g: np.ndarray, start: int, length: int) -> np.nd
     padded[..., :n] = f
     pieces = padded.reshape(*f.shape[:-1], blocks, step)
     spectrum = forward(g, size)[..., np.newaxis, :]
-    lead = geometry.sequence_batch(f.shape, g.shape)
-    y = np.zeros((*lead, blocks + 1, step), dtype=spectrum.real.dtype if real else spectrum.dtype)
+    y = np.zeros((*part.batch, blocks + 1, step), dtype=spectrum.real.dtype if real else spectrum.dtype)
     at_once = max(1, CACHED_SAMPLES // size)
     for first in range(0, blocks, at_once):
         last = min(first + at_once, blocks)
         parts = inverse(forward(pieces[..., first:last, :], size) * spectrum, size, overwrite_x=True)
         y[..., first:last, :] += parts[..., :step]
         y[..., first + 1 : last + 1, : m - 1] += parts[..., step:]
-    return y.reshape(*lead, -1)[..., start : start + length]
+    return y.reshape(*part.batch, -1)[..., part.start : part.start + part.length]

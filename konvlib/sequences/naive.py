@@ -6,61 +6,56 @@ Every dtype works, Python integers and ``fractions.Fraction`` (dtype ``object``)
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from konvlib import geometry
+from konvlib.geometry import SequenceGeometry
 
 
-def convolve(f: ArrayLike, g: ArrayLike, *, mode: str = "full", method: str = "auto") -> np.ndarray:
+def convolve(f: np.ndarray, g: np.ndarray, part: SequenceGeometry) -> np.ndarray:
     r"""Convolve two sequences along their last axis.
 
     .. math:: y[n] = \sum_m f[m]\, g[n - m]
 
-    Parameters, result and errors are those of `konvlib.convolve`; ``method`` is checked and changes nothing, since a
-    definition is computed in one way.
-
     Examples
     --------
-    >>> convolve([1, 3, 2, 0, 4], [2, 1, -1])
+    >>> from konvlib.geometry import convolution_geometry
+    >>> f, g = np.array([1, 3, 2, 0, 4]), np.array([2, 1, -1])
+    >>> convolve(f, g, convolution_geometry(f.shape, g.shape, mode="full", method="direct"))
     array([ 2,  7,  6, -1,  6,  4, -4])
     """
-    f, g, lead = _rows(f, g, mode, method)
-    start, length = geometry.convolution_window(f.shape[-1], g.shape[-1], mode)
-    y = np.zeros((*lead, length), dtype=np.result_type(f, g))
-    for row in np.ndindex(lead):
-        for n in range(length):
-            for m in range(f.shape[-1]):
-                if 0 <= start + n - m < g.shape[-1]:
-                    y[row][n] += f[row][m] * g[row][start + n - m]
+    f, g = _rows(f, g, part)
+    y = np.zeros((*part.batch, part.length), dtype=np.result_type(f, g))
+    for row in np.ndindex(part.batch):
+        for n in range(part.length):
+            for m in range(part.n):
+                if 0 <= part.start + n - m < part.m:
+                    y[row][n] += f[row][m] * g[row][part.start + n - m]
     return y
 
 
-def correlate(f: ArrayLike, g: ArrayLike, *, mode: str = "valid", method: str = "auto") -> np.ndarray:
+def correlate(f: np.ndarray, g: np.ndarray, part: SequenceGeometry) -> np.ndarray:
     r"""Correlate two sequences along their last axis, the second conjugated.
 
     .. math:: c[k] = \sum_n f[n + k]\, \overline{g[n]}, \qquad k = -(M-1), \dots, N-1
 
-    Parameters, result and errors are those of `konvlib.correlate`; ``method`` is checked and changes nothing.
-
     Examples
     --------
-    >>> correlate([1, 3, 2, 0, 4], [2, 1, -1])
+    >>> from konvlib.geometry import correlation_geometry
+    >>> f, g = np.array([1, 3, 2, 0, 4]), np.array([2, 1, -1])
+    >>> correlate(f, g, correlation_geometry(f.shape, g.shape, mode="valid", method="direct"))
     array([3, 8, 0])
     """
-    f, g, lead = _rows(f, g, mode, method)
-    start, length = geometry.correlation_window(f.shape[-1], g.shape[-1], mode)
-    first_lag = start - (g.shape[-1] - 1)
-    y = np.zeros((*lead, length), dtype=np.result_type(f, g))
-    for row in np.ndindex(lead):
-        for i in range(length):
+    f, g = _rows(f, g, part)
+    first_lag = part.start - (part.m - 1)
+    y = np.zeros((*part.batch, part.length), dtype=np.result_type(f, g))
+    for row in np.ndindex(part.batch):
+        for i in range(part.length):
             k = first_lag + i
-            for n in range(g.shape[-1]):
-                if 0 <= n + k < f.shape[-1]:
+            for n in range(part.m):
+                if 0 <= n + k < part.n:
                     y[row][i] += f[row][n + k] * np.conj(g[row][n])
     return y
 
 
-def _rows(f: ArrayLike, g: ArrayLike, mode: str, method: str) -> tuple[np.ndarray, np.ndarray, tuple[int, ...]]:
-    f, g = geometry.sequence_arguments(f, g, mode, method)
-    lead = geometry.sequence_batch(f.shape, g.shape)
-    return np.broadcast_to(f, (*lead, f.shape[-1])), np.broadcast_to(g, (*lead, g.shape[-1])), lead
+def _rows(f: np.ndarray, g: np.ndarray, part: SequenceGeometry) -> tuple[np.ndarray, np.ndarray]:
+    """Both sequences once for each row of the result."""
+    return np.broadcast_to(f, (*part.batch, part.n)), np.broadcast_to(g, (*part.batch, part.m))

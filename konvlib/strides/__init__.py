@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from konvlib.dispatch import room
-from konvlib.geometry import PerAxis
-from konvlib.strides import arrays as fast
+from konvlib.dispatch import Operand, T, prepared
+from konvlib.geometry import PerAxis, chain_geometry, check_factor, compose_geometry, dilate_geometry
+from konvlib.strides import arrays, modules
 from konvlib.strides.chains import Layer as Layer
+from konvlib.strides.chains import named_layers
 
 
-def dilate(k: Any, step: PerAxis, *, axes: int | None = None) -> Any:
+def dilate(k: Operand[T], step: PerAxis, *, axes: int | None = None) -> T:
     r"""Insert ``step - 1`` zeros between neighbouring taps.
 
     .. math:: k_{\uparrow s}[s\,u] = k[u], \qquad 0 \text{ elsewhere}
@@ -25,7 +26,7 @@ def dilate(k: Any, step: PerAxis, *, axes: int | None = None) -> Any:
 
     Parameters
     ----------
-    k : array_like, shape (..., *kernel_size)
+    k : array_like or tensor, shape (..., *kernel_size)
         A kernel, or a weight ``(C_out, C_in // groups, *kernel_size)``.
     step : int or sequence of int
         How far apart the taps come to lie, per axis; 1 leaves them as they are.
@@ -34,7 +35,7 @@ def dilate(k: Any, step: PerAxis, *, axes: int | None = None) -> Any:
 
     Returns
     -------
-    ndarray, shape (..., *size)
+    ndarray or tensor, shape (..., *size)
         ``size = step * (kernel_size - 1) + 1``; with the dtype of ``k``.
 
     Raises
@@ -44,6 +45,10 @@ def dilate(k: Any, step: PerAxis, *, axes: int | None = None) -> Any:
     ValueError
         If a step is not positive, if ``k`` is empty, or if there are no one to three spatial axes.
 
+    See Also
+    --------
+    konvlib.compose : Two layers as one, of which the second is dilated so by the first one's stride.
+
     Examples
     --------
     >>> dilate([1, 2, 3], 2)
@@ -52,19 +57,20 @@ def dilate(k: Any, step: PerAxis, *, axes: int | None = None) -> Any:
     array([[1, 0, 0, 2],
            [3, 0, 0, 4]])
     """
-    return room(fast, _gpu, k).dilate(k, step, axes=axes)
+    backend, (k,), steps = prepared(arrays, _tensors, dilate_geometry, {"k": k}, {"step": step, "axes": axes})
+    return backend.dilate(k, steps)
 
 
 def compose(
-    w1: Any,
-    w2: Any,
+    w1: Operand[T],
+    w2: Operand[T],
     *,
     stride1: PerAxis = 1,
     dilation1: PerAxis = 1,
     dilation2: PerAxis = 1,
     groups1: int = 1,
     groups2: int = 1,
-) -> Any:
+) -> T:
     r"""Make one weight of two layers' weights, without padding between the layers.
 
     .. math:: w[o, i, m] = \sum_{c} \sum_{(a, b):\; d_1 a + s_1 d_2 b = m} w_2[o, c, b]\; w_1[c, i, a]
@@ -75,9 +81,9 @@ def compose(
 
     Parameters
     ----------
-    w1 : array_like, shape (C_1, C_in // groups1, *kernel_size1)
+    w1 : array_like or tensor, shape (C_1, C_in // groups1, *kernel_size1)
         The weight of the first layer; or a bare kernel of one or two axes.
-    w2 : array_like, shape (C_out, C_1 // groups2, *kernel_size2)
+    w2 : array_like or tensor, shape (C_out, C_1 // groups2, *kernel_size2)
         The weight of the second layer; a bare kernel if ``w1`` is one.
     stride1 : int or sequence of int
         The first layer's stride. The second's changes the stride of the whole only.
@@ -88,7 +94,7 @@ def compose(
 
     Returns
     -------
-    ndarray, shape (C_out, C_in // groups, *kernel_size)
+    ndarray or tensor, shape (C_out, C_in // groups, *kernel_size)
         ``groups`` is the greatest common divisor of both, and ``kernel_size`` is
         ``dilation1 * (kernel_size1 - 1) + stride1 * dilation2 * (kernel_size2 - 1) + 1``. With the dtype that NumPy
         gives the operands together; integers wrap as NumPy's do.
@@ -100,6 +106,11 @@ def compose(
     ValueError
         If shapes, channels or groups do not go together, or if a number is not positive; it names the argument.
 
+    See Also
+    --------
+    konvlib.compose_chain : The same for any number of layers, with biases.
+    konvlib.factor : Which filters are two layers in one.
+
     Examples
     --------
     >>> compose([1, 2], [1, 2], stride1=2)
@@ -107,15 +118,11 @@ def compose(
     >>> compose([[[1, 1]], [[0, 5]]], [[[1, 2], [3, 4]]])
     array([[[ 1, 18, 22]]])
     """
-    return room(fast, _gpu, w1, w2).compose(
-        w1,
-        w2,
-        stride1=stride1,
-        dilation1=dilation1,
-        dilation2=dilation2,
-        groups1=groups1,
-        groups2=groups2,
-    )
+    backend, (w1, w2), both = prepared(
+        arrays, _tensors, compose_geometry, {"w1": w1, "w2": w2},
+        {"stride1": stride1, "dilation1": dilation1, "dilation2": dilation2, "groups1": groups1, "groups2": groups2},
+    )  # fmt: skip
+    return backend.compose(w1, w2, both)
 
 
 def compose_chain(layers: Sequence[Layer]) -> Layer:
@@ -148,6 +155,11 @@ def compose_chain(layers: Sequence[Layer]) -> Layer:
         If there is no layer, if one does not take the channels that the one before gives, or if its shapes, groups or
         numbers do not fit; it names the layer.
 
+    See Also
+    --------
+    konvlib.compose : The same for two weights.
+    konvlib.collapse : The same for torch modules.
+
     Examples
     --------
     >>> compose_chain([([1, 2], 2, 1, [10]), ([1, 2], 2)])
@@ -155,11 +167,21 @@ def compose_chain(layers: Sequence[Layer]) -> Layer:
     >>> compose_chain([([1, 2], 2), ([1, 2], 2), ([1, 2], 2)]).weight
     array([1, 2, 2, 4, 2, 4, 4, 8])
     """
-    lists = [layer for layer in layers if isinstance(layer, tuple)] if isinstance(layers, (list, tuple)) else []
-    return room(fast, _gpu, *(part for layer in lists for part in layer)).compose_chain(layers)
+    chain = named_layers(layers)
+    backend, operands, whole = prepared(
+        arrays, _tensors, chain_geometry,
+        {f"layers[{i}].{part}": getattr(layer, part) for i, layer in enumerate(chain) for part in ("weight", "bias")},
+        {f"{name}s": [getattr(layer, name) for layer in chain] for name in ("stride", "dilation")}
+        | {"groups": [layer.groups for layer in chain]},
+    )  # fmt: skip
+    bare = len(operands[0].shape) == len(whole.kernel_size)
+    weights, biases = [w[None, None] if bare else w for w in operands[::2]], operands[1::2]
+    each = zip(weights, whole.strides, whole.dilations, biases, (layer.groups for layer in chain), strict=True)
+    weight, bias = backend.compose_chain([Layer(*layer) for layer in each], whole)
+    return Layer(weight[0, 0] if bare else weight, whole.stride, whole.dilation, bias, whole.groups)
 
 
-def factor(k: Any, *, step: int = 2, same: bool = True, tolerance: float | None = None) -> tuple[Any, Any] | None:
+def factor(k: Operand[T], *, step: int = 2, same: bool = True, tolerance: float | None = None) -> tuple[T, T] | None:
     r"""Split a filter into two, the second dilated by ``step``: two layers of which the first has stride ``step``.
 
     .. math:: k[m] = \sum_b g[m - s\,b]\; h[b], \qquad K(z) = G(z)\, H(z^s)
@@ -171,7 +193,7 @@ def factor(k: Any, *, step: int = 2, same: bool = True, tolerance: float | None 
 
     Parameters
     ----------
-    k : array_like, shape (n,)
+    k : array_like or tensor, shape (n,)
         The filter. Integers, and fractions as Python objects, are factored exactly.
     step : int
         The dilation of the second filter, at least 2.
@@ -183,7 +205,7 @@ def factor(k: Any, *, step: int = 2, same: bool = True, tolerance: float | None 
 
     Returns
     -------
-    (ndarray, ndarray) or None
+    two of ndarray or tensor, or None
         ``g`` and ``h``; None if ``k`` does not split. Two equal filters begin with a positive tap. Of two different
         ones, ``h`` has whole numbers without a common divisor, the first of them positive; its largest tap is 1 if
         ``k`` has floats. Integers give integers, or float64 where the two filters have an irrational factor.
@@ -199,7 +221,11 @@ def factor(k: Any, *, step: int = 2, same: bool = True, tolerance: float | None 
     Notes
     -----
     Floats are factored in double precision. A filter whose first and last taps are small beside its largest is
-    ill-conditioned: its factors may be missed.
+    ill-conditioned: its factors may be missed. A tensor is factored on the host; what comes back is not differentiable.
+
+    See Also
+    --------
+    konvlib.compose : The other way.
 
     Examples
     --------
@@ -210,7 +236,11 @@ def factor(k: Any, *, step: int = 2, same: bool = True, tolerance: float | None 
     >>> factor([1, 2, 2, 5]) is None
     True
     """
-    return room(fast, _gpu, k).factor(k, step=step, same=same, tolerance=tolerance)
+    backend, (k,), _ = prepared(
+        arrays, _tensors, check_factor, {"k": k}, {"step": step, "same": same, "tolerance": tolerance},
+        dtypes="FACTORED_DTYPES",
+    )  # fmt: skip
+    return backend.factor(k, step, same, tolerance)
 
 
 def collapse(model: Any) -> Any:
@@ -240,6 +270,10 @@ def collapse(model: Any) -> Any:
     ValueError
         If there is no one convolution for the model; it names the layer that prevents it, and says why.
 
+    See Also
+    --------
+    konvlib.compose_chain : The same for arrays and tensors.
+
     Examples
     --------
     >>> import torch
@@ -247,10 +281,10 @@ def collapse(model: Any) -> Any:
     >>> collapse(model)
     Conv2d(3, 4, kernel_size=(7, 7), stride=(4, 4), padding=(1, 1))
     """
-    return fast.collapse(model)
+    return modules.collapse_with(compose_chain, model)
 
 
-def _gpu() -> ModuleType:
-    from konvlib.strides import tensors as gpu
+def _tensors() -> ModuleType:
+    from konvlib.strides import tensors
 
-    return gpu
+    return tensors

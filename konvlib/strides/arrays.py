@@ -4,80 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import gcd, lcm
-from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from konvlib import geometry
-from konvlib.geometry import Composition, PerAxis
-from konvlib.strides import modules
-from konvlib.strides.chains import Layer, regular_layers, whole_layer
+from konvlib.geometry import Chain, Composition, compose_geometry
+from konvlib.strides.chains import Layer, with_common_dtypes
 from konvlib.strides.factors import factor as factor
 
 
-def dilate(k: ArrayLike, step: PerAxis, *, axes: int | None = None) -> np.ndarray:
-    """Insert ``step - 1`` zeros between neighbouring taps: `konvlib.dilate` on arrays.
+def dilate(k: np.ndarray, steps: tuple[int, ...]) -> np.ndarray:
+    """Insert ``step - 1`` zeros between neighbouring taps along the last axes, one for each of ``steps``.
 
     Examples
     --------
-    >>> dilate([1, 2, 3], 2)
+    >>> dilate(np.array([1, 2, 3]), (2,))
     array([1, 0, 2, 0, 3])
     """
-    k = geometry.as_array(k, "k")
-    steps, shape = geometry.dilate_geometry(k.shape, step, axes)
-    result = np.zeros(shape, dtype=k.dtype)
+    size = (s * (taps - 1) + 1 for s, taps in zip(steps, k.shape[-len(steps) :], strict=True))
+    result = np.zeros((*k.shape[: -len(steps)], *size), dtype=k.dtype)
     result[(..., *(slice(None, None, s) for s in steps))] = k
     return result
 
 
-def compose(
-    w1: ArrayLike,
-    w2: ArrayLike,
-    *,
-    stride1: PerAxis = 1,
-    dilation1: PerAxis = 1,
-    dilation2: PerAxis = 1,
-    groups1: int = 1,
-    groups2: int = 1,
-) -> np.ndarray:
-    """Make one weight of two layers' weights: `konvlib.compose` on arrays.
+def compose(w1: np.ndarray, w2: np.ndarray, both: Composition) -> np.ndarray:
+    """Make one weight of two layers' weights.
 
     Examples
     --------
-    >>> compose([1, 2], [1, 2], stride1=2)
+    >>> k = np.array([1, 2])
+    >>> compose(k, k, compose_geometry(k.shape, k.shape, stride1=2))
     array([1, 2, 2, 4])
     """
-    w1, w2 = geometry.as_array(w1, "w1"), geometry.as_array(w2, "w2")
-    both = geometry.compose_geometry(
-        w1.shape,
-        w2.shape,
-        stride1=stride1,
-        dilation1=dilation1,
-        dilation2=dilation2,
-        groups1=groups1,
-        groups2=groups2,
-    )
     w = _contract(both, w1, w2)
     return w.reshape(both.kernel_size if w1.ndim == both.axes else both.weight_shape)
 
 
-def compose_chain(layers: Sequence[Layer]) -> Layer:
-    """Make one layer of a chain of layers: `konvlib.compose_chain` on arrays.
+def compose_chain(chain: Sequence[Layer], whole: Chain) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the weight and the bias of the one layer that a chain of layers is.
 
     Examples
     --------
-    >>> compose_chain([([1, 2], 2, 1, [10]), ([1, 2], 2)])
-    Layer(weight=array([1, 2, 2, 4]), stride=(4,), dilation=(1,), bias=array([30]), groups=1)
+    >>> from konvlib.geometry import chain_geometry
+    >>> w, bias = np.array([[[1, 2]]]), np.array([10])
+    >>> whole = chain_geometry(w.shape, (1,), w.shape, None, strides=[2, 2], dilations=[1, 1], groups=[1, 1])
+    >>> compose_chain([Layer(w, (2,), (1,), bias), Layer(w, (2,), (1,))], whole)
+    (array([[[1, 2, 2, 4]]]), array([30]))
     """
-    chain, whole = regular_layers(layers)
-    first, *rest = chain
+    first, *rest = with_common_dtypes(chain)
     weight, bias, groups = dilate(first.weight, whole.steps[0]), first.bias, first.groups
     for layer, step in zip(rest, whole.steps[1:], strict=True):
-        weight = compose(weight, layer.weight, dilation2=step, groups1=groups, groups2=layer.groups)
+        options = {"dilation2": step, "groups1": groups, "groups2": layer.groups}
+        weight = compose(weight, layer.weight, compose_geometry(weight.shape, layer.weight.shape, **options))
         bias = _through(layer, bias)
         groups = gcd(groups, layer.groups)
-    return whole_layer(layers, whole, weight, bias)
+    return weight, bias
 
 
 def _through(layer: Layer, constant: np.ndarray | None) -> np.ndarray | None:
@@ -85,21 +65,10 @@ def _through(layer: Layer, constant: np.ndarray | None) -> np.ndarray | None:
     if constant is None:
         return layer.bias
     taps = constant.reshape(-1, *(1,) * (layer.weight.ndim - 1))
-    answer = compose(taps, layer.weight, groups2=layer.groups)
+    both = compose_geometry(taps.shape, layer.weight.shape, groups2=layer.groups)
+    answer = compose(taps, layer.weight, both)
     answer = answer.reshape(len(answer), -1).sum(-1, dtype=answer.dtype)
     return answer if layer.bias is None else answer + layer.bias
-
-
-def collapse(model: Any) -> Any:
-    """Make one torch convolution of a `torch.nn.Sequential` of convolutions: `konvlib.collapse`.
-
-    Examples
-    --------
-    >>> import torch
-    >>> collapse(torch.nn.Sequential(torch.nn.Conv1d(1, 2, 3, stride=2), torch.nn.Conv1d(2, 1, 3, stride=2)))
-    Conv1d(1, 1, kernel_size=(7,), stride=(4,))
-    """
-    return modules.collapse_with(compose_chain, model)
 
 
 def _contract(both: Composition, w1: np.ndarray, w2: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A chain of layers: what one layer of it is, and all of them made regular."""
+"""A chain of layers: what one layer of it is, and all of them made alike."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from konvlib import geometry
-from konvlib.geometry import Chain, PerAxis
+from konvlib.geometry import PerAxis
 
 
 class Layer(NamedTuple):
@@ -33,56 +32,24 @@ class Layer(NamedTuple):
     groups: int = 1
 
 
-def regular_layers(layers: Sequence[Layer]) -> tuple[list[Layer], Chain]:
-    """Return the layers of a chain made alike, once all are found good, and the geometry of their whole.
-
-    Weights have channels and one common dtype, biases the dtype that NumPy gives weights and biases together.
-
-    Raises
-    ------
-    TypeError
-        If ``layers`` is no list of layers, or if an argument of one has the wrong kind.
-    ValueError
-        As `konvlib.geometry.chain_geometry`.
+def with_common_dtypes(chain: Sequence[Layer]) -> list[Layer]:
+    """Return copies: weights of their common dtype, biases of the dtype that NumPy gives weights and biases together.
 
     Examples
     --------
-    >>> chain, whole = regular_layers([([1, 2], 2), ([3.0, 4.0], 1, 3)])
-    >>> chain[0]
-    Layer(weight=array([[[1., 2.]]]), stride=(2,), dilation=(1,), bias=None, groups=1)
-    >>> whole.kernel_size, whole.stride
-    ((8,), (2,))
+    >>> chain = [Layer(np.array([[[1, 2]]])), Layer(np.array([[[3.0, 4.0]]]), bias=np.array([5]))]
+    >>> first, second = with_common_dtypes(chain)
+    >>> first.weight, second.bias
+    (array([[[1., 2.]]]), array([5.]))
     """
-    chain = [_with_arrays(f"layers[{number}]", layer) for number, layer in enumerate(named_layers(layers))]
-    whole = geometry.chain_geometry(
-        [layer.weight.shape for layer in chain],
-        [None if layer.bias is None else layer.bias.shape for layer in chain],
-        strides=[layer.stride for layer in chain],
-        dilations=[layer.dilation for layer in chain],
-        groups=[layer.groups for layer in chain],
-    )
     dtype = np.result_type(*(layer.weight for layer in chain))
     bias_dtype = np.result_type(dtype, *(layer.bias for layer in chain if layer.bias is not None))
-    alike = []
-    for layer, stride, dilation in zip(chain, whole.strides, whole.dilations, strict=True):
-        channels, kernel = layer.weight.shape[: -len(stride)], layer.weight.shape[-len(stride) :]
-        weight = layer.weight.astype(dtype).reshape(*(channels or (1, 1)), *kernel)
-        bias = None if layer.bias is None else layer.bias.astype(bias_dtype)
-        alike.append(Layer(weight, stride, dilation, bias, layer.groups))
-    return alike, whole
-
-
-def whole_layer(layers: Sequence[Layer], whole: Chain, weight: np.ndarray, bias: np.ndarray | None) -> Layer:
-    """Return the one layer of a chain; of bare kernels, with a bare kernel.
-
-    Examples
-    --------
-    >>> layers = [([1, 2], 2), ([3, 4], 1)]
-    >>> whole_layer(layers, regular_layers(layers)[1], np.array([[[3, 6, 4, 8]]]), None)
-    Layer(weight=array([3, 6, 4, 8]), stride=(2,), dilation=(1,), bias=None, groups=1)
-    """
-    bare = np.ndim(layers[0][0]) == len(whole.kernel_size)
-    return Layer(weight[0, 0] if bare else weight, whole.stride, whole.dilation, bias, whole.groups)
+    return [
+        layer._replace(
+            weight=layer.weight.astype(dtype), bias=None if layer.bias is None else layer.bias.astype(bias_dtype)
+        )
+        for layer in chain
+    ]
 
 
 def named_layers(layers: Sequence[Layer]) -> list[Layer]:
@@ -106,8 +73,3 @@ def named_layers(layers: Sequence[Layer]) -> list[Layer]:
                 f"layers[{number}] must be a Layer or a tuple ({', '.join(Layer._fields)}), got {type(layer).__name__}"
             )
     return [Layer(*layer) for layer in layers]
-
-
-def _with_arrays(name: str, layer: Layer) -> Layer:
-    bias = None if layer.bias is None else geometry.as_array(layer.bias, f"{name}.bias")
-    return layer._replace(weight=geometry.as_array(layer.weight, f"{name}.weight"), bias=bias)

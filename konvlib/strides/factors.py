@@ -7,25 +7,21 @@ from math import gcd, isqrt, lcm, sqrt
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from konvlib import geometry
+from konvlib.geometry import check_taps
 
 
-def factor(
-    k: ArrayLike, *, step: int = 2, same: bool = True, tolerance: float | None = None
-) -> tuple[np.ndarray, np.ndarray] | None:
-    r"""Split a filter in two, the second dilated by ``step``: `konvlib.factor`, which all rooms share.
+def factor(k: np.ndarray, step: int, same: bool, tolerance: float | None) -> tuple[np.ndarray, np.ndarray] | None:
+    r"""Split a filter in two, the second dilated by ``step``: what all backends share. It checks the filter's values.
 
     .. math:: k[m] = \sum_b g[m - s\,b]\; h[b], \qquad K(z) = G(z)\, H(z^s)
 
     Examples
     --------
-    >>> factor([1, 2, 2, 4])
+    >>> factor(np.array([1, 2, 2, 4]), 2, True, None)
     (array([1, 2]), array([1, 2]))
     """
-    k = geometry.as_array(k, "k")
-    geometry.check_factor(k, step, same, tolerance)
+    check_taps(k)
     exact = k.dtype.kind not in "fc"
     if exact:
         taps, error = [Fraction(tap if k.dtype == object else int(tap)) for tap in k], 0

@@ -18,8 +18,8 @@ def collapse_with(compose_chain: Callable[[Sequence[Layer]], Layer], model: Any)
     Examples
     --------
     >>> import torch
-    >>> from konvlib.strides import fast
-    >>> collapse_with(fast.compose_chain, torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 2, 3)))
+    >>> from konvlib.strides import compose_chain
+    >>> collapse_with(compose_chain, torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 2, 3)))
     Conv2d(3, 2, kernel_size=(5, 5), stride=(1, 1))
     """
     import torch

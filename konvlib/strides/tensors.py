@@ -11,62 +11,49 @@ from collections.abc import Sequence
 from math import gcd
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
-from konvlib import geometry, tiles
-from konvlib.geometry import Composition, PerAxis
+from konvlib.geometry import Chain, Composition, compose_geometry
 from konvlib.layers import operators
-from konvlib.strides import arrays as fast
-from konvlib.strides.arrays import collapse as collapse
-from konvlib.strides.chains import Layer, named_layers, whole_layer
+from konvlib.runtime import COMPLEX, REALS
+from konvlib.strides.chains import Layer
+from konvlib.strides.factors import factor as factored
+
+DTYPES = REALS
+FACTORED_DTYPES = (torch.float32, torch.float64, *COMPLEX)
 
 
-def dilate(k: torch.Tensor, step: PerAxis, *, axes: int | None = None) -> torch.Tensor:
-    """Insert ``step - 1`` zeros between neighbouring taps: `konvlib.dilate` on tensors.
+def dilate(k: Tensor, steps: tuple[int, ...]) -> Tensor:
+    """Insert ``step - 1`` zeros between neighbouring taps along the last axes, one for each of ``steps``.
 
     Examples
     --------
-    >>> dilate(torch.tensor([1.0, 2, 3]), 2)
+    >>> dilate(torch.tensor([1.0, 2, 3]), (2,))
     tensor([1., 0., 2., 0., 3.])
     """
-    tiles.check_tensors(k=k)
-    steps, shape = geometry.dilate_geometry(k.shape, step, axes)
-    result = k.new_zeros(shape)
-    result[(..., *(slice(None, None, s) for s in steps))] = k
-    return result
+    # After each tap, s - 1 zeros on an axis of its own; then those after the last tap are cut off.
+    channels, taps = k.shape[: -len(steps)], k.shape[-len(steps) :]
+    apart = k.reshape(*channels, *(size for n in taps for size in (n, 1)))
+    spread = functional.pad(apart, [side for s in reversed(steps) for side in (0, s - 1, 0, 0)])
+    spread = spread.reshape(*channels, *(n * s for n, s in zip(taps, steps, strict=True)))
+    return functional.pad(spread, [side for s in reversed(steps) for side in (0, 1 - s)])
 
 
-def compose(
-    w1: torch.Tensor,
-    w2: torch.Tensor,
-    *,
-    stride1: PerAxis = 1,
-    dilation1: PerAxis = 1,
-    dilation2: PerAxis = 1,
-    groups1: int = 1,
-    groups2: int = 1,
-) -> torch.Tensor:
-    """Make one weight of two layers' weights: `konvlib.compose` on tensors.
+def compose(w1: Tensor, w2: Tensor, both: Composition) -> Tensor:
+    """Make one weight of two layers' weights.
 
     Examples
     --------
-    >>> compose(torch.tensor([1.0, 2]), torch.tensor([1.0, 2]), stride1=2)
+    >>> k = torch.tensor([1.0, 2])
+    >>> compose(k, k, compose_geometry(k.shape, k.shape, stride1=2))
     tensor([1., 2., 2., 4.])
     """
-    tiles.check_tensors(w1=w1, w2=w2)
-    both = geometry.compose_geometry(
-        w1.shape,
-        w2.shape,
-        stride1=stride1,
-        dilation1=dilation1,
-        dilation2=dilation2,
-        groups1=groups1,
-        groups2=groups2,
-    )
     w = _contract(both, w1.reshape(both.middle, -1, *both.kernel1), w2.reshape(both.outputs, -1, *both.kernel2))
     return w.reshape(both.kernel_size if w1.dim() == both.axes else both.weight_shape)
 
 
-def _contract(both: Composition, w1: torch.Tensor, w2: torch.Tensor) -> torch.Tensor:
+def _contract(both: Composition, w1: Tensor, w2: Tensor) -> Tensor:
     groups, stride, dilation = both.groups, both.step2, both.step1
     first = _with_groups(w1, both.groups1, groups)
     second = _with_groups(w2, both.groups2, groups)
@@ -76,7 +63,7 @@ def _contract(both: Composition, w1: torch.Tensor, w2: torch.Tensor) -> torch.Te
     return y.unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 1)
 
 
-def _with_groups(w: torch.Tensor, groups: int, fewer: int) -> torch.Tensor:
+def _with_groups(w: Tensor, groups: int, fewer: int) -> Tensor:
     """The weight of the same layer as one of ``fewer`` groups, a divisor of ``groups``, with zeros between them."""
     if groups == fewer:
         return w
@@ -84,57 +71,44 @@ def _with_groups(w: torch.Tensor, groups: int, fewer: int) -> torch.Tensor:
     return torch.diag_embed(apart, dim1=1, dim2=3).flatten(0, 2).flatten(1, 2)
 
 
-def compose_chain(layers: Sequence[Layer]) -> Layer:
-    """Make one layer of a chain of layers: `konvlib.compose_chain` on tensors.
+def compose_chain(chain: Sequence[Layer], whole: Chain) -> tuple[Tensor, Tensor | None]:
+    """Return the weight and the bias of the one layer that a chain of layers is.
 
     Examples
     --------
-    >>> k = torch.tensor([1.0, 2])
-    >>> compose_chain([(k, 2), (k, 2)])
-    Layer(weight=tensor([1., 2., 2., 4.]), stride=(4,), dilation=(1,), bias=None, groups=1)
+    >>> from konvlib.geometry import chain_geometry
+    >>> w = torch.tensor([[[1.0, 2]]])
+    >>> whole = chain_geometry(w.shape, None, w.shape, None, strides=[2, 2], dilations=[1, 1], groups=[1, 1])
+    >>> compose_chain([Layer(w, (2,), (1,)), Layer(w, (2,), (1,))], whole)
+    (tensor([[[1., 2., 2., 4.]]]), None)
     """
-    chain = named_layers(layers)
-    operands = {f"layers[{i}].{part}": getattr(layer, part) for i, layer in enumerate(chain) for part in PARTS}
-    tiles.check_tensors(**operands) if operands else None
-    whole = geometry.chain_geometry(
-        [layer.weight.shape for layer in chain],
-        [None if layer.bias is None else layer.bias.shape for layer in chain],
-        strides=[layer.stride for layer in chain],
-        dilations=[layer.dilation for layer in chain],
-        groups=[layer.groups for layer in chain],
-    )
-    axes = len(whole.kernel_size)
-    weights = [layer.weight if layer.weight.dim() > axes else layer.weight[None, None] for layer in chain]
-    weight, bias, groups = dilate(weights[0], whole.steps[0], axes=axes), chain[0].bias, chain[0].groups
-    for layer, w, step in zip(chain[1:], weights[1:], whole.steps[1:], strict=True):
-        weight = compose(weight, w, dilation2=step, groups1=groups, groups2=layer.groups)
-        bias = _through(layer, w, bias)
+    first, *rest = chain
+    weight, bias, groups = dilate(first.weight, whole.steps[0]), first.bias, first.groups
+    for layer, step in zip(rest, whole.steps[1:], strict=True):
+        options = {"dilation2": step, "groups1": groups, "groups2": layer.groups}
+        weight = compose(weight, layer.weight, compose_geometry(weight.shape, layer.weight.shape, **options))
+        bias = _through(layer, bias)
         groups = gcd(groups, layer.groups)
-    return whole_layer(layers, whole, weight, bias)
+    return weight, bias
 
 
-PARTS = ("weight", "bias")
-
-
-def _through(layer: Layer, w: torch.Tensor, constant: torch.Tensor | None) -> torch.Tensor | None:
+def _through(layer: Layer, constant: Tensor | None) -> Tensor | None:
     """What a layer makes of a constant per channel, which is composed like a weight of one tap."""
     if constant is None:
         return layer.bias
-    taps = constant.reshape(-1, *(1,) * (w.dim() - 1))
-    answer = compose(taps, w, groups2=layer.groups).flatten(1).sum(1)
+    taps = constant.reshape(-1, *(1,) * (layer.weight.dim() - 1))
+    both = compose_geometry(taps.shape, layer.weight.shape, groups2=layer.groups)
+    answer = compose(taps, layer.weight, both).flatten(1).sum(1)
     return answer if layer.bias is None else answer + layer.bias
 
 
-def factor(
-    k: torch.Tensor, *, step: int = 2, same: bool = True, tolerance: float | None = None
-) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Split a filter in two, the second dilated by ``step``: `konvlib.factor`, solved on the CPU.
+def factor(k: Tensor, step: int, same: bool, tolerance: float | None) -> tuple[Tensor, Tensor] | None:
+    """Split a filter in two, the second dilated by ``step``, on the CPU.
 
     Examples
     --------
-    >>> factor(torch.tensor([1.0, 2, 2, 4]))
+    >>> factor(torch.tensor([1.0, 2, 2, 4]), 2, True, None)
     (tensor([1., 2.]), tensor([1., 2.]))
     """
-    tiles.check_tensors((torch.float32, torch.float64, *tiles.COMPLEX), k=k)
-    pair = fast.factor(k.detach().cpu().numpy(), step=step, same=same, tolerance=tolerance)
+    pair = factored(k.detach().cpu().numpy(), step, same, tolerance)
     return None if pair is None else tuple(torch.from_numpy(taps).to(k.device) for taps in pair)

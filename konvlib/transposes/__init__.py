@@ -10,43 +10,74 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
-from konvlib.dispatch import room
-from konvlib.geometry import Padding, PerAxis, by_rank
-from konvlib.transposes import arrays as fast
+import numpy as np
+
+from konvlib.dispatch import Operand, T, prepared
+from konvlib.geometry import Padding, PerAxis, conv_transpose_geometry, inserted_size, overlap_geometry
+from konvlib.transposes import arrays
 
 
-def conv_transpose(
-    axes: int,
-    x: Any,
-    w: Any,
-    bias: Any = None,
+def conv_transpose1d(
+    x: Operand[T],
+    w: Operand[T],
+    bias: Operand[T] | None = None,
     *,
     stride: PerAxis = 1,
     padding: Padding = 0,
     output_padding: PerAxis = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
-) -> Any:
-    r"""Transpose the convolution layer, over # spatial axes: add up what each input sample scatters.
+) -> T:
+    r"""Transpose the convolution layer, over one spatial axis: `konvlib.conv_transpose2d`, with one axis fewer.
+
+    .. math:: y[b, o, j] = \text{bias}[o] + \sum_c \sum_{s\,i + d\,u - p = j} x[b, c, i]\; w[c, o, u]
+
+    ``x`` is ``(N, C_in, L)``, ``w`` is ``(C_in, C_out // groups, kernel_size)``, ``bias`` is ``(C_out,)``, the result
+    ``(N, C_out, output_size)``.
+
+    See Also
+    --------
+    konvlib.conv_transpose2d : What the arguments mean, and how it is computed.
+
+    Examples
+    --------
+    >>> conv_transpose1d([[[1, 3, 2]]], [[[2, 1, 4]]], stride=2)
+    array([[[ 2,  1, 10,  3, 16,  2,  8]]])
+    """
+    return _conv_transpose(1, x, w, bias, stride, padding, output_padding, dilation, groups)
+
+
+def conv_transpose2d(
+    x: Operand[T],
+    w: Operand[T],
+    bias: Operand[T] | None = None,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    output_padding: PerAxis = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> T:
+    r"""Transpose the convolution layer, over two spatial axes: add up what each input sample scatters.
 
     .. math:: y[b, o, j] = \text{bias}[o] + \sum_c \sum_{s\,i + d\,u - p = j} x[b, c, i]\; w[c, o, u]
 
     Here ``i``, ``j`` and ``u`` have one entry per spatial axis, ``p`` is the padding before, and ``c`` runs over the
-    channels of the group of ``o``. Without bias, this is the adjoint of `konvlib.conv#d` with the same arguments: the
+    channels of the group of ``o``. Without bias, this is the adjoint of `konvlib.conv2d` with the same arguments: the
     map whose matrix is the transposed one.
 
     Parameters
     ----------
-    x : array_like, shape (N, C_in, *size)
+    x : array_like or tensor, shape (N, C_in, *size)
         The batch: what the convolution has as its output.
-    w : array_like, shape (C_in, C_out // groups, *kernel_size)
+    w : array_like or tensor, shape (C_in, C_out // groups, *kernel_size)
         The weight: that of the convolution, unchanged.
-    bias : array_like, shape (C_out,), optional
+    bias : array_like or tensor, shape (C_out,), optional
         Added to each output channel.
     stride, dilation : int or sequence of int
         Those of the convolution; one for all axes, or one each.
     padding : int, "same", "valid", or sequence
-        That of the convolution, in every form that `konvlib.conv#d` takes: so many samples are cut off here. ``"same"``
+        That of the convolution, in every form that `konvlib.conv2d` takes: so many samples are cut off here. ``"same"``
         needs stride 1 and gives as many outputs as inputs.
     output_padding : int or sequence of int
         Samples more at the end of each axis, less than its stride or dilation. ``stride`` sizes of the convolution's
@@ -56,7 +87,7 @@ def conv_transpose(
 
     Returns
     -------
-    ndarray, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size)
         Along each axis ``(size - 1) * stride + dilation * (kernel_size - 1) + 1 - before - after + output_padding``
         samples. With the dtype that NumPy gives the operands together, in which all is computed. Integers wrap as
         NumPy's do: give a wider dtype, or ``object``, where sums are large.
@@ -74,9 +105,15 @@ def conv_transpose(
     It is computed by sub-pixel phases. Outputs ``stride`` samples apart are made by the same taps of the kernel, so
     that each such phase is a convolution of ``x`` with stride 1.
 
+    See Also
+    --------
+    konvlib.conv_transpose1d, konvlib.conv_transpose3d : The same over one axis, and over three.
+    konvlib.conv_transpose_by_scattering, konvlib.conv_transpose_by_zero_insertion : The same by other algorithms.
+    konvlib.conv2d : What it transposes.
+    konvlib.conv2d_input_grad : The same map, told the size of its result.
+
     Examples
     --------
-    >>> import numpy as np
     >>> conv_transpose2d([[[[1, 3], [2, 0]]]], [[[[2, 1], [0, 3]]]])
     array([[[[2, 7, 3],
              [4, 5, 9],
@@ -86,32 +123,52 @@ def conv_transpose(
     >>> conv_transpose1d([[[1, 3, 2]]], [[[2, 1, 4]]], stride=2, padding=1, output_padding=1)
     array([[[ 1, 10,  3, 16,  2,  8]]])
     """
-    return getattr(room(fast, _gpu, x, w, bias), f"conv_transpose{axes}d")(
-        x,
-        w,
-        bias,
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        dilation=dilation,
-        groups=groups,
-    )
+    return _conv_transpose(2, x, w, bias, stride, padding, output_padding, dilation, groups)
 
 
-conv_transpose1d, conv_transpose2d, conv_transpose3d = by_rank(conv_transpose, "conv_transpose#d")
-
-
-def conv_transpose_by_zero_insertion(
-    x: Any,
-    w: Any,
-    bias: Any = None,
+def conv_transpose3d(
+    x: Operand[T],
+    w: Operand[T],
+    bias: Operand[T] | None = None,
     *,
     stride: PerAxis = 1,
     padding: Padding = 0,
     output_padding: PerAxis = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
-) -> Any:
+) -> T:
+    r"""Transpose the convolution layer, over three spatial axes: `konvlib.conv_transpose2d`, with one axis more.
+
+    .. math:: y[b, o, j] = \text{bias}[o] + \sum_c \sum_{s\,i + d\,u - p = j} x[b, c, i]\; w[c, o, u]
+
+    ``x`` is ``(N, C_in, D, H, W)``, ``w`` is ``(C_in, C_out // groups, *kernel_size)``, ``bias`` is ``(C_out,)``, the
+    result ``(N, C_out, *output_size)``.
+
+    See Also
+    --------
+    konvlib.conv_transpose2d : What the arguments mean, and how it is computed.
+
+    Examples
+    --------
+    >>> conv_transpose3d([[[[[1, 3]]]]], [[[[[2]], [[1]]]]])
+    array([[[[[2, 6]],
+    <BLANKLINE>
+             [[1, 3]]]]])
+    """
+    return _conv_transpose(3, x, w, bias, stride, padding, output_padding, dilation, groups)
+
+
+def conv_transpose_by_zero_insertion(
+    x: Operand[T],
+    w: Operand[T],
+    bias: Operand[T] | None = None,
+    *,
+    stride: PerAxis = 1,
+    padding: Padding = 0,
+    output_padding: PerAxis = 0,
+    dilation: PerAxis = 1,
+    groups: int = 1,
+) -> T:
     r"""Transpose the convolution layer by convolving ``x``, zeros inserted, with the flipped kernel.
 
     .. math:: y[b, o, j] = \text{bias}[o] + \sum_c \sum_u z[b, c, j + p - d\,(k - 1) + d\,u]\; w[c, o, k - 1 - u]
@@ -126,7 +183,7 @@ def conv_transpose_by_zero_insertion(
 
     Returns
     -------
-    ndarray, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size)
         What `konvlib.conv_transpose2d` gives.
 
     Raises
@@ -134,34 +191,31 @@ def conv_transpose_by_zero_insertion(
     TypeError, ValueError
         As `konvlib.conv_transpose2d`.
 
+    See Also
+    --------
+    konvlib.conv_transpose2d : What the arguments mean.
+    konvlib.conv_transpose_by_scattering : The same by another algorithm.
+
     Examples
     --------
     >>> conv_transpose_by_zero_insertion([[[1, 3, 2]]], [[[2, 1, 4]]], stride=2)
     array([[[ 2,  1, 10,  3, 16,  2,  8]]])
     """
-    return room(fast, _gpu, x, w, bias).conv_transpose_by_zero_insertion(
-        x,
-        w,
-        bias,
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        dilation=dilation,
-        groups=groups,
-    )
+    backend, operands, layer = _prepared(None, x, w, bias, stride, padding, output_padding, dilation, groups)
+    return backend.conv_transpose_by_zero_insertion(*operands, layer)
 
 
 def conv_transpose_by_scattering(
-    x: Any,
-    w: Any,
-    bias: Any = None,
+    x: Operand[T],
+    w: Operand[T],
+    bias: Operand[T] | None = None,
     *,
     stride: PerAxis = 1,
     padding: Padding = 0,
     output_padding: PerAxis = 0,
     dilation: PerAxis = 1,
     groups: int = 1,
-) -> Any:
+) -> T:
     r"""Transpose the convolution layer by one matrix product per group and `konvlib.col2im`.
 
     .. math:: y = \text{col2im}(W^\mathsf{T} x)
@@ -176,7 +230,7 @@ def conv_transpose_by_scattering(
 
     Returns
     -------
-    ndarray, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size)
         What `konvlib.conv_transpose2d` gives.
 
     Raises
@@ -184,38 +238,35 @@ def conv_transpose_by_scattering(
     TypeError, ValueError
         As `konvlib.conv_transpose2d`.
 
+    See Also
+    --------
+    konvlib.conv_transpose2d : What the arguments mean.
+    konvlib.conv_transpose_by_zero_insertion : The same by another algorithm.
+
     Examples
     --------
     >>> conv_transpose_by_scattering([[[1, 3, 2]]], [[[2, 1, 4]]], stride=2)
     array([[[ 2,  1, 10,  3, 16,  2,  8]]])
     """
-    return room(fast, _gpu, x, w, bias).conv_transpose_by_scattering(
-        x,
-        w,
-        bias,
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        dilation=dilation,
-        groups=groups,
-    )
+    backend, operands, layer = _prepared(None, x, w, bias, stride, padding, output_padding, dilation, groups)
+    return backend.conv_transpose_by_scattering(*operands, layer)
 
 
-def insert_zeros(x: Any, stride: PerAxis) -> Any:
+def insert_zeros(x: Operand[T], stride: PerAxis) -> T:
     r"""Put ``stride - 1`` zeros between neighbouring samples of each spatial axis.
 
     .. math:: z[b, c, s\,i] = x[b, c, i]
 
     Parameters
     ----------
-    x : array_like, shape (N, C, *size)
+    x : array_like or tensor, shape (N, C, *size)
         The batch, with one to three spatial axes.
     stride : int or sequence of int
         How far apart samples come to lie; one for all axes, or one each.
 
     Returns
     -------
-    ndarray, shape (N, C, *((n - 1) * s + 1 for each axis))
+    ndarray or tensor, shape (N, C, *((n - 1) * s + 1 for each axis))
         A copy, with the dtype of ``x``.
 
     Raises
@@ -232,7 +283,8 @@ def insert_zeros(x: Any, stride: PerAxis) -> Any:
              [0, 0, 0, 0],
              [2, 0, 0, 4]]]])
     """
-    return room(fast, _gpu, x).insert_zeros(x, stride)
+    backend, (x,), (steps, _) = prepared(arrays, _tensors, inserted_size, {"x": x}, {"stride": stride})
+    return backend.insert_zeros(x, steps)
 
 
 def overlap_counts(
@@ -243,7 +295,7 @@ def overlap_counts(
     padding: Padding = 0,
     output_padding: PerAxis = 0,
     dilation: PerAxis = 1,
-) -> Any:
+) -> np.ndarray:
     r"""Count how many taps of a transposed convolution reach each output sample.
 
     .. math:: n[j] = \bigl|\{(i, u) : s\,i + d\,u - p = j\}\bigr|
@@ -283,12 +335,29 @@ def overlap_counts(
            [2, 4, 2],
            [1, 2, 1]])
     """
-    return room(fast, _gpu).overlap_counts(
+    layer = overlap_geometry(
         size, kernel_size, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation
     )
+    return arrays.overlap_counts(layer)
 
 
-def _gpu() -> ModuleType:
-    from konvlib.transposes import tensors as gpu
+def _conv_transpose(axes: int, x: Any, w: Any, bias: Any, *arguments: Any) -> Any:
+    backend, operands, layer = _prepared(axes, x, w, bias, *arguments)
+    return backend.conv_transpose(*operands, layer)
 
-    return gpu
+
+def _prepared(
+    axes: int | None, x: Any, w: Any, bias: Any, stride: Any, padding: Any, output_padding: Any, dilation: Any,
+    groups: Any,
+) -> Any:  # fmt: skip
+    return prepared(
+        arrays, _tensors, conv_transpose_geometry, {"x": x, "w": w, "bias": bias},
+        {"axes": axes, "stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation,
+         "groups": groups},
+    )  # fmt: skip
+
+
+def _tensors() -> ModuleType:
+    from konvlib.transposes import tensors
+
+    return tensors

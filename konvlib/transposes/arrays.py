@@ -8,11 +8,10 @@ from itertools import product
 from math import gcd, prod
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from konvlib import geometry
-from konvlib.geometry import ConvGeometry, Padding, PerAxis, by_rank
-from konvlib.matrices.arrays import gather, scatter
+from konvlib.geometry import ConvGeometry
+from konvlib.matrices.arrays import col2im, gather
 
 BLOCK = 1 << 20
 """About how many products to hold at once, whatever the size of the layer."""
@@ -40,44 +39,21 @@ def phases_of_axis(kernel: int, stride: int, dilation: int) -> list[range]:
     return [range(first, kernel, step) for first in range(min(step, kernel))]
 
 
-def conv_transpose(
-    axes: int,
-    x: ArrayLike,
-    w: ArrayLike,
-    bias: ArrayLike | None = None,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    output_padding: PerAxis = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-) -> np.ndarray:
-    """Transpose the convolution layer, over # spatial axes, by sub-pixel phases: `konvlib.conv_transpose#d` on arrays.
+def conv_transpose(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, layer: ConvGeometry) -> np.ndarray:
+    """Return the transpose of the layer, by sub-pixel phases.
 
     Each phase is a convolution with stride 1, and no product with an inserted zero is ever formed.
 
     Examples
     --------
-    >>> conv_transpose2d([[[[1, 3], [2, 0]]]], [[[[2, 1], [0, 3]]]])
+    >>> x, w = np.array([[[[1, 3], [2, 0]]]]), np.array([[[[2, 1], [0, 3]]]])
+    >>> conv_transpose(x, w, None, geometry.conv_transpose_geometry(x.shape, w.shape, axes=2))
     array([[[[2, 7, 3],
              [4, 5, 9],
              [0, 6, 0]]]])
     """
-    x, w, bias, layer = geometry.conv_transpose_arguments(
-        x,
-        w,
-        bias,
-        axes=axes,
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        dilation=dilation,
-        groups=groups,
-    )
+    x, w, bias = of_one_dtype(x, w, bias)
     return _with_bias(by_phases(x, w, layer, BLOCK), bias)
-
-
-conv_transpose1d, conv_transpose2d, conv_transpose3d = by_rank(conv_transpose, "conv_transpose#d")
 
 
 def by_phases(x: np.ndarray, w: np.ndarray, layer: ConvGeometry, block: int) -> np.ndarray:
@@ -88,8 +64,8 @@ def by_phases(x: np.ndarray, w: np.ndarray, layer: ConvGeometry, block: int) -> 
 
     Examples
     --------
-    >>> x, w, _, layer = geometry.conv_transpose_arguments([[[1, 3]]], [[[2, 1, 1]]], stride=2)
-    >>> by_phases(x, w, layer, BLOCK)
+    >>> x, w = np.array([[[1, 3]]]), np.array([[[2, 1, 1]]])
+    >>> by_phases(x, w, geometry.conv_transpose_geometry(x.shape, w.shape, axes=1, stride=2), BLOCK)
     array([[[2, 1, 7, 3, 3]]])
     """
     each = list(zip(layer.kernel_size, layer.stride, layer.dilation, strict=True))
@@ -182,69 +158,37 @@ def _with_bias(y: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
 
 
 def conv_transpose_by_scattering(
-    x: ArrayLike,
-    w: ArrayLike,
-    bias: ArrayLike | None = None,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    output_padding: PerAxis = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
+    x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, layer: ConvGeometry
 ) -> np.ndarray:
-    """Transpose the convolution layer by one matrix product and `col2im`: `konvlib.conv_transpose_by_scattering`.
+    """Return the transpose of the layer, by one matrix product per group and `col2im`.
 
     Examples
     --------
-    >>> conv_transpose_by_scattering([[[1, 3]]], [[[2, 1, 1]]], stride=2)
+    >>> x, w = np.array([[[1, 3]]]), np.array([[[2, 1, 1]]])
+    >>> conv_transpose_by_scattering(x, w, None, geometry.conv_transpose_geometry(x.shape, w.shape, stride=2))
     array([[[2, 1, 7, 3, 3]]])
     """
-    x, w, bias, layer = geometry.conv_transpose_arguments(
-        x,
-        w,
-        bias,
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        dilation=dilation,
-        groups=groups,
-    )
-    depth, width = layer.out_channels // groups, layer.in_channels // groups
-    weights = w.reshape(groups, depth, width * prod(layer.kernel_size)).swapaxes(1, 2)
-    cols = weights @ x.reshape(layer.batch, groups, depth, prod(layer.output_size))
-    return _with_bias(scatter(cols, layer), bias)
+    x, w, bias = of_one_dtype(x, w, bias)
+    depth, width = layer.out_channels // layer.groups, layer.in_channels // layer.groups
+    weights = w.reshape(layer.groups, depth, width * prod(layer.kernel_size)).swapaxes(1, 2)
+    cols = weights @ x.reshape(layer.batch, layer.groups, depth, prod(layer.output_size))
+    return _with_bias(col2im(cols, layer), bias)
 
 
 def conv_transpose_by_zero_insertion(
-    x: ArrayLike,
-    w: ArrayLike,
-    bias: ArrayLike | None = None,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    output_padding: PerAxis = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
+    x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, layer: ConvGeometry
 ) -> np.ndarray:
-    """Transpose the convolution layer by convolving ``x``, zeros inserted, with the flipped kernel.
+    """Return the transpose of the layer, by convolving ``x``, zeros inserted, with the flipped kernel.
 
     Padding that is larger than the reach of the kernel cuts samples off ``x``.
 
     Examples
     --------
-    >>> conv_transpose_by_zero_insertion([[[1, 3]]], [[[2, 1, 1]]], stride=2)
+    >>> x, w = np.array([[[1, 3]]]), np.array([[[2, 1, 1]]])
+    >>> conv_transpose_by_zero_insertion(x, w, None, geometry.conv_transpose_geometry(x.shape, w.shape, stride=2))
     array([[[2, 1, 7, 3, 3]]])
     """
-    x, w, bias, layer = geometry.conv_transpose_arguments(
-        x,
-        w,
-        bias,
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        dilation=dilation,
-        groups=groups,
-    )
+    x, w, bias = of_one_dtype(x, w, bias)
     z = insert_zeros(x, layer.stride)
     margins, kept = [], []
     for axis, (before, _) in enumerate(layer.padding):
@@ -253,48 +197,48 @@ def conv_transpose_by_zero_insertion(
         margins.append((max(0, -first), max(0, last - z.shape[axis + 2])))
         kept.append(slice(max(0, first), max(0, first) + last - first))
     z = _pad(z, margins)[(..., *kept)]
-    flipped = np.flip(w, tuple(range(2, w.ndim))).reshape(groups, -1, *w.shape[1:]).swapaxes(1, 2)
+    flipped = np.flip(w, tuple(range(2, w.ndim))).reshape(layer.groups, -1, *w.shape[1:]).swapaxes(1, 2)
     weights = flipped.reshape(layer.in_channels, -1, *w.shape[2:])
-    return _with_bias(_convolve(z, weights, layer.dilation, groups), bias)
+    return _with_bias(_convolve(z, weights, layer.dilation, layer.groups), bias)
 
 
-def insert_zeros(x: ArrayLike, stride: PerAxis) -> np.ndarray:
-    """Put ``stride - 1`` zeros between neighbouring samples: `konvlib.insert_zeros` on arrays.
+def insert_zeros(x: np.ndarray, stride: tuple[int, ...]) -> np.ndarray:
+    """Return the batch with ``stride - 1`` zeros between neighbouring samples of each axis.
 
     Examples
     --------
-    >>> insert_zeros([[[1, 3, 2]]], 2)
+    >>> insert_zeros(np.array([[[1, 3, 2]]]), (2,))
     array([[[1, 0, 3, 0, 2]]])
     """
-    x = geometry.as_array(x, "x")
-    steps, size = geometry.inserted_size(x.shape, stride)
+    size = ((n - 1) * step + 1 for n, step in zip(x.shape[2:], stride, strict=True))
     z = np.zeros((*x.shape[:2], *size), dtype=x.dtype)
-    z[(..., *(slice(None, None, step) for step in steps))] = x
+    z[(..., *(slice(None, None, step) for step in stride))] = x
     return z
 
 
-def overlap_counts(
-    size: int | Sequence[int],
-    kernel_size: PerAxis,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    output_padding: PerAxis = 0,
-    dilation: PerAxis = 1,
-) -> np.ndarray:
-    """Count how many taps of a transposed convolution reach each output: `konvlib.overlap_counts`, axis by axis.
+def overlap_counts(layer: ConvGeometry) -> np.ndarray:
+    """Return how many taps of the layer's transpose reach each of its outputs, axis by axis.
 
     Examples
     --------
-    >>> overlap_counts(4, 3, stride=2)
+    >>> overlap_counts(geometry.overlap_geometry(4, 3, stride=2))
     array([1, 1, 2, 1, 2, 1, 2, 1, 1])
     """
-    layer = geometry.overlap_geometry(
-        size, kernel_size, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation
-    )
     counts = []
     for axis, n in enumerate(layer.input_size):
         inputs, taps = np.arange(layer.output_size[axis]), np.arange(layer.kernel_size[axis])
         places = layer.stride[axis] * inputs[:, np.newaxis] + layer.dilation[axis] * taps - layer.padding[axis][0]
         counts.append(np.bincount(places[(places >= 0) & (places < n)], minlength=n))
     return reduce(np.multiply.outer, counts)
+
+
+def of_one_dtype(*arrays: np.ndarray | None) -> list[np.ndarray | None]:
+    """Return arrays in the dtype that NumPy gives them together; one that is None stays.
+
+    Examples
+    --------
+    >>> of_one_dtype(np.array([1]), np.array([0.5]), None)
+    [array([1.]), array([0.5]), None]
+    """
+    dtype = np.result_type(*(array for array in arrays if array is not None))
+    return [None if array is None else array.astype(dtype, copy=False) for array in arrays]

@@ -1,33 +1,20 @@
 """The transposed convolution, by definition: each input sample is scattered, tap by tap.
 
-Every dtype works, Python integers and ``fractions.Fraction`` (dtype ``object``) exactly.
+``layer`` is the convolution that is transposed, from what is given back to what is given. Every dtype works, Python
+integers and ``fractions.Fraction`` (dtype ``object``) exactly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import product
 
 import numpy as np
-from numpy.typing import ArrayLike
 
-from konvlib import geometry
-from konvlib.geometry import ConvGeometry, Padding, PerAxis, by_rank
+from konvlib.geometry import ConvGeometry
 
 
-def conv_transpose(
-    axes: int,
-    x: ArrayLike,
-    w: ArrayLike,
-    bias: ArrayLike | None = None,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    output_padding: PerAxis = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-) -> np.ndarray:
-    r"""Transpose the convolution layer, over # spatial axes: `konvlib.conv_transpose#d`, by definition.
+def conv_transpose(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, layer: ConvGeometry) -> np.ndarray:
+    r"""Return the transpose of the layer, product by product: `konvlib.conv_transpose2d`, over any axes.
 
     .. math:: y[b, o, j] = \text{bias}[o] + \sum_c \sum_{s\,i + d\,u - p = j} x[b, c, i]\; w[c, o, u]
 
@@ -35,24 +22,16 @@ def conv_transpose(
 
     Examples
     --------
-    >>> conv_transpose2d([[[[1, 3], [2, 0]]]], [[[[2, 1], [0, 3]]]])
+    >>> from konvlib.geometry import conv_transpose_geometry
+    >>> x, w = np.array([[[[1, 3], [2, 0]]]]), np.array([[[[2, 1], [0, 3]]]])
+    >>> conv_transpose(x, w, None, conv_transpose_geometry(x.shape, w.shape, axes=2))
     array([[[[2, 7, 3],
              [4, 5, 9],
              [0, 6, 0]]]])
     """
-    x, w, bias, layer = geometry.conv_transpose_arguments(
-        x,
-        w,
-        bias,
-        axes=axes,
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        dilation=dilation,
-        groups=groups,
-    )
-    y = np.zeros(layer.input_shape, dtype=x.dtype)
-    depth, width = layer.out_channels // groups, layer.in_channels // groups
+    y = np.zeros(layer.input_shape, dtype=np.result_type(x, w, *([] if bias is None else [bias])))
+    x, w = x.astype(y.dtype), w.astype(y.dtype)
+    depth, width = layer.out_channels // layer.groups, layer.in_channels // layer.groups
     for b in range(layer.batch):
         for c in range(layer.out_channels):
             for i in np.ndindex(layer.output_size):
@@ -66,76 +45,40 @@ def conv_transpose(
     return y
 
 
-conv_transpose1d, conv_transpose2d, conv_transpose3d = by_rank(conv_transpose, "conv_transpose#d")
-
-
 def conv_transpose_by_scattering(
-    x: ArrayLike,
-    w: ArrayLike,
-    bias: ArrayLike | None = None,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    output_padding: PerAxis = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
+    x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, layer: ConvGeometry
 ) -> np.ndarray:
-    """Transpose the convolution layer by adding up what each sample scatters, which is the definition.
+    """Return the transpose of the layer by adding up what each sample scatters, which is the definition.
 
     Examples
     --------
-    >>> conv_transpose_by_scattering([[[1, 3]]], [[[2, 1, 1]]], stride=2)
+    >>> from konvlib.geometry import conv_transpose_geometry
+    >>> x, w = np.array([[[1, 3]]]), np.array([[[2, 1, 1]]])
+    >>> conv_transpose_by_scattering(x, w, None, conv_transpose_geometry(x.shape, w.shape, stride=2))
     array([[[2, 1, 7, 3, 3]]])
     """
-    x = geometry.as_array(x, "x")
-    return conv_transpose(
-        geometry.spatial_axes(x.shape, "x"),
-        x,
-        w,
-        bias,
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        dilation=dilation,
-        groups=groups,
-    )
+    return conv_transpose(x, w, bias, layer)
 
 
 def conv_transpose_by_zero_insertion(
-    x: ArrayLike,
-    w: ArrayLike,
-    bias: ArrayLike | None = None,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    output_padding: PerAxis = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
+    x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, layer: ConvGeometry
 ) -> np.ndarray:
-    r"""Transpose the convolution layer by convolving ``x``, zeros inserted, with the flipped kernel.
+    r"""Return the transpose of the layer by convolving ``x``, zeros inserted, with the flipped kernel.
 
     .. math:: y[b, o, j] = \text{bias}[o] + \sum_c \sum_u z[b, c, j + p - d\,(k - 1) + d\,u]\; w[c, o, k - 1 - u]
 
-    Here ``z`` is ``insert_zeros(x, stride)``, with zeros all around.
+    Here ``z`` is ``x`` with ``s - 1`` zeros between its samples, and with zeros all around.
 
     Examples
     --------
-    >>> conv_transpose_by_zero_insertion([[[1, 3]]], [[[2, 1, 1]]], stride=2)
+    >>> from konvlib.geometry import conv_transpose_geometry
+    >>> x, w = np.array([[[1, 3]]]), np.array([[[2, 1, 1]]])
+    >>> conv_transpose_by_zero_insertion(x, w, None, conv_transpose_geometry(x.shape, w.shape, stride=2))
     array([[[2, 1, 7, 3, 3]]])
     """
-    x, w, bias, layer = geometry.conv_transpose_arguments(
-        x,
-        w,
-        bias,
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        dilation=dilation,
-        groups=groups,
-    )
-    z = insert_zeros(x, layer.stride)
-    y = np.zeros(layer.input_shape, dtype=x.dtype)
-    depth, width = layer.out_channels // groups, layer.in_channels // groups
+    y = np.zeros(layer.input_shape, dtype=np.result_type(x, w, *([] if bias is None else [bias])))
+    z, w = insert_zeros(x, layer.stride).astype(y.dtype), w.astype(y.dtype)
+    depth, width = layer.out_channels // layer.groups, layer.in_channels // layer.groups
     axes = list(zip(layer.kernel_size, layer.dilation, layer.padding, strict=True))
     for b in range(layer.batch):
         for o in range(layer.in_channels):
@@ -154,45 +97,34 @@ def conv_transpose_by_zero_insertion(
     return y
 
 
-def insert_zeros(x: ArrayLike, stride: PerAxis) -> np.ndarray:
-    r"""Put ``stride - 1`` zeros between neighbouring samples: `konvlib.insert_zeros`, sample by sample.
+def insert_zeros(x: np.ndarray, stride: tuple[int, ...]) -> np.ndarray:
+    r"""Return the batch with ``stride - 1`` zeros between neighbouring samples: `konvlib.insert_zeros`.
 
     .. math:: z[b, c, s\,i] = x[b, c, i]
 
     Examples
     --------
-    >>> insert_zeros([[[1, 3, 2]]], 2)
+    >>> insert_zeros(np.array([[[1, 3, 2]]]), (2,))
     array([[[1, 0, 3, 0, 2]]])
     """
-    x = geometry.as_array(x, "x")
-    steps, size = geometry.inserted_size(x.shape, stride)
+    size = [(n - 1) * step + 1 for n, step in zip(x.shape[2:], stride, strict=True)]
     z = np.zeros((*x.shape[:2], *size), dtype=x.dtype)
     for b, c, *i in np.ndindex(x.shape):
-        z[(b, c, *(step * index for step, index in zip(steps, i, strict=True)))] = x[(b, c, *i)]
+        z[(b, c, *(step * index for step, index in zip(stride, i, strict=True)))] = x[(b, c, *i)]
     return z
 
 
-def overlap_counts(
-    size: int | Sequence[int],
-    kernel_size: PerAxis,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    output_padding: PerAxis = 0,
-    dilation: PerAxis = 1,
-) -> np.ndarray:
-    r"""Count how many taps of a transposed convolution reach each output: `konvlib.overlap_counts`, one by one.
+def overlap_counts(layer: ConvGeometry) -> np.ndarray:
+    r"""Return how many taps of the layer's transpose reach each of its outputs: `konvlib.overlap_counts`.
 
     .. math:: n[j] = \bigl|\{(i, u) : s\,i + d\,u - p = j\}\bigr|
 
     Examples
     --------
-    >>> overlap_counts(4, 3, stride=2)
+    >>> from konvlib.geometry import overlap_geometry
+    >>> overlap_counts(overlap_geometry(4, 3, stride=2))
     array([1, 1, 2, 1, 2, 1, 2, 1, 1])
     """
-    layer = geometry.overlap_geometry(
-        size, kernel_size, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation
-    )
     counts = np.zeros(layer.input_size, dtype=np.int64)
     for i, u in product(np.ndindex(layer.output_size), np.ndindex(layer.kernel_size)):
         j = target(layer, i, u)
@@ -208,7 +140,8 @@ def target(layer: ConvGeometry, i: tuple[int, ...], u: tuple[int, ...]) -> tuple
 
     Examples
     --------
-    >>> layer = geometry.conv_transpose_geometry((1, 1, 3), (1, 1, 2), axes=1, stride=2, padding=1)
+    >>> from konvlib.geometry import conv_transpose_geometry
+    >>> layer = conv_transpose_geometry((1, 1, 3), (1, 1, 2), axes=1, stride=2, padding=1)
     >>> target(layer, (0,), (0,)), target(layer, (0,), (1,))
     (None, (0,))
     """

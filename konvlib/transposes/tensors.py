@@ -1,4 +1,4 @@
-"""The transposed convolution on tensors: one launch for all sub-pixel phases, and the chapter's two other ways.
+"""The transposed convolution on tensors: Triton kernels on CUDA, ATen elsewhere, and the chapter's two other ways.
 
 The transpose is an operator of the layer's trilinear form, ``konvlib.layers.operators.conv_transpose``; the gradient
 of the layer by its input is the same one.
@@ -8,174 +8,112 @@ from __future__ import annotations
 
 import math
 
-import torch
+from torch import Tensor
 from torch.nn import functional
 
-from konvlib import geometry, tiles
-from konvlib.geometry import ConvGeometry, Padding, PerAxis, by_rank
+from konvlib.geometry import ConvGeometry, conv_size
+from konvlib.images import tensors as images
+from konvlib.layers import aten as layers
 from konvlib.layers import operators
-from konvlib.layers import padding as borders
-from konvlib.matrices import tensors as matrices
-from konvlib.transposes.arrays import overlap_counts as overlap_counts
+from konvlib.layers.memory import empty, laid_like
+from konvlib.layers.padding import flat
+from konvlib.matrices import col2im
+from konvlib.runtime import REALS, runs_kernel
+
+DTYPES = REALS
 
 
-def conv_transpose(
-    axes: int,
-    x: torch.Tensor,
-    w: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    output_padding: PerAxis = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-) -> torch.Tensor:
-    """Transpose the convolution layer, over # spatial axes: `konvlib.conv_transpose#d` on tensors.
+def conv_transpose(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry) -> Tensor:
+    """Return the transpose of the layer; by kernels with one launch for all sub-pixel phases.
 
     Examples
     --------
-    >>> conv_transpose1d(torch.tensor([[[1.0, 3]]]), torch.tensor([[[2.0, 1, 1]]]), stride=2)
+    >>> import torch
+    >>> from konvlib.geometry import conv_transpose_geometry
+    >>> x, w = torch.tensor([[[1.0, 3]]]), torch.tensor([[[2.0, 1, 1]]])
+    >>> conv_transpose(x, w, None, conv_transpose_geometry(x.shape, w.shape, stride=2))
     tensor([[[2., 1., 7., 3., 3.]]])
     """
-    layer = _layer(
-        x,
-        w,
-        bias,
-        axes=axes,
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        dilation=dilation,
-        groups=groups,
-    )
-    sides = borders.flat(layer.padding)
+    if not runs_kernel(x):
+        return layers.conv_transpose(x, w, bias, layer)
     x, _ = _extended(x, layer)
-    return operators.conv_transpose(x, w, bias, layer.input_size, layer.stride, sides, layer.dilation, groups)
+    sides = flat(layer.padding)
+    return operators.conv_transpose(x, w, bias, layer.input_size, layer.stride, sides, layer.dilation, layer.groups)
 
 
-conv_transpose1d, conv_transpose2d, conv_transpose3d = by_rank(conv_transpose, "conv_transpose#d")
-
-
-def conv_transpose_by_scattering(
-    x: torch.Tensor,
-    w: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    output_padding: PerAxis = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-) -> torch.Tensor:
-    """Transpose the convolution layer by one matrix product and `col2im`: `konvlib.conv_transpose_by_scattering`.
+def conv_transpose_by_scattering(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry) -> Tensor:
+    """Return the transpose of the layer, by one matrix product per group and `col2im`.
 
     Examples
     --------
-    >>> conv_transpose_by_scattering(torch.tensor([[[1.0, 3]]]), torch.tensor([[[2.0, 1, 1]]]), stride=2)
+    >>> import torch
+    >>> from konvlib.geometry import conv_transpose_geometry
+    >>> x, w = torch.tensor([[[1.0, 3]]]), torch.tensor([[[2.0, 1, 1]]])
+    >>> conv_transpose_by_scattering(x, w, None, conv_transpose_geometry(x.shape, w.shape, stride=2))
     tensor([[[2., 1., 7., 3., 3.]]])
     """
-    layer = _layer(
-        x,
-        w,
-        bias,
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        dilation=dilation,
-        groups=groups,
-    )
-    x, windows = _extended(x, layer)
-    depth, width = layer.out_channels // groups, layer.in_channels // groups
-    weights = w.reshape(groups, depth, width * math.prod(layer.kernel_size)).mT
-    cols = weights @ x.reshape(layer.batch, groups, depth, math.prod(windows))
-    y = matrices.col2im(
-        cols.flatten(1, 2),
-        layer.input_size,
-        layer.kernel_size,
-        stride=layer.stride,
-        padding=layer.padding,
-        dilation=layer.dilation,
-    )
-    return _with_bias(y, bias)
+    if layers.is_half(x):
+        return conv_transpose_by_scattering(*layers.wide(x, w, bias), layer).to(x.dtype)
+    extended, windows = _extended(x, layer)
+    depth, width = layer.out_channels // layer.groups, layer.in_channels // layer.groups
+    weights = w.reshape(layer.groups, depth, width * math.prod(layer.kernel_size)).mT
+    cols = weights @ extended.reshape(layer.batch, layer.groups, depth, math.prod(windows))
+    options = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+    y = col2im(cols.flatten(1, 2), layer.input_size, layer.kernel_size, **options)
+    return laid_like(x, y if bias is None else y + bias.to(y.dtype).reshape(-1, *(1,) * layer.axes))
 
 
-def conv_transpose_by_zero_insertion(
-    x: torch.Tensor,
-    w: torch.Tensor,
-    bias: torch.Tensor | None = None,
-    *,
-    stride: PerAxis = 1,
-    padding: Padding = 0,
-    output_padding: PerAxis = 0,
-    dilation: PerAxis = 1,
-    groups: int = 1,
-) -> torch.Tensor:
-    """Transpose the convolution layer by convolving ``x``, zeros inserted, with the flipped kernel.
+def conv_transpose_by_zero_insertion(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry) -> Tensor:
+    """Return the transpose of the layer, by convolving ``x``, zeros inserted, with the flipped kernel.
 
     Examples
     --------
-    >>> conv_transpose_by_zero_insertion(torch.tensor([[[1.0, 3]]]), torch.tensor([[[2.0, 1, 1]]]), stride=2)
+    >>> import torch
+    >>> from konvlib.geometry import conv_transpose_geometry
+    >>> x, w = torch.tensor([[[1.0, 3]]]), torch.tensor([[[2.0, 1, 1]]])
+    >>> conv_transpose_by_zero_insertion(x, w, None, conv_transpose_geometry(x.shape, w.shape, stride=2))
     tensor([[[2., 1., 7., 3., 3.]]])
     """
-    layer = _layer(
-        x,
-        w,
-        bias,
-        stride=stride,
-        padding=padding,
-        output_padding=output_padding,
-        dilation=dilation,
-        groups=groups,
-    )
     z, sides = insert_zeros(x, layer.stride), []
-    for axis, (before, _) in enumerate(layer.padding):
+    for axis, before in enumerate(layer.before):
         margin = layer.dilation[axis] * (layer.kernel_size[axis] - 1) - before
         sides.append((margin, before + layer.input_size[axis] - z.shape[axis + 2]))
-    z = functional.pad(z, borders.flat([(max(before, 0), max(after, 0)) for before, after in sides[::-1]]))
-    z = z[
-        (
-            ...,
-            *(slice(max(-before, 0), z.shape[axis + 2] + min(after, 0)) for axis, (before, after) in enumerate(sides)),
-        )
-    ]
-    flipped = w.flip(list(range(2, w.dim()))).unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
-    ones, none = [1] * layer.axes, [0] * (2 * layer.axes)
-    return operators.conv(z, flipped, bias, ones, none, layer.dilation, groups)
+    # First what is added, then what is cut off: an axis may lose more than it had.
+    margins = flat(sides[::-1])
+    if any([side > 0 for side in margins]):
+        z = functional.pad(z, [max(side, 0) for side in margins])
+    if any([side < 0 for side in margins]):
+        z = functional.pad(z, [min(side, 0) for side in margins])
+    flipped = w.flip(list(range(2, w.dim()))).unflatten(0, (layer.groups, -1)).transpose(1, 2).flatten(0, 1)
+    ones, none = (1,) * layer.axes, ((0, 0),) * layer.axes
+    dense = ConvGeometry(
+        layer.batch, layer.out_channels, layer.in_channels, layer.groups, tuple(z.shape[2:]), layer.kernel_size, ones,
+        none, layer.dilation, "zeros", layer.input_size,
+    )  # fmt: skip
+    return images.conv(laid_like(x, z), flipped, bias, dense)
 
 
-def insert_zeros(x: torch.Tensor, stride: PerAxis) -> torch.Tensor:
-    """Put ``stride - 1`` zeros between neighbouring samples: `konvlib.insert_zeros` on tensors.
+def insert_zeros(x: Tensor, stride: tuple[int, ...]) -> Tensor:
+    """Return the batch with ``stride - 1`` zeros between neighbouring samples of each axis.
 
     Examples
     --------
-    >>> insert_zeros(torch.tensor([[[1.0, 3, 2]]]), 2)
+    >>> import torch
+    >>> insert_zeros(torch.tensor([[[1.0, 3, 2]]]), (2,))
     tensor([[[1., 0., 3., 0., 2.]]])
     """
-    tiles.check_tensors(x=x)
-    steps, size = geometry.inserted_size(x.shape, stride)
-    z = x.new_zeros(*x.shape[:2], *size)
-    z[(..., *(slice(None, None, step) for step in steps))] = x
+    size = [(n - 1) * step + 1 for n, step in zip(x.shape[2:], stride, strict=True)]
+    z = empty(x, (*x.shape[:2], *size)).zero_()
+    z[(..., *(slice(None, None, step) for step in stride))] = x
     return z
 
 
-def _layer(x, w, bias, *, axes: int | None = None, **arguments) -> ConvGeometry:
-    tiles.check_tensors(x=x, w=w, bias=bias)
-    axes = geometry.spatial_axes(x.shape, "x") if axes is None else axes
-    bias_shape = None if bias is None else bias.shape
-    return geometry.conv_transpose_geometry(x.shape, w.shape, bias_shape, axes=axes, **arguments)
-
-
-def _extended(x: torch.Tensor, layer: ConvGeometry) -> tuple[torch.Tensor, list[int]]:
+def _extended(x: Tensor, layer: ConvGeometry) -> tuple[Tensor, list[int]]:
     """``x`` with zeros up to as many samples as the layer has outputs, which are more where it is cut short.
 
     That is where ``output_padding`` is at least the stride.
     """
     each = zip(layer.input_size, layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True)
-    size = [geometry.conv_size(n, k, stride=s, padding=p, dilation=d) for n, k, s, p, d in each]
+    size = [conv_size(n, k, stride=s, padding=p, dilation=d) for n, k, s, p, d in each]
     missing = [(0, windows - given) for windows, given in zip(size, layer.output_size, strict=True)]
-    return (functional.pad(x, borders.flat(missing[::-1])) if any(map(any, missing)) else x), size
-
-
-def _with_bias(y: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
-    return y if bias is None else y + bias.reshape(-1, *(1,) * (y.dim() - 2))
+    return (functional.pad(x, flat(missing[::-1])) if any(map(any, missing)) else x), size

@@ -20,7 +20,7 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
-from konvlib import runtime, tiles
+from konvlib import runtime
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -61,8 +61,7 @@ class TensorBackend:
             args = [self._given(a) for a in args]
             kwargs = {name: self._given(a) if isinstance(a, np.ndarray) else a for name, a in kwargs.items()}
             with pytest.MonkeyPatch.context() as patch:
-                for module in (runtime, tiles):
-                    patch.setattr(module, "INTERPRET", self.kernels and self.device == "cpu")
+                patch.setattr(runtime, "INTERPRET", self.kernels and self.device == "cpu")
                 return self._array(function(*args, **kwargs))
 
         return on_arrays
@@ -110,15 +109,9 @@ def of(package: str) -> list[Any]:
     return [*faces, pytest.param(tensors, id="tensors"), pytest.param(kernels, id="kernels")]
 
 
-def definition(package: str) -> Any:
+def definition(package: str) -> ArrayBackend:
     """A package's definition, by its public functions."""
-    return on_arrays(package, importlib.import_module(f"konvlib.{package}.naive"))
-
-
-def on_arrays(package: str, arrays: ModuleType) -> Any:
-    """The public functions of a package with another module for arrays."""
-    public = importlib.import_module(f"konvlib.{package}")
-    return ArrayBackend(package, arrays) if hasattr(public, "prepared") else arrays
+    return ArrayBackend(package, importlib.import_module(f"konvlib.{package}.naive"))
 
 
 def exact(package: str) -> list[Any]:

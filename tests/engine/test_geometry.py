@@ -161,6 +161,28 @@ def test_receptive_field_is_what_an_output_depends_on():
         assert field.stride == seen[1][0] - seen[0][0]
 
 
+def test_sums_of_integers_are_taken_in_floats_that_hold_them():
+    single, double = np.dtype(np.float32), np.dtype(np.float64)
+    for bound, expected in [(2**24 - 1, single), (2**24, double), (2**53 - 1, double), (2**53, np.dtype(np.int64))]:
+        for a, b, terms in [([bound], [1, -1], 1), ([2, -bound], [0, 1], 1), ([-1, 0], [1], bound)]:
+            a, b = np.array(a), np.array(b)
+            assert geometry.sum_dtype(a.dtype, a, b, terms) == geometry.sum_dtype(a.dtype, b, a, terms) == expected
+    least = np.array([-(2**63)])
+    assert geometry.sum_dtype(least.dtype, least, np.array([1]), 1) == np.int64
+    for kind, expected in [
+        ("?", single),
+        ("b", single),
+        ("e", single),
+        ("f", single),
+        ("d", double),
+        ("D", "D"),
+        ("O", "O"),
+    ]:
+        ones = np.ones(3, kind)
+        assert geometry.sum_dtype(ones.dtype, ones, ones, 9) == np.dtype(expected)
+    assert geometry.sum_dtype(least.dtype, least[:0], least, 1) == np.int64
+
+
 def test_paddings_in_every_form():
     window = {"kernel_size": (3, 4), "stride": (1, 1), "dilation": (1, 2)}
     assert geometry.paddings(2, **window) == ((2, 2), (2, 2))

@@ -75,6 +75,17 @@ def test_dtypes_are_numpys_and_integers_wrap(exact_backend):
             assert (exact_backend.conv1d_bias_grad(dy) == naive.conv1d_bias_grad(dy)).all()
 
 
+def test_sums_of_integers_are_exact_beyond_single_precision(backend):
+    """Terms below 2**24, which single precision holds, and odd sums above it, which it does not."""
+    for terms in (2, 3, 8):
+        dy, w = np.full((1, terms, 1), 2**12 - 1), np.full((terms, 1, 1), 2**12 - 1)
+        w[0] = 2**12 - 2 + terms % 2
+        expected = int((dy[0, :, 0] * w[:, 0, 0]).sum())
+        assert backend.conv1d_input_grad(dy, w, input_size=1).item() == expected
+        dw = backend.conv1d_weight_grad(w.reshape(1, 1, -1), dy.reshape(1, 1, -1), kernel_size=1)
+        assert dw.item() == expected
+
+
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
 def test_integers_too_large_for_doubles_are_summed_as_integers():
     rng = np.random.default_rng(3)

@@ -13,12 +13,13 @@ import pytest
 from scipy import linalg
 from scipy.sparse import block_diag, csr_array
 
-from konvlib.matrices import arrays, naive
+from konvlib import matrices
 from tests.engine import backends
 from tests.engine import boxes as axis_boxes
 from tests.engine.boxes import Axis, Channels, digits, integers, options, torch_conv
 from tests.engine.oracles.matrices import BOX, BOX_TEXT, CUBES, EVERY_ROOM, PLANES, matrix_by_torch, weight
 
+naive = backends.definition("matrices")
 backend = pytest.fixture(params=backends.of("matrices"))(lambda request: request.param)
 
 
@@ -66,7 +67,7 @@ def test_the_matrix_of_every_geometry_on_one_axis(backend):
 def test_the_matrix_of_the_whole_box():
     print(BOX_TEXT)
     for axis, channels in BOX:
-        assert_matrix_is_torchs(arrays, axis, channels)
+        assert_matrix_is_torchs(matrices, axis, channels)
 
 
 def windows_of(length: int, kernel: int) -> int:
@@ -169,7 +170,7 @@ def test_the_definition_and_the_fast_room_agree_on_the_pattern():
         w = weight(channels, axis)
         pair = [
             each.conv_matrix(w, (channels.inputs, axis.size), groups=channels.groups, **options(axis))
-            for each in (naive, arrays)
+            for each in (naive, matrices)
         ]
         assert (pair[0].indptr == pair[1].indptr).all()
         assert (pair[0].indices == pair[1].indices).all()

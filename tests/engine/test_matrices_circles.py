@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from konvlib.images import naive as images
-from konvlib.matrices import arrays, naive
+from tests.engine import backends
 from tests.engine.boxes import digits, impulses, integers, options
 from tests.engine.oracles.matrices import PLANES
 
-both_backends = pytest.mark.parametrize("backend", [naive, arrays], ids=["naive", "arrays"])
+images = backends.definition("images")
+
+both_backends = pytest.mark.parametrize("backend", backends.exact("matrices"))
 CLOSE = 200 * 2.0**-50
 
 CIRCLES = [(p0, p1, k0, k1) for p0, p1, k0, k1 in product((1, 2, 4), (1, 2, 4), (1, 2, 3), (1, 2, 3))]

@@ -12,8 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from konvlib.images import naive as images
-from konvlib.matrices import arrays
+from konvlib import matrices
 from tests.engine import backends
 from tests.engine.boxes import Axis, Channels, integers, options, tensor, torch_conv
 from tests.engine.oracles.matrices import (
@@ -24,6 +23,7 @@ from tests.engine.oracles.matrices import (
     layers_of_two_axes,
 )
 
+images = backends.definition("images")
 backend = pytest.fixture(params=backends.of("matrices"))(lambda request: request.param)
 
 
@@ -175,10 +175,10 @@ def test_large_geometries_as_torch_exactly_on_integers(case):
     w = integers(channels.outputs, channels.inputs // channels.groups, *kernel, seed=seed)
     given = options(*axes)
     expected = torch_conv(x, w, tuple(axes), channels.groups)
-    assert (arrays.conv2d_im2col(x, w, groups=channels.groups, **given) == expected).all()
-    matrix = arrays.conv_matrix(w, x.shape[1:], groups=channels.groups, **given)
+    assert (matrices.conv2d_im2col(x, w, groups=channels.groups, **given) == expected).all()
+    matrix = matrices.conv_matrix(w, x.shape[1:], groups=channels.groups, **given)
     assert (x.reshape(2, -1) @ matrix.T == expected.reshape(2, -1)).all()
-    cols = arrays.im2col(x, kernel, **given)
+    cols = matrices.im2col(x, kernel, **given)
     assert (cols == columns_by_torch(x, tuple(axes))).all()
     other = integers(*cols.shape, seed=seed)
-    assert (cols * other).sum() == (x * arrays.col2im(other, size, kernel, **given)).sum()
+    assert (cols * other).sum() == (x * matrices.col2im(other, size, kernel, **given)).sum()

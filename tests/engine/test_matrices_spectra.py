@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from konvlib.images import naive as images
 from tests.engine import backends
 from tests.engine.boxes import impulses, integers
 
+images = backends.definition("images")
 backend = pytest.fixture(params=backends.of("matrices"))(lambda request: request.param)
 
 

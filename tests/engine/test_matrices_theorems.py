@@ -14,13 +14,15 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from konvlib.images import naive as images
-from konvlib.matrices import arrays, naive
+from konvlib import matrices
+from tests.engine import backends
 from tests.engine import boxes as axis_boxes
 from tests.engine.boxes import CHANNELS, Axis, Channels, digits, impulses, integers, options, torch_conv
 from tests.engine.oracles.matrices import PLANES, columns_by_torch, matrix_by_torch, weight
 
-both_backends = pytest.mark.parametrize("backend", [naive, arrays], ids=["naive", "arrays"])
+images = backends.definition("images")
+
+both_backends = pytest.mark.parametrize("backend", backends.exact("matrices"))
 
 AXES = [Axis(*row) for row in product((1, 4, 7), (1, 2, 3), (1, 2, 3), (0, 2), (0, 1), (1, 2))]
 AXES = [axis for axis in AXES if axis.fits]
@@ -297,9 +299,9 @@ def test_col2im_is_the_adjoint_and_counts(backend):
 def test_the_nearest_image_is_the_mean():
     """Times the counts, so in integers: the normal equations hold, and have one solution if all are seen."""
     for axis in AXES:
-        G, counts = gathering(arrays, (axis,), 1), counts_along(axis)
+        G, counts = gathering(matrices, (axis,), 1), counts_along(axis)
         A = integers(1, axis.kernel, axis.windows)
-        added = arrays.col2im(A, axis.size, axis.kernel, **options(axis)).ravel()
+        added = matrices.col2im(A, axis.size, axis.kernel, **options(axis)).ravel()
         common = prod(set(counts[counts > 0].tolist()))
         mean = np.where(counts > 0, common * added // np.maximum(counts, 1), 0)
         assert (G.T @ (G @ mean) == common * (G.T @ A.ravel())).all()

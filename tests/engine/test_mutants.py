@@ -2,8 +2,7 @@
 
 The folder ``mutants`` lists them. A mistake is caught when at least one test of the package fails: for a backend, the
 tests whose only argument is ``backend`` in ``test_<package>.py`` and in the files that start with this name; for
-kernels, those in ``tests/kernels/test_<package>_kernels.py``; for `konvlib.geometry`, those of ``test_geometry.py``
-without arguments.
+`konvlib.geometry`, those of ``test_geometry.py`` without arguments.
 """
 
 from __future__ import annotations
@@ -53,19 +52,15 @@ def killers(module: ModuleType, *arguments: str) -> list:
     return [function for function in functions if tuple(inspect.signature(function).parameters) == arguments]
 
 
-def modules_of(package: str, file: str) -> list[ModuleType]:
-    """The modules whose tests must catch a mistake in this file, the one named after the package first."""
-    if file == "kernels":
-        return [importlib.import_module(f"tests.kernels.test_{package}_kernels")]
+def modules_of(package: str) -> list[ModuleType]:
+    """The modules whose tests must catch a mistake in this package, the one named after it first."""
     paths = sorted(Path(__file__).parent.glob(f"test_{package}*.py"))
-    return [
-        importlib.import_module(f"tests.engine.{path.stem}") for path in paths if not path.stem.endswith("_kernels")
-    ]
+    return [importlib.import_module(f"tests.engine.{path.stem}") for path in paths]
 
 
 def candidates(package: str, file: str) -> list[Callable[..., None]]:
     arguments = () if package == "geometry" else ("backend",)
-    modules = modules_of(package, file)[:1] if package == "geometry" else modules_of(package, file)
+    modules = modules_of(package)[:1] if package == "geometry" else modules_of(package)
     return [test for module in modules for test in killers(module, *arguments)]
 
 
@@ -75,12 +70,8 @@ def passes_with(test: Callable[..., None], package: str, file: str, module: Modu
         if package == "geometry":
             owner, arguments = importlib.import_module(test.__module__), []
             patch.setattr(owner, "geometry", SimpleNamespace(**(vars(geometry) | vars(module))))
-        elif file == "kernels":
-            patch.setattr(importlib.import_module(f"konvlib.{package}.tensors"), "kernels", module)
-            public = importlib.import_module(f"konvlib.{package}")
-            arguments = [backends.TensorBackend(public, kernels=True)]
         else:
-            arguments = [module if file == "__init__" else backends.on_arrays(package, module)]
+            arguments = [module if file == "__init__" else backends.ArrayBackend(package, module)]
         return passes(lambda: test(*arguments))
 
 

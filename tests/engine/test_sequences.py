@@ -19,14 +19,14 @@ from scipy import signal
 
 import konvlib
 from konvlib import geometry
-from konvlib.sequences import arrays, naive
+from konvlib.sequences import arrays
 from tests.engine import backends
 
 BOX = list(product(range(1, 8), range(1, 8), geometry.MODES))
 BOX_TEXT = f"N and M from 1 to 7, three modes: {len(BOX)} cases, every pair of impulses in each"
 
 backend = pytest.fixture(params=backends.of("sequences"))(lambda request: request.param)
-exact_backend = pytest.fixture(params=[naive, arrays], ids=["naive", "arrays"])(lambda request: request.param)
+exact_backend = pytest.fixture(params=backends.exact("sequences"))(lambda request: request.param)
 
 
 def integers(*shape, seed=0, dtype=np.int64):
@@ -138,8 +138,8 @@ def test_direct_and_auto_leave_nan_and_infinity_where_the_sum_has_them(backend):
 
 
 def test_auto_leaves_them_also_where_it_would_transform(backend):
-    """Where that is: in the GPU backend from 33 taps on; in the arrays one at sizes that would keep the others long."""
-    n, m, place = (1400, 1000, 1300) if hasattr(backend, "choose_method") else (200, 40, 170)
+    """Where that is: for tensors from 33 taps on; for arrays at sizes that would keep the kernels long."""
+    n, m, place = (1400, 1000, 1300) if backends.takes_arrays(backend) else (200, 40, 170)
     f, g = np.ones(n), np.ones(m)
     f[place] = np.nan
     y = backend.convolve(f, g, mode="valid")
@@ -232,7 +232,7 @@ def test_dtypes_are_numpys(exact_backend):
 def test_machine_integers_wrap_as_numpys_do_whatever_the_method():
     f, g = integers(2000, dtype=np.int8), integers(600, dtype=np.int8)
     for method in ("auto", "direct", "fft", "overlap-add"):
-        assert (arrays.convolve(f, g, method=method) == np.convolve(f, g)).all()
+        assert (konvlib.convolve(f, g, method=method) == np.convolve(f, g)).all()
 
 
 def test_integers_that_a_transform_would_miss_are_summed_directly():
@@ -241,7 +241,7 @@ def test_integers_that_a_transform_would_miss_are_summed_directly():
     f, g = rng.integers(2**27, 2**28, 900), rng.integers(-3, 4, 900) * 2**24
     assert arrays.choose_method(900, 900) == "fft"
     assert not geometry.fft_is_exact(f, g)
-    assert (arrays.convolve(f, g) == np.convolve(f, g)).all()
+    assert (konvlib.convolve(f, g) == np.convolve(f, g)).all()
     rounded = np.rint(signal.fftconvolve(f, g)).astype(np.int64)
     assert (rounded != np.convolve(f, g)).any()
 
@@ -256,7 +256,7 @@ def test_the_bound_admits_no_integers_that_a_transform_misses():
         for f, g in [(signs[0] * largest, signs[1] * largest), (np.full(length, largest),) * 2]:
             assert geometry.fft_is_exact(f, g)
             for method in ("fft", "overlap-add"):
-                assert (arrays.convolve(f, g, method=method) == np.convolve(f, g)).all()
+                assert (konvlib.convolve(f, g, method=method) == np.convolve(f, g)).all()
 
 
 @settings(deadline=None, max_examples=60)
@@ -270,8 +270,8 @@ def test_the_bound_admits_no_integers_that_a_transform_misses():
 def test_any_lengths_any_method_exactly_on_integers(n, m, mode, method, seed):
     rng = np.random.default_rng(seed)
     f, g = rng.integers(-1000, 1000, n), rng.integers(-1000, 1000, m)
-    assert (arrays.convolve(f, g, mode=mode, method=method) == np.convolve(f, g, mode)).all()
-    assert (arrays.correlate(f, g, mode=mode, method=method) == np.correlate(f, g, mode)).all()
+    assert (konvlib.convolve(f, g, mode=mode, method=method) == np.convolve(f, g, mode)).all()
+    assert (konvlib.correlate(f, g, mode=mode, method=method) == np.correlate(f, g, mode)).all()
 
 
 @settings(deadline=None, max_examples=30)
@@ -285,12 +285,14 @@ def test_batches_as_scipys_overlap_add(shapes, seed):
     f_full, g_full = (a.reshape((1,) * (ndim - a.ndim) + a.shape) for a in (f, g))
     expected = signal.oaconvolve(f_full, g_full, axes=-1)
     for method in geometry.METHODS:
-        assert np.allclose(arrays.convolve(f, g, method=method), expected, rtol=0, atol=1e-11)
+        assert np.allclose(konvlib.convolve(f, g, method=method), expected, rtol=0, atol=1e-11)
 
 
 def test_correlation_agrees_with_scipys_full_one():
     f, g = integers(9, dtype=np.complex128), integers(5, seed=2, dtype=np.complex128)
-    assert (naive.correlate(f, g, mode="full") == signal.correlate(f, g, method="direct")).all()
+    assert (
+        backends.definition("sequences").correlate(f, g, mode="full") == signal.correlate(f, g, method="direct")
+    ).all()
 
 
 def test_lists_and_scalars_as_numpy():

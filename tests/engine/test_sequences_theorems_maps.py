@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from scipy import signal
 from scipy.integrate import quad
 
+import konvlib
 from konvlib import geometry
-from konvlib.sequences import arrays, naive
 from tests.engine.oracles.sequences import (
     IMPULSE_PAIRS,
     PAIR_BOX,
@@ -28,6 +28,7 @@ from tests.engine.oracles.sequences import (
     G,
     both_backends,
     by_index_sum,
+    definition,
     exact,
     gaussian_integers,
     impulse,
@@ -78,8 +79,8 @@ def test_conventions_of_numpy_and_scipy(backend):
 def test_a_layer_correlates_without_the_bar():
     f, g = gaussian_integers(9), gaussian_integers(4, 7)
     layer = torch.nn.functional.conv1d(torch.tensor(f)[None, None], torch.tensor(g)[None, None])[0, 0].numpy()
-    assert same(layer, naive.correlate(f, np.conj(g)))
-    assert not same(layer, naive.correlate(f, g))
+    assert same(layer, definition.correlate(f, np.conj(g)))
+    assert not same(layer, definition.correlate(f, g))
 
 
 @pytest.mark.verifies("def-correlation", box="delays 0..5 of a pattern of 3", exact=True)
@@ -93,8 +94,8 @@ def test_a_positive_lag_is_a_delay_of_the_first_operand(backend):
 @pytest.mark.verifies("def-correlation", box="(1, i) with itself", exact=True)
 def test_the_bar_makes_a_sequence_agree_with_itself():
     w = np.array([1, 1j])
-    assert naive.correlate(w, w).tolist() == [2]
-    assert naive.correlate(w, np.conj(w)).tolist() == [0]
+    assert definition.correlate(w, w).tolist() == [2]
+    assert definition.correlate(w, np.conj(w)).tolist() == [0]
 
 
 @pytest.mark.verifies("thm-correlation-as-convolution", box=COMPLEX_BOX, exact=True)
@@ -304,7 +305,7 @@ def riemann_errors(f, g, exact_value, t: float, steps) -> np.ndarray:
     for h in steps:
         last = round(2 / h)
         samples = h * np.arange(-last, last + 1)
-        y = h * arrays.convolve(f(samples), g(samples), method="direct")
+        y = h * konvlib.convolve(f(samples), g(samples), method="direct")
         errors.append(abs(y[2 * last + round(t / h)] - exact_value))
     return np.array(errors)
 

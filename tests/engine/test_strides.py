@@ -13,7 +13,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from konvlib.strides import arrays, naive
+from konvlib import strides
 from tests.engine import backends, boxes
 from tests.engine.oracles.strides import (
     BOX_TEXT,
@@ -28,8 +28,9 @@ from tests.engine.oracles.strides import (
     weights,
 )
 
+naive = backends.definition("strides")
 backend = pytest.fixture(params=backends.of("strides"))(lambda request: request.param)
-exact_backend = pytest.fixture(params=[naive, arrays], ids=["naive", "arrays"])(lambda request: request.param)
+exact_backend = pytest.fixture(params=backends.exact("strides"))(lambda request: request.param)
 
 
 @pytest.mark.verifies("def-strides-dilate", "eq-strides-dilate", box="steps 1 to 3 on each of 1 to 3 axes", exact=True)
@@ -160,7 +161,7 @@ def test_two_layers_are_one_in_the_whole_box(exact_backend):
             chain, x = two_layers(axes, channels), example_input(axes, channels)
             y = by_torch(chain, x)
             assert (by_torch([whole], x) == y).all()
-            if channels in CHANNELS[:2] and exact_backend is arrays:
+            if channels in CHANNELS[:2] and exact_backend is strides:
                 assert (by_definition([whole], x) == by_definition(chain, x)).all()
                 assert (by_definition(chain, x) == y).all()
 

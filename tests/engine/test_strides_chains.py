@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from konvlib import geometry
-from konvlib.images import naive as layers
-from konvlib.strides import Layer, arrays
+from konvlib import geometry, strides
+from konvlib.strides import Layer
 from tests.engine import backends, boxes
 from tests.engine.oracles.strides import CHANNELS, Pair, by_torch, matrix, two_layers
 
+layers = backends.definition("images")
 backend = pytest.fixture(params=backends.of("strides"))(lambda request: request.param)
 
 
@@ -225,7 +225,7 @@ def test_any_chain_of_any_geometry_is_one_layer(data):
         bias = boxes.integers(outputs, seed=number) if data.draw(st.booleans()) else None
         chain.append(Layer(weight, stride, dilation, bias, groups))
         inputs = outputs
-    whole = arrays.compose_chain(chain)
+    whole = strides.compose_chain(chain)
     seen = [gap * (taps - 1) + 1 for gap, taps in zip(whole.dilation, whole.weight.shape[2:], strict=True)]
     x = boxes.integers(1, 6, *(size + data.draw(st.integers(0, 3)) for size in seen), seed=9)
     assert whole.groups == gcd(*parts)

@@ -12,12 +12,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import konvlib
-from konvlib import strides
-from konvlib.strides import arrays, naive
+from tests.engine import backends
 
-backend = pytest.fixture(params=[strides, naive, arrays], ids=["konvlib", "naive", "arrays"])(
-    lambda request: request.param
-)
+backend = pytest.fixture(params=backends.exact("strides"))(lambda request: request.param)
 
 
 def composed(g, h, step=2):

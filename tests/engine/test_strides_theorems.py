@@ -19,10 +19,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.polynomial import Polynomial, polynomial
 
-from konvlib.images import naive as layers
-from konvlib.strides import arrays, naive
+from konvlib import strides
+from tests.engine import backends
 
-both_backends = pytest.mark.parametrize("backend", [naive, arrays], ids=["naive", "arrays"])
+layers = backends.definition("images")
+naive = backends.definition("strides")
+
+both_backends = pytest.mark.parametrize("backend", backends.exact("strides"))
 sampled = settings(max_examples=40, deadline=None, derandomize=True)
 fractions = st.fractions(min_value=-50, max_value=50, max_denominator=12)
 filters = st.lists(fractions, min_size=1, max_size=5)
@@ -280,7 +283,7 @@ def test_multiplications_of_two_layers_and_of_one():
         x = np.full((1, 1, *(size,) * axes), 0, dtype=object)
         for taps, stride in chain:
             w = np.array([Counted(1)] * taps**axes, dtype=object).reshape(1, 1, *(taps,) * axes)
-            x = layers.conv(axes, x, w, stride=stride)
+            x = getattr(layers, f"conv{axes}d")(x, w, stride=stride)
         return Counted.products
 
     for c, n, axes in COSTS:
@@ -396,7 +399,7 @@ def test_the_cascade_is_a_product_of_polynomials():
             wide = np.zeros(2**j * (len(k) - 1) + 1, dtype=int)
             wide[:: 2**j] = k
             expected = np.convolve(expected, wide)
-        taps = cascade(arrays, k, rounds)
+        taps = cascade(strides, k, rounds)
         assert taps == expected.tolist()
         assert len(taps) == (len(k) - 1) * (2**rounds - 1) + 1
         x = list(range(len(taps) + 2**rounds))
@@ -417,7 +420,7 @@ TIMES = [Fraction(n, 24) for n in range(-24, 97, 5)]
 )
 def test_the_cascade_refines():
     for k, rounds in CASCADES:
-        taps, more = cascade(arrays, k, rounds), cascade(arrays, k, rounds + 1)
+        taps, more = cascade(strides, k, rounds), cascade(strides, k, rounds + 1)
         for t in TIMES:
             assert phi(more, rounds + 1, t) == sum(tap * phi(taps, rounds, 2 * t - b) for b, tap in enumerate(k))
 

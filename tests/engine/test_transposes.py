@@ -17,9 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import signal
 
-from konvlib import geometry
-from konvlib.images import naive as images
-from konvlib.matrices import arrays as matrices
+from konvlib import geometry, matrices, transposes
 from konvlib.transposes import arrays
 from tests.engine import backends
 from tests.engine import boxes as axis_boxes
@@ -40,6 +38,8 @@ from tests.engine.oracles.transposes import (
     transposes_of_ones,
     weight,
 )
+
+images = backends.definition("images")
 
 backend = pytest.fixture(params=backends.of("transposes"))(lambda request: request.param)
 
@@ -186,7 +186,7 @@ def test_blocks_of_any_size_give_the_same(backend):
     expected = torch_transpose(x, w, axes, (1, 0), groups=2)
     for block in (1, 400, 1000, 3000) if backends.takes_arrays(backend) else (1,):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(backend, "BLOCK", block, raising=False)
+            patch.setattr(getattr(backend, "arrays", backend), "BLOCK", block, raising=False)
             assert (transpose(backend, x, w, axes, (1, 0), 2) == expected).all()
 
 
@@ -240,7 +240,7 @@ def test_every_geometry_on_one_axis(backend):
 def test_the_whole_box():
     print(BOX_TEXT)
     for axis, extra, channels in BOX:
-        assert_right_on_impulses(axis, extra, channels, arrays.conv_transpose1d)
+        assert_right_on_impulses(axis, extra, channels, transposes.conv_transpose1d)
 
 
 @pytest.mark.verifies("thm-transpose-algorithms", box=f"one channel, every fifth of: {BOX_TEXT}", exact=True)
@@ -248,7 +248,7 @@ def test_the_whole_box():
 def test_the_whole_box_of_one_channel_by_the_other_algorithms(name):
     for axis, extra, channels in BOX[::5]:
         assert channels == (1, 1, 1)
-        assert_right_on_impulses(axis, extra, channels, getattr(arrays, name))
+        assert_right_on_impulses(axis, extra, channels, getattr(transposes, name))
 
 
 def test_torchs_own_padding_and_output_padding():
@@ -259,7 +259,7 @@ def test_torchs_own_padding_and_output_padding():
             expected = torch.nn.functional.conv_transpose1d(
                 tensor(x), tensor(w), None, axis.stride, axis.before, extra, 1, axis.dilation
             )
-            assert (transpose(arrays, x, w, (axis,), (extra,)) == expected.numpy()).all()
+            assert (transpose(transposes, x, w, (axis,), (extra,)) == expected.numpy()).all()
 
 
 def test_no_two_phases_share_a_tap_or_an_output():
@@ -296,6 +296,9 @@ def test_large_geometries_as_torch_exactly_on_integers(case):
     w, bias = integers(*shape, seed=seed), integers(channels.outputs, seed=seed)
     expected = torch_transpose(x, w, axes, extra, channels.groups) + bias.reshape(-1, *(1,) * len(axes))
     given = options(*axes) | {"output_padding": extra, "groups": channels.groups}
-    for function in (getattr(arrays, f"conv_transpose{len(axes)}d"), *(getattr(arrays, name) for name in ALGORITHMS)):
+    for function in (
+        getattr(transposes, f"conv_transpose{len(axes)}d"),
+        *(getattr(transposes, name) for name in ALGORITHMS),
+    ):
         assert (function(x, w, bias, **given) == expected).all()
     assert geometry.conv_transpose_geometry(x.shape, w.shape, axes=len(axes), **given).input_shape == expected.shape

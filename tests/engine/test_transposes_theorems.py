@@ -17,12 +17,12 @@ import pytest
 import torch
 
 from konvlib.geometry import conv_transpose_size
-from konvlib.images import naive as images
-from konvlib.matrices import naive as matrices
-from konvlib.transposes import arrays, naive
+from konvlib.transposes import arrays
+from tests.engine import backends
 from tests.engine.boxes import digits, impulses, integers
 
-both_backends = pytest.mark.parametrize("backend", [naive, arrays], ids=["naive", "arrays"])
+naive, images, matrices = map(backends.definition, ("transposes", "images", "matrices"))
+both_backends = pytest.mark.parametrize("backend", backends.exact("transposes"))
 
 
 class Case(NamedTuple):
@@ -143,7 +143,7 @@ def by_inserting(case: Case) -> np.ndarray:
 def test_three_algorithms(backend):
     for case in OF_LAYERS:
         expected, w = case.matrix(), case.weight
-        if backend is naive:
+        if getattr(backend, "arrays", None) is naive.arrays:
             assert np.array_equal(matrices.conv_matrix(w, (1, case.n), **case.layer).toarray().T, expected)
         assert np.array_equal(by_inserting(case), expected)
         for name in ("conv_transpose_by_scattering", "conv_transpose_by_zero_insertion"):

@@ -1,159 +1,270 @@
-"""The usual mistakes in the kernels of layers, poolings and columns: package, file, mistake, right, wrong.
+"""The usual mistakes in the kernels of layers, poolings, columns and Konvolution.
 
-They are run by tests/test_kernel_mutants.py, since a kernel serves several backends.
+Each row has the results that must change (of tests/kernels/test_mutants.py), the file, the function in it (a kernel, or
+what kernels call), the mistake, what is right and what is wrong. Where several kernels have a line in common, each of
+them gets the mistake.
 """
 
-MUTANTS: list[tuple[str, str, str, str]] = []
-
-KERNELS = [
-    ("layers", "forward", "padding subtracted twice", "= -p0, -p1, -p2, d0", "= -p0, -p1, p2, d0"),
-    (
-        "layers",
-        "forward",
-        "stride ignored",
-        "step0, step1, step2 = 0, 0, 0, s0, s1, s2",
-        "step0, step1, step2 = 0, 0, 0, 1, 1, 1",
+FORWARD = ("conv_forward_kernel", "conv_forward_few_kernel")
+INPUT_GRAD = ("conv_input_grad_kernel", "conv_input_grad_few_kernel")
+WEIGHT_GRAD = ("conv_weight_grad_kernel", "conv_weight_grad_few_kernel")
+EVERY_INPUT_GRAD = (
+    *(("layers", "layers/input_grad", kernel) for kernel in INPUT_GRAD),
+    ("konvolution", "layers/polynomial_input_grad", "polynomial_input_grad_kernel"),
+)
+LAYER = [
+    *(
+        ("layers", "layers/forward", kernel, *row)
+        for kernel in FORWARD
+        for row in (
+            ("padding added", "i_w * stride_w - padding_w", "i_w * stride_w + padding_w"),
+            ("stride ignored", "i_w * stride_w - padding_w", "i_w - padding_w"),
+            ("dilation ignored", "dilation_w * u_w * stride_xw", "u_w * stride_xw"),
+            ("channels of the first group", "    x_ptr += group * in_channels\n", ""),
+            ("weight of the first group", "w_ptr += group.to", "w_ptr += 0 * group.to"),
+            ("bias of the group's own channels", "tl.load(bias_ptr + offs_o", "tl.load(bias_ptr + offs_n"),
+            ("= for +=", "tl.dot(x, w, acc, ", "tl.dot(x, w, "),
+        )
     ),
     (
         "layers",
-        "forward",
-        "taps of a phase without their step",
-        "tap2 + unit2 * u2\n                weight = w",
-        "tap2 + u2\n                weight = w",
-    ),
-    ("layers", "forward", "taps of a phase forward", "-(d // common), tap", "d // common, tap"),
-    ("layers", "forward", "phase without the padding", "remainder = (r + p) % s", "remainder = r % s"),
-    ("layers", "forward", "channels of the first group", "    x += group * channels\n", ""),
-    (
-        "layers",
-        "forward",
-        "weight of the first group",
-        "    w += group.to(tl.int64)",
-        "    w += 0 * group.to(tl.int64)",
-    ),
-    ("layers", "forward", "bias of the group's own channels", "tl.load(bias + o_all", "tl.load(bias + o"),
-    ("layers", "forward", "last row of taps missed", "next_row = u2 >= n2", "next_row = u2 >= n2 - 1"),
-    (
-        "layers",
-        "forward",
-        "phases not interleaved",
-        "a0, a1, a2 = a0 * s0 + r0, a1 * s1 + r1, a2 * s2 + r2",
-        "a0, a1, a2 = a0 * s0, a1 * s1, a2 * s2",
+        "layers/forward",
+        "conv_forward_kernel",
+        "last row of taps missed",
+        "next_row = u_w >= kernel_w",
+        "next_row = u_w >= kernel_w - 1",
     ),
     (
         "layers",
-        "forward",
-        "= for +=",
-        "part, input_precision=PRECISION, out_dtype=SUM)\n                c += DEPTH",
-        "input_precision=PRECISION, out_dtype=SUM)\n                c += DEPTH",
+        "layers/forward",
+        "conv_forward_few_kernel",
+        "rows of taps as long as columns",
+        "tap // kernel_w % kernel_h",
+        "tap // kernel_h % kernel_h",
     ),
-    ("layers", "weight_grad", "dilation ignored", "tap % k2 * d2 - p2", "tap % k2 - p2"),
-    ("layers", "weight_grad", "stride ignored", "q2 = a2 * s2\n", "q2 = a2\n"),
-    ("layers", "weight_grad", "gradient of the first group", "    dy += group * outputs\n", ""),
-    ("layers", "weight_grad", "one part only", "for _ in tl.range(0, parts):", "for _ in tl.range(0, 1):"),
-    ("layers", "depthwise", "multiplier ignored", "source = c // multiplier", "source = c * 0"),
+    *(
+        (*where, *row)
+        for where in EVERY_INPUT_GRAD
+        for row in (
+            ("taps of a phase without their step", "+ u_w + unit_w * v_w", "+ u_w + v_w"),
+            ("channels of the first group", "    dy_ptr += group * out_channels\n", ""),
+            ("weight of the first group", "w_ptr += group.to", "w_ptr += 0 * group.to"),
+            (
+                "phases not interleaved",
+                "t_d * stride_d + r_d, t_h * stride_h + r_h, t_w * stride_w + r_w",
+                "t_d * stride_d, t_h * stride_h, t_w * stride_w",
+            ),
+        )
+    ),
+    *(
+        ("layers", "layers/input_grad", kernel, *row)
+        for kernel in INPUT_GRAD
+        for row in (
+            ("bias of the group's own channels", "tl.load(bias_ptr + offs_c", "tl.load(bias_ptr + offs_n"),
+            ("= for +=", "tl.dot(dy, w, acc, ", "tl.dot(dy, w, "),
+        )
+    ),
+    *(
+        (*where, "last row of taps missed", "next_row = v_w >= taps_w", "next_row = v_w >= taps_w - 1")
+        for where in EVERY_INPUT_GRAD[::2]
+    ),
+    *(
+        ("layers", "layers/input_grad", "taps_of_phase", *row)
+        for row in (
+            ("taps of a phase forward", "-(dilation // gcd), first", "dilation // gcd, first"),
+            ("phase without the padding", "remainder = (phase + padding) % stride", "remainder = phase % stride"),
+        )
+    ),
+    *(
+        ("layers", "layers/weight_grad", kernel, *row)
+        for kernel in WEIGHT_GRAD
+        for row in (
+            ("dilation ignored", "tap % kernel_w * dilation_w - padding_w", "tap % kernel_w - padding_w"),
+            ("gradient of the first group", "    dy_ptr += group * out_channels\n", ""),
+            ("= for +=", "tl.dot(tl.trans(dy), x, acc, ", "tl.dot(tl.trans(dy), x, "),
+        )
+    ),
+    ("layers", "layers/weight_grad", WEIGHT_GRAD[0], "stride ignored", "j_w = i_w * stride_w + u_w", "j_w = i_w + u_w"),
+    ("layers", "layers/weight_grad", WEIGHT_GRAD[1], "stride ignored", "j_w = (i_w * stride_w)[", "j_w = (i_w)["),
     (
         "layers",
-        "depthwise",
-        "one channel per input",
-        "rounds = taps * multiplier if TRANSPOSED else taps",
-        "rounds = taps",
-    ),
-    ("layers", "depthwise", "stride not divided", "(q2 % s2 == 0) & (q1 % s1 == 0) &", "(q1 % s1 == 0) &"),
-    (
-        "layers",
-        "depthwise",
-        "lines of the first image",
-        "(u * 0 + n).to(tl.int64) * xn",
-        "(u * 0).to(tl.int64) * xn",
-    ),
-    (
-        "images",
-        "kernels",
-        "zeros pad the largest",
-        'mask=keep, other=0 if MEAN else float("-inf")',
-        "mask=keep, other=0",
-    ),
-    (
-        "images",
-        "kernels",
-        "NaN is never the largest",
-        "better = (sample > value) | (sample != sample)",
-        "better = sample > value",
-    ),
-    ("images", "kernels", "last of the largest", "better = (sample > value) |", "better = (sample >= value) |"),
-    (
-        "images",
-        "kernels",
-        "padding counted in the mean's gradient",
-        "count = tl.maximum(count, 1).to(SUM)\n                    share",
-        "count = tl.maximum(count, 6).to(SUM)\n                    share",
-    ),
-    ("images", "kernels", "every window sends to every sample", "keep = keep & (chosen == tap1 + u2)", "keep = keep"),
-    ("images", "kernels", "dilation ignored where samples are sent", "last2 - gap2 // common2 * v2", "last2 - v2"),
-    ("matrices", "kernels", "stride of columns ignored", "pixel) * step2 - before2", "pixel) - before2"),
-    ("matrices", "kernels", "axes of the window exchanged", "at1 = start1 + u1 * gap1", "at1 = start1 + u1 * gap2"),
-    (
-        "layers",
-        "polynomials",
-        "weight of the degree before",
-        "line - n * 1.0 * before) / (n + 1.0)",
-        "line - before) / (n + 1.0)",
-    ),
-    ("layers", "polynomials", "Hermite without its factor", "return line - n * 1.0 * before", "return line - before"),
-    (
-        "layers",
-        "polynomials",
-        "second kind starts as the first",
-        'now = 2.0 * x if BASIS == "chebyshev2" else x',
-        "now = x",
-    ),
-    (
-        "layers",
-        "polynomials",
-        "slope without the squash's",
-        "slope_now = slope_now * (1.0 - t * t)",
-        "slope_now *= 1.0",
-    ),
-    ("layers", "polynomials", "slope without the line's", "_next(now + t * slope_now", "_next(t * slope_now"),
-    ("layers", "polynomials", "samples not squashed", "x = 1.0 - 2.0 / (tl.exp(2.0 * x) + 1.0)", "x = x * 1.0"),
-    ("konvolution", "kernels", "the first degree for all", "polynomial(t, degree, BASIS)", "polynomial(t, 1, BASIS)"),
-    (
-        "konvolution",
-        "kernels",
-        "samples expanded as they are",
-        "t = squashed(tl.load(x + at, mask=keep, other=0).to(SUM), SQUASH)",
-        "t = tl.load(x + at, mask=keep, other=0).to(SUM)",
-    ),
-    (
-        "konvolution",
-        "kernels",
-        "samples of all degrees mixed",
-        "out = z + (at // inner * (DEGREES * inner) + at % inner)",
-        "out = z + at",
-    ),
-    ("konvolution", "kernels", "the first degree's slope", "slope(sample, degree, BASIS", "slope(sample, 1, BASIS"),
-    ("konvolution", "kernels", "the last degree's gradient alone", "total += grad *", "total = grad *"),
-    ("layers", "konvolution", "padding contributes", "(tl.where(a_keep, a, 0.0) if MASKED else a)", "a"),
-    (
-        "layers",
-        "konvolution",
-        "one degree's coefficients for all",
-        "(degree * wd + u * wt + c * wk)",
-        "(u * wt + c * wk)",
-    ),
-    (
-        "layers",
-        "konvolution",
-        "map of the first pixel",
-        "(b0 * m0 + b1 * m1 + b2 * m2)",
-        "(b0 * 0 + b1 * 0 + b2 * 0)",
-    ),
-    (
-        "layers",
-        "konvolution",
-        "slope at the gradient's place",
-        "n * zn + b0 * z0 + b1 * z1 + b2 * z2",
-        "n * zn + b0 * z0",
+        "layers/weight_grad",
+        "sum_parts_kernel",
+        "one part only",
+        "for _ in tl.range(0, parts):",
+        "for _ in tl.range(0, 1):",
     ),
 ]
+
+DEPTHWISE = [
+    ("layers", "layers/depthwise", *row)
+    for row in (
+        ("depthwise_forward_kernel", "multiplier ignored", "(offs_n // multiplier)", "(offs_n * 0)"),
+        ("depthwise_forward_kernel", "stride ignored", "j_w = i_w * stride_w + ", "j_w = i_w + "),
+        (
+            "depthwise_input_grad_kernel",
+            "one channel per input",
+            "tl.range(0, taps * multiplier, ",
+            "tl.range(0, taps, ",
+        ),
+        ("depthwise_input_grad_kernel", "stride not divided", "inside = (i_w % stride_w == 0) & ", "inside = "),
+        ("depthwise_weight_grad_kernel", "multiplier ignored", "(offs_n // multiplier)", "(offs_n * 0)"),
+        ("depthwise_weight_grad_kernel", "lines of the first image", "(offs_m * 0 + image)", "(offs_m * 0)"),
+    )
+]
+
+POOLING = [
+    ("poolings", *row)
+    for row in (
+        (
+            "images/pooling",
+            "max_pool_kernel",
+            "zeros pad the largest",
+            'mask=mask_w, other=float("-inf")',
+            "mask=mask_w, other=0",
+        ),
+        ("images/pooling", "max_pool_kernel", "NaN is never the largest", "(x > value) | (x != x)", "x > value"),
+        ("images/pooling", "max_pool_kernel", "last of the largest", "(x > value) |", "(x >= value) |"),
+        (
+            "images/pooling",
+            "avg_pool_kernel",
+            "padding counted in the mean",
+            "count = tl.minimum(start_w + KERNEL_W, high_w) - tl.maximum(start_w, low_w)",
+            "count = tl.maximum(start_w * 0, KERNEL_W)",
+        ),
+        (
+            "images/pooling",
+            "max_pool_kernel",
+            "stride of the height ignored",
+            "* stride_h - padding_h",
+            "- padding_h",
+        ),
+        (
+            "images/pooling_scatter",
+            "avg_pool_scatter_kernel",
+            "padding counted in the mean's gradient",
+            "count = (tl.minimum(start + KERNEL_W, high_w) - tl.maximum(start, low_w)) * count_h",
+            "count = tl.maximum(start * 0, KERNEL_H * KERNEL_W)",
+        ),
+        (
+            "images/pooling_scatter",
+            "max_pool_scatter_kernel",
+            "every window sends to every sample",
+            "mask_w = mask_w & (chosen == tap_h + u)",
+            "mask_w = mask_w",
+        ),
+        (
+            "images/pooling_scatter",
+            "max_pool_scatter_kernel",
+            "dilation ignored where samples are sent",
+            "i_w - dilation_w // gcd_w * v_w",
+            "i_w - v_w",
+        ),
+        (
+            "images/pooling_scatter",
+            "avg_pool_scatter_kernel",
+            "windows of the first tap alone",
+            "u_w + stride_w // gcd_w * v_w, i_w - dilation_w // gcd_w * v_w",
+            "u_w + stride_w // gcd_w * v_w, i_w",
+        ),
+    )
+]
+
+COLUMNS = [
+    ("columns", "matrices/columns", *row)
+    for row in (
+        ("im2col_kernel", "stride of columns ignored", "offs_n) * stride_w - padding_w", "offs_n) - padding_w"),
+        ("im2col_kernel", "axes of the window exchanged", "start_h + u_h * dilation_h", "start_h + u_h * dilation_w"),
+        (
+            "col2im_kernel",
+            "dilation ignored where samples are sent",
+            "i_h - dilation_h // gcd_h * v_h",
+            "i_h - v_h",
+        ),
+        ("col2im_kernel", "columns of the first tap", "(tap_h + u) * stride_colst", "tap_h * stride_colst"),
+    )
+]
+
+POLYNOMIALS = [
+    ("konvolution", "layers/polynomials", *row)
+    for row in (
+        (
+            "next_degree",
+            "weight of the degree before",
+            "line - n * 1.0 * before) / (n + 1.0)",
+            "line - before) / (n + 1.0)",
+        ),
+        ("next_degree", "Hermite without its factor", "return line - n * 1.0 * before", "return line - before"),
+        ("polynomial", "second kind starts as the first", 'now = 2.0 * x if BASIS == "chebyshev2" else x', "now = x"),
+        ("slope", "slope without the squash's", "slope_now = slope_now * (1.0 - t * t)", "slope_now *= 1.0"),
+        ("slope", "slope without the line's", "next_degree(now + t * slope_now", "next_degree(t * slope_now"),
+        ("squashed", "samples not squashed", "x = 1.0 - 2.0 / (tl.exp(2.0 * x) + 1.0)", "x = x * 1.0"),
+        ("expanded", "padding contributes", "(tl.where(mask, p, 0.0) if MASKED else p)", "p"),
+    )
+]
+
+KONVOLUTION = [
+    *(
+        ("konvolution", "konvolution/kernels", *row)
+        for row in (
+            ("expand_kernel", "the first degree for all", "polynomial(t, degree, BASIS)", "polynomial(t, 1, BASIS)"),
+            (
+                "expand_kernel",
+                "samples expanded as they are",
+                "t = squashed(tl.load(x_ptr + offs, mask=mask, other=0).to(ACC_DTYPE), SQUASH)",
+                "t = tl.load(x_ptr + offs, mask=mask, other=0).to(ACC_DTYPE)",
+            ),
+            (
+                "expand_kernel",
+                "samples of all degrees mixed",
+                "z = z_ptr + (offs // stride_degree * (DEGREES * stride_degree) + offs % stride_degree)",
+                "z = z_ptr + offs",
+            ),
+            ("contract_kernel", "the first degree's slope", "slope(x, degree, BASIS", "slope(x, 1, BASIS"),
+            ("contract_kernel", "the last degree's gradient alone", "acc += grad *", "acc = grad *"),
+        )
+    ),
+    *(
+        (
+            "konvolution",
+            "layers/forward",
+            kernel,
+            "one degree's coefficients for all",
+            "(degree - 1) * in_channels",
+            "0",
+        )
+        for kernel in FORWARD
+    ),
+    *(
+        (
+            "konvolution",
+            "layers/forward",
+            kernel,
+            "map of the first pixel",
+            "i_h * stride_bh + i_w * stride_bw",
+            "i_h * 0",
+        )
+        for kernel in FORWARD
+    ),
+    *(
+        (
+            "konvolution",
+            "layers/weight_grad",
+            kernel,
+            "the first degree for all",
+            "mask_x, DEGREE, BASIS",
+            "mask_x, 1, BASIS",
+        )
+        for kernel in WEIGHT_GRAD
+    ),
+    *(
+        ("konvolution", "layers/polynomial_input_grad", "polynomial_input_grad_kernel", *row)
+        for row in (
+            ("one degree's coefficients for all", "(degree - 1) * in_channels", "0"),
+            ("slope at the gradient's place", "j_d * stride_xd + j_h * stride_xh + j_w * stride_xw", "j_d * stride_xd"),
+            ("the last degree's gradient alone", "acc += part *", "acc = part *"),
+        )
+    ),
+]
+
+KERNELS = [*LAYER, *DEPTHWISE, *POOLING, *COLUMNS, *POLYNOMIALS, *KONVOLUTION]

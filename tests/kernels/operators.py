@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from konvlib import runtime, tiles
+from konvlib import runtime
 from tests.engine.backends import DEVICE
 
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -20,8 +20,7 @@ on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA devi
 def running(kind: str) -> Iterator[str]:
     """Run operators through ``"aten"`` or through ``"kernel"``s: on CUDA, or in the interpreter. Gives the device."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (runtime, tiles):
-            patch.setattr(module, "INTERPRET", kind == "kernel" and DEVICE == "cpu")
+        patch.setattr(runtime, "INTERPRET", kind == "kernel" and DEVICE == "cpu")
         yield "cuda" if kind == "kernel" and DEVICE == "cuda" else "cpu"
 
 
@@ -29,6 +28,14 @@ def random(
     shape: Sequence[int], device: str, *, dtype: torch.dtype = torch.float64, seed: int = 0, requires_grad: bool = False
 ) -> torch.Tensor:
     values = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return values.to(dtype).to(device).requires_grad_(requires_grad)
+
+
+def integers(
+    shape: Sequence[int], device: str, *, dtype: torch.dtype = torch.float64, seed: int = 0, requires_grad: bool = False
+) -> torch.Tensor:
+    """Small enough that their products and sums are exact in every dtype."""
+    values = torch.randint(-5, 6, tuple(shape), generator=torch.Generator().manual_seed(seed))
     return values.to(dtype).to(device).requires_grad_(requires_grad)
 
 

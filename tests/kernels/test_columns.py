@@ -1,6 +1,6 @@
-"""What is particular to the GPU backend of `matrices`: the operators' integration with torch, dtypes, layouts, devices.
+"""What is particular to columns of tensors: the operators' integration with torch, dtypes, layouts, devices.
 
-That they compute the right values is tested with the other backends, in tests/test_matrices.py.
+That they compute the right values is tested with the other backends, in tests/engine/test_matrices_columns.py.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ import torch
 from torch.nn import functional
 
 import konvlib
-from konvlib import geometry, tiles
-from konvlib.matrices import kernels
-from konvlib.matrices import tensors as gpu
+from konvlib import geometry, runtime
+from konvlib.matrices import columns
 from tests.kernels.operators import (
     assert_keeps_no_device_memory,
     assert_keeps_no_tensor,
@@ -43,20 +42,20 @@ def implementation(request):
 
 def both_ways(shape, kernel, options):
     """im2col and col2im as functions of one tensor, with the shapes that they take."""
-    layer = geometry.im2col_geometry(shape, kernel, **options)
+    layer = geometry.im2col_geometry(shape, kernel_size=kernel, **options)
     columns = (shape[0], shape[1] * prod(layer.kernel_size), prod(layer.output_size))
-    yield lambda x: gpu.im2col(x, kernel, **options), shape
-    yield lambda cols: gpu.col2im(cols, shape[2:], kernel, **options), columns
+    yield lambda x: konvlib.im2col(x, kernel, **options), shape
+    yield lambda cols: konvlib.col2im(cols, shape[2:], kernel, **options), columns
 
 
 @pytest.mark.parametrize("row", WINDOWS, ids=lambda row: f"{len(row[0]) - 2}d")
 def test_opcheck(implementation, row):
     shape, kernel, options = row
-    layer = geometry.im2col_geometry(shape, kernel, **options)
+    layer = geometry.im2col_geometry(shape, kernel_size=kernel, **options)
     sides = [side for pair in layer.padding for side in pair]
     window = [*map(list, (layer.kernel_size, layer.stride, sides, layer.dilation, layer.output_size))]
     x = random(shape, implementation, requires_grad=True)
-    cols = random(gpu.im2col(x, kernel, **options).shape, implementation, seed=1, requires_grad=True)
+    cols = random(konvlib.im2col(x, kernel, **options).shape, implementation, seed=1, requires_grad=True)
     torch.library.opcheck(torch.ops.konvlib.im2col.default, (x, *window))
     torch.library.opcheck(torch.ops.konvlib.col2im.default, (cols, *window, list(shape[2:])))
 
@@ -74,15 +73,15 @@ def test_gradients_of_the_convolution_by_columns(implementation):
         x = random((2, 4, 4, 5), implementation, requires_grad=True)
         w = random((6, 4 // groups, *kernel), implementation, seed=1, requires_grad=True)
         bias = random((6,), implementation, seed=2, requires_grad=True)
-        call = lambda x, w, bias, groups=groups: gpu.conv2d_im2col(x, w, bias, groups=groups)  # noqa: E731
+        call = lambda x, w, bias, groups=groups: konvlib.conv2d_im2col(x, w, bias, groups=groups)  # noqa: E731
         assert torch.autograd.gradcheck(call, (x, w, bias), fast_mode=True)
         assert torch.autograd.gradgradcheck(call, (x, w, bias), fast_mode=True)
 
 
-@pytest.mark.parametrize("dtype", tiles.REALS, ids=str)
+@pytest.mark.parametrize("dtype", runtime.REALS, ids=str)
 def test_every_dtype(implementation, dtype):
     """Columns are copies. Sums of halves are of float32 and rounded once; others err by their few additions."""
-    if dtype is torch.bfloat16 and tiles.INTERPRET:
+    if dtype is torch.bfloat16 and runtime.INTERPRET:
         pytest.skip("Triton's interpreter is wrong in bfloat16")
     for row in WINDOWS:
         (cut, shape), (add_up, columns) = both_ways(*row)
@@ -96,7 +95,7 @@ def test_every_dtype(implementation, dtype):
 def test_columns_of_halves_are_summed_in_single_precision(implementation):
     cols = torch.ones(1, 100, 1000, dtype=torch.float16, device=implementation)
     cols[0, 0] = 2048
-    x = gpu.col2im(cols, 1099, 100)
+    x = konvlib.col2im(cols, 1099, 100)
     assert x[0, 0, 500].item() == np.float16(2048 + 99)
 
 
@@ -115,9 +114,9 @@ def test_more_rows_and_windows_than_a_tile_has(implementation):
         x = random(shape, implementation).round()
         cols = functional.unfold(x.cpu(), (2, 3), dilation=(2, 1), padding=1, stride=(1, 2))
         for layout in (x, next(same_but_for_layout(x))):
-            mine = gpu.im2col(layout, (2, 3), dilation=(2, 1), padding=1, stride=(1, 2))
+            mine = konvlib.im2col(layout, (2, 3), dilation=(2, 1), padding=1, stride=(1, 2))
             assert torch.equal(mine.cpu(), cols)
-        back = gpu.col2im(mine, shape[2:], (2, 3), dilation=(2, 1), padding=1, stride=(1, 2))
+        back = konvlib.col2im(mine, shape[2:], (2, 3), dilation=(2, 1), padding=1, stride=(1, 2))
         want = functional.fold(cols, shape[2:], (2, 3), dilation=(2, 1), padding=1, stride=(1, 2))
         assert torch.equal(back.cpu(), want)
 
@@ -135,7 +134,7 @@ def test_every_element_is_written(implementation):
 
 def test_two_runs_are_bitwise_equal(implementation):
     cols = random((2, 27, 49), implementation, dtype=torch.float32)
-    assert torch.equal(*(gpu.col2im(cols, (7, 7), 3, padding=1) for _ in range(2)))
+    assert torch.equal(*(konvlib.col2im(cols, (7, 7), 3, padding=1) for _ in range(2)))
 
 
 def test_vmap(implementation):
@@ -164,14 +163,14 @@ def test_compiles_whole(implementation):
 def test_autocast_leaves_columns_alone_and_lowers_the_product(implementation):
     x, w = (random((4, 3, 2, 2), implementation, dtype=torch.float32, seed=seed) for seed in (0, 1))
     with torch.autocast(implementation, dtype=torch.bfloat16):
-        assert gpu.im2col(x, 2).dtype == torch.float32
-        assert gpu.conv2d_im2col(x, w, torch.ones(4, device=implementation)).dtype == torch.bfloat16
+        assert konvlib.im2col(x, 2).dtype == torch.float32
+        assert konvlib.conv2d_im2col(x, w, torch.ones(4, device=implementation)).dtype == torch.bfloat16
 
 
 def test_the_matrix_is_on_the_device_and_multiplies_there(implementation):
     w = random((4, 2, 2, 3), implementation).round()
     x = random((1, 4, 5, 6), implementation).round()
-    matrix = gpu.conv_matrix(w, (4, 5, 6), groups=2, padding=1, stride=(1, 2))
+    matrix = konvlib.conv_matrix(w, (4, 5, 6), groups=2, padding=1, stride=(1, 2))
     assert (matrix.layout, matrix.device.type, matrix.dtype) == (torch.sparse_csr, implementation, torch.float64)
     torch._validate_sparse_csr_tensor_args(matrix.crow_indices(), matrix.col_indices(), matrix.values(), matrix.shape)
     y = functional.conv2d(x.cpu(), w.cpu(), groups=2, padding=1, stride=(1, 2))
@@ -180,16 +179,16 @@ def test_the_matrix_is_on_the_device_and_multiplies_there(implementation):
 
 def test_singular_values_of_halves_are_doubles_and_differentiable(implementation):
     w = random((2, 3, 2, 2), implementation).round()
-    halves = gpu.circulant_singular_values(w.half(), (4, 5))
-    assert torch.equal(halves, gpu.circulant_singular_values(w, (4, 5)))
+    halves = konvlib.circulant_singular_values(w.half(), (4, 5))
+    assert torch.equal(halves, konvlib.circulant_singular_values(w, (4, 5)))
     w = random((2, 1, 2), implementation, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda w: gpu.circulant_singular_values(w, 3)[:1], (w,))
+    assert torch.autograd.gradcheck(lambda w: konvlib.circulant_singular_values(w, 3)[:1], (w,))
 
 
 def test_no_tensor_is_kept(implementation):
     def once():
         x = random((1, 2, 6, 6), implementation, requires_grad=True)
-        gpu.col2im(gpu.im2col(x, 2), (6, 6), 2).sum().backward()
+        konvlib.col2im(konvlib.im2col(x, 2), (6, 6), 2).sum().backward()
 
     assert_keeps_no_tensor(once)
 
@@ -197,10 +196,10 @@ def test_no_tensor_is_kept(implementation):
 def test_the_kernels_are_what_runs_here(implementation, monkeypatch):
     """Else the tests above would test ATen twice."""
     calls = []
-    im2col = kernels.im2col
-    monkeypatch.setattr(kernels, "im2col", lambda *args: calls.append(args) or im2col(*args))
-    gpu.im2col(torch.ones(1, 1, 4, device=implementation), 2)
-    assert len(calls) == int(tiles.INTERPRET or implementation == "cuda")
+    im2col = columns.im2col
+    monkeypatch.setattr(columns, "im2col", lambda *args: calls.append(args) or im2col(*args))
+    konvlib.im2col(torch.ones(1, 1, 4, device=implementation), 2)
+    assert len(calls) == int(runtime.INTERPRET or implementation == "cuda")
 
 
 IMAGE, KERNEL = torch.ones(1, 2, 6, 6), torch.ones(3, 2, 2, 2)
@@ -261,8 +260,8 @@ def test_another_stream():
     x = torch.zeros(8, 32, 64, 64, device="cuda")
     stream = torch.cuda.Stream()
     with torch.cuda.stream(stream):
-        cols = gpu.im2col(x.add_(3), 3)
-        back = gpu.col2im(cols, (64, 64), 3)
+        cols = konvlib.im2col(x.add_(3), 3)
+        back = konvlib.col2im(cols, (64, 64), 3)
     stream.synchronize()
     assert (cols == 3).all()
     assert (back[..., 2:-2, 2:-2] == 27).all()
@@ -272,11 +271,11 @@ def test_another_stream():
 @pytest.mark.gpu
 def test_a_cuda_graph_replays_it():
     x = torch.zeros(2, 3, 16, 16, device="cuda")
-    gpu.col2im(gpu.im2col(x, 3), (16, 16), 3)
+    konvlib.col2im(konvlib.im2col(x, 3), (16, 16), 3)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        cols = gpu.im2col(x, 3)
-        back = gpu.col2im(cols, (16, 16), 3)
+        cols = konvlib.im2col(x, 3)
+        back = konvlib.col2im(cols, (16, 16), 3)
     x.copy_(random(x.shape, "cuda").round())
     graph.replay()
     assert torch.equal(cols, functional.unfold(x, 3))
@@ -288,9 +287,9 @@ def test_a_cuda_graph_replays_it():
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device only")
 def test_the_tensors_own_device():
     x = random((2, 3, 16, 16), "cuda:1")
-    cols = gpu.im2col(x, 3)
-    back = gpu.col2im(cols, (16, 16), 3)
-    matrix = gpu.conv_matrix(x[:, :, :3, :3], (3, 16, 16))
+    cols = konvlib.im2col(x, 3)
+    back = konvlib.col2im(cols, (16, 16), 3)
+    matrix = konvlib.conv_matrix(x[:, :, :3, :3], (3, 16, 16))
     assert cols.device == back.device == matrix.device == x.device
     assert torch.equal(cols, functional.unfold(x, 3))
 
@@ -301,11 +300,11 @@ def test_more_than_two_to_the_31_elements():
     """In the columns, where few are in the images."""
     x = torch.zeros(1, 1, 2**20, device="cuda", dtype=torch.float16)
     x[..., -1] = 5
-    cols = gpu.im2col(x, 2100)
+    cols = konvlib.im2col(x, 2100)
     assert cols.numel() > 2**31
     assert cols[0, -1, -1] == 5
     assert cols.count_nonzero() == 1
-    back = gpu.col2im(cols, 2**20, 2100)
+    back = konvlib.col2im(cols, 2**20, 2100)
     assert back[0, 0, -1] == 5
     assert back.count_nonzero() == 1
 
@@ -314,7 +313,7 @@ def test_more_than_two_to_the_31_elements():
 @pytest.mark.gpu
 def test_no_memory_is_kept_on_the_device():
     x = torch.ones(2, 3, 16, 16, device="cuda", requires_grad=True)
-    assert_keeps_no_device_memory(lambda: torch.autograd.grad(gpu.im2col(x, 3).sum(), x))
+    assert_keeps_no_device_memory(lambda: torch.autograd.grad(konvlib.im2col(x, 3).sum(), x))
 
 
 @on_cuda
@@ -328,6 +327,6 @@ def test_random_geometries_as_torchs_unfold():
         x = next(same_but_for_layout(x.round())) if seed % 2 else x.round()
         arguments = {"stride": stride, "padding": padding, "dilation": dilation}
         cols = functional.unfold(x, kernel, **arguments)
-        assert torch.equal(gpu.im2col(x, kernel, **arguments), cols)
+        assert torch.equal(konvlib.im2col(x, kernel, **arguments), cols)
         back = functional.fold(cols, x.shape[2:], kernel, **arguments)
-        assert torch.equal(gpu.col2im(cols, x.shape[2:], kernel, **arguments), back)
+        assert torch.equal(konvlib.col2im(cols, x.shape[2:], kernel, **arguments), back)

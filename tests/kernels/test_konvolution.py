@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from konvlib import tiles
+from konvlib import runtime
 from konvlib.konvolution import bases, naive, operators, recurrences
 from konvlib.konvolution import tensors as gpu
 from konvlib.layers.polynomials import BASES
@@ -83,7 +83,9 @@ def expand_then_convolve(
 def test_it_is_the_expansion_convolved(implementation, layer, squash):
     """Rounding only: at most 200 products of doubles, polynomials below 30."""
     x, kappa, bias, options = operands(layer, implementation)
-    pairs = zip(BASES, ("basis", "input") * 3, strict=False) if tiles.INTERPRET else product(BASES, ("basis", "input"))
+    pairs = (
+        zip(BASES, ("basis", "input") * 3, strict=False) if runtime.INTERPRET else product(BASES, ("basis", "input"))
+    )
     for basis, pad in pairs:
         given = {**options, "basis": basis, "pad": pad, "squash": squash}
         y = gpu.squashed_konv(x, kappa, bias, **given)
@@ -170,10 +172,10 @@ def test_autocast_and_flops(quick_implementation):
     assert counter.get_total_flops() == 2 * y.numel() * 2 * 3
 
 
-@pytest.mark.parametrize("dtype", tiles.REALS, ids=str)
+@pytest.mark.parametrize("dtype", runtime.REALS, ids=str)
 def test_every_dtype_against_double(implementation, dtype):
     """Sums in float32 for halves, polynomials in float32: what is left is the rounding of operands and result."""
-    if dtype is torch.bfloat16 and tiles.INTERPRET:
+    if dtype is torch.bfloat16 and runtime.INTERPRET:
         pytest.skip("Triton's interpreter is wrong in bfloat16")
     x, kappa, bias, options = operands(LAYERS["more channels"], implementation, dtype)
     exact = gpu.squashed_konv(x.double(), kappa.double(), bias.double(), basis="chebyshev", squash="tanh", **options)
@@ -187,7 +189,7 @@ def test_every_dtype_against_double(implementation, dtype):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
 def test_gradients_are_finite_where_others_fail(implementation, value, dtype):
     """At the ends of the interval, far outside it, and for constant input: no arccos, no scaling by the batch."""
-    if dtype is torch.bfloat16 and tiles.INTERPRET:
+    if dtype is torch.bfloat16 and runtime.INTERPRET:
         pytest.skip("Triton's interpreter is wrong in bfloat16")
     x = torch.full((2, 2, 6), value, dtype=dtype, device=implementation, requires_grad=True)
     kappa = random((3, 4, 2, 3), implementation, dtype=dtype).requires_grad_()

@@ -13,10 +13,8 @@ import torch
 
 from konvlib.geometry import conv_geometry
 from konvlib.konvolution import expanding, kernels, operators, ways
-from konvlib.layers import autotune as tuning
-from konvlib.layers import memory as layout
-from konvlib.layers.forward import Expansion
-from konvlib.layers.polynomials import BASES
+from konvlib.layers import autotune, memory
+from konvlib.layers.polynomials import BASES, Expansion
 from tests.kernels.operators import poisoned, random, running
 
 WAYS = ("fused", "expanded", "library")
@@ -43,7 +41,7 @@ def taken(monkeypatch):
             kinds.append(kind)
             return known[way]()
 
-        monkeypatch.setattr(tuning, "choose", choose)
+        monkeypatch.setattr(autotune, "choose", choose)
         return kinds
 
     return take
@@ -67,7 +65,7 @@ def test_every_way_computes_the_layer_and_its_gradients(device, taken, way, last
     for bias in (None, random((6,), device, seed=3), random((1, *LAYER.output_shape[1:]), device, seed=4)):
         y = operators.konv(x, kappa, bias, *rest)
         assert torch.allclose(y, expanding.konv(x, kappa, bias, LAYER, expansion), rtol=1e-12, atol=1e-12)
-        assert y.stride() == layout.empty(x, y.shape).stride()
+        assert y.stride() == memory.empty(x, y.shape).stride()
     dx, dkappa = operators.konv_input_grad(dy, x, kappa, *rest), operators.konv_kappa_grad(x, dy, 3, [3, 2], *rest)
     assert torch.allclose(dx, expanding.konv_input_grad(dy, x, kappa, LAYER, expansion), rtol=1e-12, atol=1e-12)
     assert dx.stride() == x.stride()
@@ -92,40 +90,40 @@ def test_the_expanded_input_is_each_degree_exactly(device, basis, last):
     expected = sum(grad.flatten(1, 2) * slope for grad, (_, slope) in each)
     assert torch.equal(dx, expected) or basis == "legendre"
     assert torch.allclose(dx, expected, rtol=1e-13)
-    assert z.stride() == layout.empty(x, z.shape).stride()
+    assert z.stride() == memory.empty(x, z.shape).stride()
 
 
 def test_the_table_decides_and_without_a_row_the_first_way_is_taken(monkeypatch):
-    monkeypatch.setattr(tuning, "_measured", {})
+    monkeypatch.setattr(autotune, "_measured", {})
     x = torch.ones(1, 1, 7)
     layer = conv_geometry(x.shape, (1, 1, 3), axes=1)
     known = {way: lambda way=way: way for way in WAYS}
-    assert tuning.choose("konv degree 3", layer, x, known) == "fused"
-    monkeypatch.setattr(tuning, "_known", lambda y: {tuning.key("konv degree 3", layer, x): "library"})
-    assert tuning.choose("konv degree 3", layer, x, known) == "library"
-    assert tuning.choose("konv degree 4", layer, x, known) == "fused"
-    assert tuning.choose("konv degree 3", replace(layer, batch=2), x, known) == "fused"
+    assert autotune.choose("konv degree 3", layer, x, known) == "fused"
+    monkeypatch.setattr(autotune, "_known", lambda y: {autotune.key("konv degree 3", layer, x): "library"})
+    assert autotune.choose("konv degree 3", layer, x, known) == "library"
+    assert autotune.choose("konv degree 4", layer, x, known) == "fused"
+    assert autotune.choose("konv degree 3", replace(layer, batch=2), x, known) == "fused"
 
 
 @pytest.mark.parametrize(("seconds", "chosen"), [((3.0, 1.0, 2.0), "expanded"), ((1.0, 0.95, 2.0), "fused")])
 def test_another_way_is_chosen_where_it_is_measured_to_be_clearly_quicker(monkeypatch, seconds, chosen):
-    monkeypatch.setattr(tuning, "_measured", {})
-    monkeypatch.setattr(tuning, "_may_measure", lambda y: True)
+    monkeypatch.setattr(autotune, "_measured", {})
+    monkeypatch.setattr(autotune, "_may_measure", lambda y: True)
     timings = iter(seconds)
-    monkeypatch.setattr(tuning, "_seconds", lambda run: next(timings))
+    monkeypatch.setattr(autotune, "_seconds", lambda run: next(timings))
     x = torch.ones(1, 1, 7)
     layer = conv_geometry(x.shape, (1, 1, 3), axes=1)
     known = {way: lambda way=way: way for way in WAYS}
-    assert tuning.choose("konv", layer, x, known) == "fused"
+    assert autotune.choose("konv", layer, x, known) == "fused"
     monkeypatch.setenv("KONVLIB_TUNE", "all")
-    assert tuning.choose("konv", layer, x, known) == chosen
+    assert autotune.choose("konv", layer, x, known) == chosen
 
 
 def test_choices_of_tiles_and_of_ways_are_kept_in_one_file(monkeypatch, tmp_path):
-    choices = {"conv a": tuning.HALVES[0], "konv b": "library"}
-    monkeypatch.setattr(tuning, "_measured", choices)
-    tuning.save(tmp_path / "device.json")
-    assert tuning._read(tmp_path / "device.json") == choices
+    choices = {"conv a": autotune.HALVES[0], "konv b": "library"}
+    monkeypatch.setattr(autotune, "_measured", choices)
+    autotune.save(tmp_path / "device.json")
+    assert autotune._read(tmp_path / "device.json") == choices
 
 
 def test_the_usual_layer_is_fused(device, monkeypatch):

@@ -5,7 +5,6 @@ That they compute the right sums is tested with the backends made of them: image
 
 from __future__ import annotations
 
-import gc
 from itertools import product
 
 import pytest
@@ -13,11 +12,18 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import konvlib
-from konvlib import tiles
-from konvlib.layers import depthwise, operators
-from konvlib.layers import forward as gather
-from konvlib.layers import weight_grad as reduction
+from konvlib import runtime
+from konvlib.layers import depthwise, forward, input_grad, operators, weight_grad
 from tests.engine.backends import DEVICE
+from tests.kernels.operators import (
+    assert_keeps_no_device_memory,
+    assert_keeps_no_tensor,
+    integers,
+    on_cuda,
+    poisoned,
+    random,
+    running,
+)
 
 LAYERS = {
     "1 axis": ((2, 2, 7), (3, 2, 3), ((2,), (1, 2), (1,), 1)),
@@ -26,24 +32,20 @@ LAYERS = {
     "depthwise": ((2, 3, 5, 4), (6, 1, 2, 3), ((1, 2), (1, 1, 2, 0), (2, 1), 3)),
     "more channels": ((1, 20, 4, 3), (17, 20, 2, 2), ((2, 1), (1, 0, 0, 1), (1, 1), 1)),
 }
-on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 @pytest.fixture(params=["aten", "kernel"])
-def implementation(request, monkeypatch):
+def implementation(request):
     """A test runs through ATen and through the kernels: in the interpreter, or on CUDA where there is a device."""
-    return use(request, monkeypatch)
+    with running(request.param) as device:
+        yield device
 
 
 @pytest.fixture(params=["aten"] if DEVICE == "cpu" else ["aten", "kernel"])
-def quick_implementation(request, monkeypatch):
+def quick_implementation(request):
     """As `implementation`, without the interpreter: for tests that call operators hundreds of times."""
-    return use(request, monkeypatch)
-
-
-def use(request, monkeypatch):
-    monkeypatch.setattr(tiles, "INTERPRET", request.param == "kernel" and DEVICE == "cpu")
-    return "cuda" if request.param == "kernel" and DEVICE == "cuda" else "cpu"
+    with running(request.param) as device:
+        yield device
 
 
 @pytest.fixture(params=LAYERS.values(), ids=LAYERS)
@@ -51,22 +53,14 @@ def layer(request):
     return request.param
 
 
-def random(shape, device, dtype=torch.float64, *, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(device, dtype)
-
-
-def integers(shape, device, dtype=torch.float64, *, seed=0):
-    return torch.randint(-5, 6, shape, generator=torch.Generator().manual_seed(seed)).to(device, dtype)
-
-
 def calls(layer, device, dtype=torch.float64, make=random):
     """The operators' arguments by name: the layer's own, its transpose's, its weight gradient's."""
     x_shape, w_shape, rest = layer
-    x, w, bias = (make(shape, device, dtype, seed=len(shape)) for shape in (x_shape, w_shape, w_shape[:1]))
-    dy = make(operators.conv(x, w, bias, *rest).shape, device, dtype, seed=9)
+    x, w, bias = (make(shape, device, dtype=dtype, seed=len(shape)) for shape in (x_shape, w_shape, w_shape[:1]))
+    dy = make(operators.conv(x, w, bias, *rest).shape, device, dtype=dtype, seed=9)
     return {
         "conv": (x, w, bias, *rest),
-        "conv_transpose": (dy, w, make(x_shape[1:2], device, dtype), x_shape[2:], *rest),
+        "conv_transpose": (dy, w, make(x_shape[1:2], device, dtype=dtype), x_shape[2:], *rest),
         "conv_weight_grad": (x, dy, w_shape[2:], *rest),
     }
 
@@ -121,9 +115,9 @@ def test_gradients_are_the_adjoint_operators_exactly(implementation, layer):
     assert trilinear == (dx * x).sum() == (dw * w).sum()
 
 
-@pytest.mark.parametrize("dtype", tiles.REALS[:-1], ids=str)
+@pytest.mark.parametrize("dtype", runtime.REALS[:-1], ids=str)
 def test_every_dtype_is_exact_on_small_integers(implementation, layer, dtype):
-    if dtype is torch.bfloat16 and tiles.INTERPRET:
+    if dtype is torch.bfloat16 and runtime.INTERPRET:
         pytest.skip("Triton's interpreter is wrong in bfloat16")
     exact = list(outputs(layer, implementation, make=integers))
     for y, wide in zip(outputs(layer, implementation, dtype, make=integers), exact, strict=True):
@@ -131,10 +125,10 @@ def test_every_dtype_is_exact_on_small_integers(implementation, layer, dtype):
         assert torch.equal(y, wide.to(dtype))
 
 
-@pytest.mark.parametrize("dtype", tiles.REALS, ids=str)
+@pytest.mark.parametrize("dtype", runtime.REALS, ids=str)
 def test_every_dtype_against_double(implementation, layer, dtype):
     """Halves are summed in float32 and rounded once; elsewhere each of at most 100 products and sums rounds once."""
-    if dtype is torch.bfloat16 and tiles.INTERPRET:
+    if dtype is torch.bfloat16 and runtime.INTERPRET:
         pytest.skip("Triton's interpreter is wrong in bfloat16")
     given = [a.to(dtype) if isinstance(a, torch.Tensor) else a for a in calls(layer, implementation)["conv"]]
     exact = operators.conv(*(a.double() if isinstance(a, torch.Tensor) else a for a in given))
@@ -163,21 +157,12 @@ def test_non_contiguous_operands(implementation, layer):
     assert torch.equal(y[2], operators.conv(x, w, None, *rest)[0])
 
 
-def test_every_element_is_written(implementation, layer, monkeypatch):
+def test_every_element_is_written(implementation, layer):
     """Poison what is allocated: an element left unwritten would be NaN."""
-
-    def poisoned(make):
-        def empty(*args, **kwargs):
-            tensor = make(*args, **kwargs)
-            return tensor.fill_(float("nan")) if tensor.is_floating_point() else tensor
-
-        return empty
-
     given = calls(layer, implementation, make=integers)
-    monkeypatch.setattr(torch, "empty", poisoned(torch.empty))
-    monkeypatch.setattr(torch.Tensor, "new_empty", poisoned(torch.Tensor.new_empty))
-    for name, arguments in given.items():
-        assert getattr(operators, name)(*arguments).isfinite().all()
+    with poisoned():
+        for name, arguments in given.items():
+            assert getattr(operators, name)(*arguments).isfinite().all()
 
 
 def test_two_runs_are_bitwise_equal(implementation, layer):
@@ -228,7 +213,7 @@ def test_compiles_whole_with_changing_sizes(implementation):
 
 
 def test_autocast_computes_in_its_dtype(implementation):
-    x, w = random((2, 3, 6), implementation, torch.float32), random((4, 3, 3), implementation, torch.float32)
+    x, w = (random(shape, implementation, dtype=torch.float32) for shape in ((2, 3, 6), (4, 3, 3)))
     with torch.autocast(implementation, dtype=torch.float16):
         assert konvlib.conv1d(x, w).dtype == torch.float16
         assert konvlib.conv1d(x.half(), w).dtype == torch.float16
@@ -240,7 +225,7 @@ def test_flops_are_those_of_the_definition(implementation):
     x = torch.ones(2, 4, 9, device=implementation, requires_grad=True)
     w = torch.ones(6, 2, 3, device=implementation, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
-        y = konvlib.conv1d(x, w, groups=2)
+        y = torch.ops.konvlib.conv(x, w, None, [1], [0, 0], [1], 2)
     assert counter.get_total_flops() == 2 * y.numel() * 2 * 3
     with FlopCounterMode(display=False) as counter:
         y.sum().backward()
@@ -252,15 +237,7 @@ def test_no_tensor_is_kept(implementation):
         x, w = torch.ones(1, 2, 5, device=implementation), torch.ones(2, 2, 3, device=implementation)
         konvlib.conv1d(x.requires_grad_(), w.requires_grad_()).sum().backward()
 
-    def alive():
-        gc.collect()
-        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
-
-    once()
-    before = alive()
-    for _ in range(20):
-        once()
-    assert alive() <= before
+    assert_keeps_no_tensor(once)
 
 
 def test_an_operator_called_directly_checks_what_it_is_given(implementation):
@@ -284,18 +261,20 @@ def test_an_operator_called_directly_checks_what_it_is_given(implementation):
 
 
 def test_the_kernels_are_what_runs_here(implementation, monkeypatch, layer):
-    """Else the tests above would test ATen twice."""
+    """Else the tests above would test ATen twice. Where no channels are summed, or few, others run."""
     launched = []
-    for module in (gather, depthwise, reduction):
-        for name in ("_gather_kernel", "_depthwise_kernel", "_add_kernel"):
-            if kernel := getattr(module, name, None):
-                monkeypatch.setattr(module, name, Recorder(name, kernel, launched))
+    for module in (forward, input_grad, depthwise, weight_grad):
+        for name in [name for name in vars(module) if name.endswith("_kernel")]:
+            monkeypatch.setattr(module, name, Recorder(name, getattr(module, name), launched))
     for _ in outputs(layer, implementation):
         pass
-    expected = ["_depthwise_kernel" if layer is LAYERS["depthwise"] else "_gather_kernel"] * 3 + ["_add_kernel"]
-    if layer is LAYERS["3 axes"]:
-        expected = ["_depthwise_kernel"] * 3 + ["_add_kernel"]
-    assert launched == (expected if tiles.INTERPRET or implementation == "cuda" else [])
+    kernels = ["conv_forward", "conv_forward", "conv_input_grad", "conv_weight_grad"]
+    if layer in (LAYERS["depthwise"], LAYERS["3 axes"]):
+        kernels = ["depthwise_forward", "depthwise_forward", "depthwise_input_grad", "depthwise_weight_grad"]
+    elif layer is not LAYERS["more channels"]:
+        kernels = [f"{name}_few" for name in kernels]
+    expected = [f"{name}_kernel" for name in (*kernels, "sum_parts")]
+    assert launched == (expected if runtime.INTERPRET or implementation == "cuda" else [])
 
 
 class Recorder:
@@ -366,9 +345,4 @@ def test_more_than_two_to_the_31_samples(channels):
 def test_no_memory_is_kept_on_the_device():
     x = torch.ones(2, 16, 9, 9, device="cuda", requires_grad=True)
     w = torch.ones(16, 16, 3, 3, device="cuda", requires_grad=True)
-    torch.autograd.grad(konvlib.conv2d(x, w).sum(), (x, w))
-    torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated()
-    for _ in range(200):
-        torch.autograd.grad(konvlib.conv2d(x, w).sum(), (x, w))
-    assert torch.cuda.memory_allocated() == before
+    assert_keeps_no_device_memory(lambda: torch.autograd.grad(konvlib.conv2d(x, w).sum(), (x, w)))

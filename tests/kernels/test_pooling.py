@@ -13,11 +13,9 @@ import torch
 from torch.nn import functional
 
 import konvlib
-from konvlib import geometry, tiles
-from konvlib.gradients import naive as definition
-from konvlib.gradients import tensors as gradients
-from konvlib.images import kernels, naive, pooling_operators
-from konvlib.images import tensors as gpu
+from konvlib import geometry, runtime
+from konvlib.images import pooling, pooling_operators
+from tests.engine import backends
 from tests.kernels.operators import (
     assert_keeps_no_device_memory,
     assert_keeps_no_tensor,
@@ -43,7 +41,7 @@ def implementation(request):
         yield device
 
 
-def poolings(shape, options, only_max, module=gpu):
+def poolings(shape, options, only_max, module=konvlib):
     """Both poolings with their options, as functions of ``x``."""
     axes = len(shape) - 2
     yield lambda x: getattr(module, f"max_pool{axes}d")(x, **options, **only_max)
@@ -62,10 +60,9 @@ def operator_calls(shape, options, only_max, device):
         dy = random(pool.output_shape, device, seed=1, requires_grad=True)
         gap, windows, size = list(pool.dilation), list(pool.output_size), list(pool.input_size)
         if extra:
-            _, taps = pooling_operators.max_pool(x.detach(), *window, gap, windows)
+            _, taps = torch.ops.konvlib.max_pool(x.detach(), *window, gap, windows)
             yield torch.ops.konvlib.max_pool.default, (x, *window, gap, windows)
             yield torch.ops.konvlib.max_pool_scatter.default, (dy, taps, *window, gap, size)
-            yield torch.ops.konvlib.max_pool_gather.default, (x, taps, *window, gap)
         else:
             for counted in (False, True):
                 yield torch.ops.konvlib.avg_pool.default, (x, *window, windows, counted)
@@ -73,7 +70,7 @@ def operator_calls(shape, options, only_max, device):
 
 
 def needs_time(row):
-    if tiles.INTERPRET and row is not POOLS[1]:
+    if runtime.INTERPRET and row is not POOLS[1]:
         pytest.skip("one row is enough for the interpreter, which is slow")
 
 
@@ -99,9 +96,9 @@ def test_the_adjoint_of_a_max_poolings_gradient_looks_where_the_maximum_was(impl
             if operator is torch.ops.konvlib.max_pool_scatter.default:
                 dy, taps, *window, size = operands
                 g = torch.arange(1.0, 1 + np.prod(shape), dtype=torch.float64, device=implementation).reshape(shape)
-                dy = (dy * 8).round().detach()
+                dy = (dy * 8).round().detach().requires_grad_()
                 dx = operator(dy, taps, *window, size)
-                looked = pooling_operators.max_pool_gather(g, taps, *window)
+                (looked,) = torch.autograd.grad(dx, dy, g)
                 assert (g * dx).sum() == (looked * dy).sum()
 
 
@@ -110,23 +107,25 @@ def test_a_window_of_minus_infinity_sends_its_gradient_to_its_first_sample(imple
     x = torch.full((1, 1, 5, 6), float("-inf"), dtype=torch.float64)
     options = {"kernel_size": (3, 4), "stride": (2, 1), "padding": ((1, 0), (2, 1)), "dilation": (1, 2)}
     dy = torch.arange(1.0, 100, dtype=torch.float64)
-    y = gpu.max_pool2d(x.to(implementation), **options)
+    y = konvlib.max_pool2d(x.to(implementation), **options)
     assert (y == float("-inf")).all()
     dy = dy[: y.numel()].reshape(y.shape)
-    dx = gradients.max_pool2d_grad(x.to(implementation), dy.to(implementation), **options)
-    assert (dx.cpu().numpy() == definition.max_pool2d_grad(x.numpy(), dy.numpy(), **options)).all()
+    dx = konvlib.max_pool2d_grad(x.to(implementation), dy.to(implementation), **options)
+    assert (
+        dx.cpu().numpy() == backends.definition("gradients").max_pool2d_grad(x.numpy(), dy.numpy(), **options)
+    ).all()
 
 
-@pytest.mark.parametrize("dtype", tiles.REALS, ids=str)
+@pytest.mark.parametrize("dtype", runtime.REALS, ids=str)
 def test_every_dtype(implementation, dtype):
     """A largest sample is a sample. A mean of halves is summed in float32 and rounded once; else each sum rounds."""
-    if dtype is torch.bfloat16 and tiles.INTERPRET:
+    if dtype is torch.bfloat16 and runtime.INTERPRET:
         pytest.skip("Triton's interpreter is wrong in bfloat16")
     for shape, options, only_max in POOLS:
         x = random(shape, implementation, dtype=dtype)
         exact = x.double().cpu().numpy()
         largest, *means = poolings(shape, options, only_max)
-        expected, *expected_means = poolings(shape, options, only_max, naive)
+        expected, *expected_means = poolings(shape, options, only_max, backends.definition("images"))
         assert (largest(x).double().cpu().numpy() == expected(exact)).all()
         assert largest(x).dtype == dtype
         for pool, expected in zip(means, expected_means, strict=True):
@@ -138,14 +137,14 @@ def test_every_dtype(implementation, dtype):
 def test_means_of_halves_are_summed_in_single_precision(implementation):
     x = torch.ones(1, 1, 4096, dtype=torch.float16, device=implementation)
     x[..., 0] = 2048
-    assert gpu.avg_pool1d(x, 4096).item() == np.float16((2048 + 4095) / 4096)
+    assert konvlib.avg_pool1d(x, 4096).item() == np.float16((2048 + 4095) / 4096)
     dy = x[..., :4]
-    dx = gradients.avg_pool1d_grad(dy, 4, input_size=7, stride=1)
+    dx = konvlib.avg_pool1d_grad(dy, 4, input_size=7, stride=1)
     assert dx[0, 0, 3].item() == np.float16((2048 + 3) / 4)
 
 
 def test_any_layout_gives_the_same_and_channels_last_stays(implementation):
-    for shape, options, only_max in POOLS[1:2] if tiles.INTERPRET else POOLS:
+    for shape, options, only_max in POOLS[1:2] if runtime.INTERPRET else POOLS:
         x = random(shape, implementation)
         dy = None
         for pool in poolings(shape, options, only_max):
@@ -165,11 +164,11 @@ def test_more_rows_and_pixels_than_a_tile_has(implementation):
     for shape in ((3, 70, 5, 5), (1, 2, 33, 40)):
         x = random(shape, implementation).round()
         for x_layout in (x, next(same_but_for_layout(x))):
-            y = gpu.max_pool2d(x_layout, 3, stride=(1, 2), padding=1)
+            y = konvlib.max_pool2d(x_layout, 3, stride=(1, 2), padding=1)
             assert torch.equal(y.cpu(), functional.max_pool2d(x.cpu(), 3, (1, 2), 1))
-            y = gpu.avg_pool2d(x_layout, (2, 3), stride=1, padding=1)
+            y = konvlib.avg_pool2d(x_layout, (2, 3), stride=1, padding=1)
             assert torch.equal(y.cpu(), functional.avg_pool2d(x.cpu(), (2, 3), 1, 1))
-            dx = gradients.avg_pool2d_grad(12 * x_layout, (2, 3), input_size=(shape[2] + 1, shape[3] + 2), stride=1)
+            dx = konvlib.avg_pool2d_grad(12 * x_layout, (2, 3), input_size=(shape[2] + 1, shape[3] + 2), stride=1)
             spread = functional.pad(12 * x.cpu(), (2, 2, 1, 1))
             assert torch.equal(dx.cpu(), functional.avg_pool2d(spread, (2, 3), 1))
 
@@ -190,7 +189,7 @@ def test_every_element_is_written(implementation):
 
 def test_two_runs_are_bitwise_equal(implementation):
     x = random((2, 3, 9, 9), implementation, dtype=torch.float32, requires_grad=True)
-    for pool in (gpu.max_pool2d, gpu.avg_pool2d):
+    for pool in (konvlib.max_pool2d, konvlib.avg_pool2d):
         runs = [torch.autograd.grad(pool(x, 3, stride=1, padding=1).square().sum(), x)[0] for _ in range(2)]
         assert torch.equal(*runs)
 
@@ -226,13 +225,13 @@ def test_compiles_whole(implementation):
 def test_autocast_leaves_the_dtype_alone(implementation):
     x = random((1, 2, 6, 6), implementation, dtype=torch.float32)
     with torch.autocast(implementation, dtype=torch.bfloat16):
-        assert gpu.max_pool2d(x, 2).dtype == gpu.avg_pool2d(x, 2).dtype == torch.float32
+        assert konvlib.max_pool2d(x, 2).dtype == konvlib.avg_pool2d(x, 2).dtype == torch.float32
 
 
 def test_no_tensor_is_kept(implementation):
     def once():
         x = random((1, 2, 6, 6), implementation, requires_grad=True)
-        (gpu.max_pool2d(x, 2).sum() + gpu.avg_pool2d(x, 2).sum()).backward()
+        (konvlib.max_pool2d(x, 2).sum() + konvlib.avg_pool2d(x, 2).sum()).backward()
 
     assert_keeps_no_tensor(once)
 
@@ -240,15 +239,14 @@ def test_no_tensor_is_kept(implementation):
 def test_the_kernels_are_what_runs_here(implementation, monkeypatch):
     """Else the tests above would test ATen twice."""
     calls = []
-    pool = kernels.pool
-    monkeypatch.setattr(kernels, "pool", lambda *args, **options: calls.append(args) or pool(*args, **options))
-    gpu.max_pool1d(torch.ones(1, 1, 4, device=implementation), 2)
-    assert len(calls) == int(tiles.INTERPRET or implementation == "cuda")
+    pool = pooling.pool
+    monkeypatch.setattr(pooling, "pool", lambda *args, **options: calls.append(args) or pool(*args, **options))
+    konvlib.max_pool1d(torch.ones(1, 1, 4, device=implementation), 2)
+    assert len(calls) == int(runtime.INTERPRET or implementation == "cuda")
 
 
 IMAGE = torch.ones(1, 2, 6, 6)
 ERRORS = [
-    (TypeError, "x must be a torch tensor, got list", lambda: gpu.max_pool2d([[[[1.0]]]], 1)),
     (
         TypeError,
         "x must be of dtype float16, bfloat16, float32, float64, got torch.int64; convert it, as with x.double()",
@@ -292,7 +290,7 @@ def test_tensors_that_do_not_fit_are_refused(row):
 
 
 def both(x):
-    return gpu.max_pool2d(x, 3, stride=2, padding=1), gpu.avg_pool2d(x, 3, stride=2, padding=1)
+    return konvlib.max_pool2d(x, 3, stride=2, padding=1), konvlib.avg_pool2d(x, 3, stride=2, padding=1)
 
 
 @on_cuda
@@ -344,17 +342,17 @@ def test_more_than_two_to_the_31_samples():
     for shape in ((1, 1, 2**31 + 200), (2**16, 2, 2**14 + 2)):
         x = torch.zeros(shape, device="cuda", dtype=torch.float16)
         x[-1, -1, -2:] = torch.tensor([3.0, 5.0])
-        y = gpu.max_pool1d(x, 2)
+        y = konvlib.max_pool1d(x, 2)
         assert y[-1, -1, -1] == 5
-        assert gpu.avg_pool1d(x, 2)[-1, -1, -1] == 4
+        assert konvlib.avg_pool1d(x, 2)[-1, -1, -1] == 4
         assert y.count_nonzero() == 1
-        dx = gradients.max_pool1d_grad(x, y, 2)
+        dx = konvlib.max_pool1d_grad(x, y, 2)
         assert dx[-1, -1, -2:].tolist() == [0, 5]
         assert dx.count_nonzero() == 1
         del y, dx
     last = torch.zeros(2, 2**16, 2**14 + 2, device="cuda", dtype=torch.float16).mT
     last[-1, -1, -1] = 7
-    assert gpu.max_pool1d(last, 2)[-1, -1, -1] == 7
+    assert konvlib.max_pool1d(last, 2)[-1, -1, -1] == 7
 
 
 @on_cuda
@@ -376,7 +374,7 @@ def test_random_geometries_against_doubles():
         arguments = {"stride": stride, "padding": padding, "ceil_mode": bool(seed % 2)}
         x.requires_grad_()
         for name in ("max_pool2d", "avg_pool2d"):
-            y, want = getattr(gpu, name)(x, kernel, **arguments), getattr(functional, name)(x, kernel, **arguments)
+            y, want = getattr(konvlib, name)(x, kernel, **arguments), getattr(functional, name)(x, kernel, **arguments)
             assert torch.allclose(y, want, rtol=0, atol=1e-14)
             dy = random(y.shape, "cuda", seed=1)
             pair = [torch.autograd.grad(out, x, dy)[0] for out in (y, want)]

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
-from konvlib.sequences import tensors as gpu
+import konvlib
+from konvlib import sequences
 from tests.engine import backends
+from tests.kernels.operators import running
 
-backend = pytest.fixture(lambda: backends.TensorBackend(gpu, kernels=True))
+backend = pytest.fixture(lambda: backends.TensorBackend(sequences, kernels=True))
 
 
 def integers(*shape, dtype=np.float64):
@@ -43,6 +46,16 @@ def test_split_sums(backend):
     first = np.zeros(1030)
     first[0] = 3
     assert backend.convolve(first, np.ones(1025), mode="valid", method="direct").tolist() == [3, 0, 0, 0, 0, 0]
+
+
+def test_split_sums_over_a_batch(backend):
+    """The gradient of a kernel that all rows share."""
+    f, dy = integers(3, 40), integers(3, 44)
+    with running("kernel"):
+        x, weight = (torch.tensor(a, device=backend.device) for a in (f, dy))
+        g = torch.ones(5, device=backend.device, dtype=torch.float64, requires_grad=True)
+        (dg,) = torch.autograd.grad((konvlib.convolve(x, g, method="direct") * weight).sum(), g)
+    assert dg.tolist() == sum(np.correlate(row, samples, "valid") for row, samples in zip(dy, f, strict=True)).tolist()
 
 
 def test_repair_of_a_transform(backend):

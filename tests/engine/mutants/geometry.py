@@ -79,4 +79,28 @@ MUTANTS = [
         'integer(before, "padding", least=0) * jump',
         'integer(before, "padding", least=0)',
     ),
+    (
+        "arguments",
+        "integers summed in single precision",
+        "bound < 2**24",
+        "bound < 2**31",
+    ),
+    (
+        "arguments",
+        "integers summed in double precision",
+        "bound < 2**53",
+        "bound < 2**63",
+    ),
+    (
+        "arguments",
+        "sums as large as their terms",
+        "bound = largest[0] * largest[1] * terms",
+        "bound = largest[0] * largest[1]",
+    ),
+    (
+        "arguments",
+        "negative numbers have no size",
+        "max(abs(int(array.max())), abs(int(array.min())))",
+        "abs(int(array.max()))",
+    ),
 ]

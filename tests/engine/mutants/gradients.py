@@ -194,6 +194,18 @@ MUTANTS = [
         "ends - np.maximum(starts, 0)",
     ),
     (
+        "arrays",
+        "sums of the input's gradient as large as their terms",
+        "dy, w, layer.out_channels // layer.groups * prod(layer.kernel_size))",
+        "dy, w, 1)",
+    ),
+    (
+        "arrays",
+        "sums of the weight's gradient as large as their terms",
+        "x, dy, layer.batch * prod(layer.output_size))",
+        "x, dy, 1)",
+    ),
+    (
         "__init__",
         "padding mode not handed on",
         "_conv_input_grad(2, dy, w, input_size, stride, padding, dilation, groups, padding_mode)",

@@ -166,8 +166,8 @@ MUTANTS = [
     (
         "arrays",
         "integers summed in single precision",
-        "bound < 2**24",
-        "bound < 2**31",
+        "sums = geometry.sum_dtype(dtype, x, w, prod(layer.weight_shape[1:]))",
+        'sums = np.dtype(np.float32) if dtype.kind in "iu" else dtype',
     ),
 ]
 
@@ -205,14 +205,14 @@ PARTS = [
     (
         "windows",
         "dilation on the last axis only",
-        "(size * gap for size, gap in zip(rows, dilation[:-1], strict=True))",
+        "[size * gap for size, gap in zip(rows, dilation[:-1], strict=True)]",
         "rows",
     ),
     (
         "windows",
         "stride of the last axis for the others",
-        "(size * step for size, step in zip(rows, stride[:-1], strict=True))",
-        "(size * stride[-1] for size in rows)",
+        "[size * step for size, step in zip(rows, stride[:-1], strict=True)]",
+        "[size * stride[-1] for size in rows]",
     ),
     (
         "windows",
@@ -253,8 +253,8 @@ PARTS = [
     (
         "windows",
         "images of a block taken for its groups",
-        "place[:2]), slice(None), *starts)]",
-        "place[1::-1]), slice(None), *starts)]",
+        "images, groups = place[:2]\n    x",
+        "groups, images = place[:2]\n    x",
     ),
     (
         "spectra",

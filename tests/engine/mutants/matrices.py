@@ -193,4 +193,16 @@ MUTANTS = [
         "np.sort(values, axis=None)[::-1]",
         "np.sort(values, axis=None)",
     ),
+    (
+        "__init__",
+        "bias not passed on",
+        "backend.conv2d_im2col(x, w, bias, layer)",
+        "backend.conv2d_im2col(x, w, None, layer)",
+    ),
+    (
+        "__init__",
+        "groups of the matrix not passed on",
+        '"dilation": dilation, "groups": groups},\n        dtypes=',
+        '"dilation": dilation},\n        dtypes=',
+    ),
 ]

@@ -4,7 +4,7 @@ MUTANTS = [
     (
         "naive",
         "flip dropped",
-        "g[row][start + n - m]",
+        "g[row][part.start + n - m]",
         "g[row][m]",
     ),
     (
@@ -22,14 +22,14 @@ MUTANTS = [
     (
         "naive",
         "negative index wraps to the end",
-        "0 <= start + n - m < g.shape[-1]",
-        "start + n - m < g.shape[-1]",
+        "0 <= part.start + n - m < part.m",
+        "part.start + n - m < part.m",
     ),
     (
         "naive",
         "first sample lost",
-        "0 <= n + k < f.shape[-1]",
-        "0 < n + k < f.shape[-1]",
+        "0 <= n + k < part.n",
+        "0 < n + k < part.n",
     ),
     (
         "naive",
@@ -46,8 +46,8 @@ MUTANTS = [
     (
         "naive",
         "lags off by one",
-        "start - (g.shape[-1] - 1)",
-        "start - g.shape[-1]",
+        "part.start - (part.m - 1)",
+        "part.start - part.m",
     ),
     (
         "naive",
@@ -82,14 +82,14 @@ MUTANTS = [
     (
         "arrays",
         "wrap-around falls on wanted values",
-        "max(full - start, start + length)",
-        "start + length",
+        "max(full - part.start, end)",
+        "end",
     ),
     (
         "arrays",
         "correlation commuted",
-        "_direct(np.correlate, f, g, mode, window[1])",
-        "_direct(np.correlate, g, f, mode, window[1])",
+        "_direct(np.correlate, f, g, part)",
+        "_direct(np.correlate, g, f, part)",
     ),
     (
         "arrays",
@@ -112,49 +112,13 @@ MUTANTS = [
     (
         "arrays",
         "one kernel for the whole batch",
-        "y[row] = function(f[row], g[row], mode)",
-        "y[row] = function(f[row], g[(0,) * len(lead)], mode)",
+        "y[row] = function(f[row], g[row], part.mode)",
+        "y[row] = function(f[row], g[(0,) * len(part.batch)], part.mode)",
     ),
     (
         "arrays",
         "blocks reversed",
         "overwrite_x=True)\n        y[...",
         "overwrite_x=True)[..., ::-1]\n        y[...",
-    ),
-    (
-        "kernels",
-        "the last tap lost",
-        "tl.minimum(start + base + BLOCK, count)",
-        "tl.minimum(start + base + BLOCK, count - 1)",
-    ),
-    (
-        "kernels",
-        "the first sample lost where a tile meets the end",
-        "keep = (m < count) & (at >= 0) & (at < samples)",
-        "keep = (m < count) & (at > 0) & (at < samples)",
-    ),
-    (
-        "kernels",
-        "the conjugate of a complex product",
-        "a_real * b_real - a_imag * b_imag",
-        "a_real * b_real + a_imag * b_imag",
-    ),
-    (
-        "kernels",
-        "one row for the whole batch",
-        "(row % inner_rows).to(tl.int64) * inner_stride",
-        "0 * inner_stride",
-    ),
-    (
-        "kernels",
-        "flip dropped in the Toeplitz matrix",
-        "m = count - 1 + r - k[:, None]",
-        "m = k[:, None] - r",
-    ),
-    (
-        "kernels",
-        "NaN of an FFT left where it is",
-        "last = tl.where(wrong, last, first)\n    real",
-        "last = first\n    real",
     ),
 ]

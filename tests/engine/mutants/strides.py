@@ -46,13 +46,13 @@ MUTANTS = [
     (
         "naive",
         "channels of the first group for all",
-        "c = group2 * (both.middle // groups2) + c2",
+        "c = group2 * (both.middle // both.groups2) + c2",
         "c = c2",
     ),
     (
         "naive",
         "inputs of the first group for all",
-        "i = group1 * (both.inputs // groups1) + i1 - first_input",
+        "i = group1 * (both.inputs // both.groups1) + i1 - first_input",
         "i = i1",
     ),
     (
@@ -124,8 +124,8 @@ MUTANTS = [
     (
         "arrays",
         "dilation of layer j without the strides before it",
-        "compose(weight, layer.weight, dilation2=step, groups1=groups",
-        "compose(weight, layer.weight, dilation2=layer.dilation, groups1=groups",
+        '{"dilation2": step, "groups1": groups',
+        '{"dilation2": layer.dilation, "groups1": groups',
     ),
     (
         "arrays",
@@ -166,13 +166,25 @@ MUTANTS = [
     (
         "__init__",
         "second dilation not handed on",
-        "        dilation2=dilation2,\n",
+        '"dilation2": dilation2, ',
         "",
     ),
     (
         "__init__",
         "axes not handed on",
-        "dilate(k, step, axes=axes)",
-        "dilate(k, step)",
+        '{"step": step, "axes": axes}',
+        '{"step": step}',
+    ),
+    (
+        "__init__",
+        "biases taken for weights",
+        "operands[::2]], operands[1::2]",
+        "operands[::2]], operands[::2]",
+    ),
+    (
+        "__init__",
+        "bare kernels given channels",
+        "Layer(weight[0, 0] if bare else weight, whole.stride",
+        "Layer(weight, whole.stride",
     ),
 ]

@@ -106,8 +106,8 @@ MUTANTS = [
     (
         "naive",
         "samples as far apart on all axes as on the last",
-        "step * index for step, index in zip(steps, i, strict=True)",
-        "min(steps[-1] * index, n - 1) for index, n in zip(i, size, strict=True)",
+        "step * index for step, index in zip(stride, i, strict=True)",
+        "min(stride[-1] * index, n - 1) for index, n in zip(i, size, strict=True)",
     ),
     (
         "naive",
@@ -208,23 +208,33 @@ MUTANTS = [
     (
         "arrays",
         "output padding ignored",
-        "axes=axes,\n        stride=stride,\n        padding=padding,\n        output_padding=output_padding,",
-        "axes=axes,\n        stride=stride,\n        padding=padding,\n        output_padding=0,",
+        "return _with_bias(by_phases(x, w, layer, BLOCK), bias)",
+        "known = geometry.conv_transpose_geometry(\n"
+        "        x.shape, w.shape, axes=layer.axes, stride=layer.stride, padding=layer.padding,\n"
+        "        dilation=layer.dilation, groups=layer.groups,\n"
+        "    )\n"
+        "    return _with_bias(by_phases(x, w, known, BLOCK), bias)",
     ),
     (
         "arrays",
         "output padding at the wrong side",
-        "    return _with_bias(by_phases(x, w, layer, BLOCK), bias)\n\n\nconv_transpose1d",
-        "    more, y = tuple(np.broadcast_to(output_padding, axes)), by_phases(x, w, layer, BLOCK)\n"
-        "    return _with_bias(np.roll(y, more, tuple(range(2, axes + 2))), bias)\n\n\nconv_transpose1d",
+        "    return _with_bias(by_phases(x, w, layer, BLOCK), bias)\n\n\ndef by_phases",
+        "    each = zip(layer.output_size, layer.kernel_size, layer.stride, layer.dilation, layer.padding, strict=True)\n"  # noqa: E501
+        "    full = [(n - 1) * s + d * (k - 1) + 1 - sum(p) for n, k, s, d, p in each]\n"
+        "    more = [n - size for n, size in zip(layer.input_size, full, strict=True)]\n"
+        "    y = np.roll(by_phases(x, w, layer, BLOCK), more, tuple(range(2, layer.axes + 2)))\n"
+        "    return _with_bias(y, bias)\n\n\ndef by_phases",
     ),
     (
         "arrays",
         "output padding filled with zeros",
-        "    return _with_bias(by_phases(x, w, layer, BLOCK), bias)\n\n\nconv_transpose1d",
+        "    return _with_bias(by_phases(x, w, layer, BLOCK), bias)\n\n\ndef by_phases",
+        "    each = zip(layer.output_size, layer.kernel_size, layer.stride, layer.dilation, layer.padding, strict=True)\n"  # noqa: E501
+        "    full = [(n - 1) * s + d * (k - 1) + 1 - sum(p) for n, k, s, d, p in each]\n"
+        "    more = [n - size for n, size in zip(layer.input_size, full, strict=True)]\n"
         "    y = by_phases(x, w, layer, BLOCK)\n"
-        "    y[..., y.shape[-1] - np.broadcast_to(output_padding, axes)[-1] :] = 0\n"
-        "    return _with_bias(y, bias)\n\n\nconv_transpose1d",
+        "    y[..., y.shape[-1] - more[-1] :] = 0\n"
+        "    return _with_bias(y, bias)\n\n\ndef by_phases",
     ),
     (
         "arrays",
@@ -259,8 +269,8 @@ MUTANTS = [
     (
         "arrays",
         "zero insertion: dilation ignored",
-        "_with_bias(_convolve(z, weights, layer.dilation, groups), bias)",
-        "_with_bias(_convolve(z, weights, [1] * len(layer.dilation), groups), bias)",
+        "_with_bias(_convolve(z, weights, layer.dilation, layer.groups), bias)",
+        "_with_bias(_convolve(z, weights, [1] * len(layer.dilation), layer.groups), bias)",
     ),
     (
         "arrays",
@@ -271,8 +281,8 @@ MUTANTS = [
     (
         "arrays",
         "samples of the last axis left together",
-        "(slice(None, None, step) for step in steps)",
-        "(slice(None, None, step) for step in steps[:-1]), slice(x.shape[-1])",
+        "(slice(None, None, step) for step in stride)",
+        "(slice(None, None, step) for step in stride[:-1]), slice(x.shape[-1])",
     ),
     (
         "arrays",
@@ -283,17 +293,14 @@ MUTANTS = [
     (
         "__init__",
         "dilation not handed on",
-        '(backend(fast, _gpu, x, w, bias), f"conv_transpose{axes}d")(\n        x,\n        w,\n        bias,\n'
-        "        stride=stride,\n        padding=padding,\n        output_padding=output_padding,\n"
-        "        dilation=dilation,\n",
-        '(backend(fast, _gpu, x, w, bias), f"conv_transpose{axes}d")(\n        x,\n        w,\n        bias,\n'
-        "        stride=stride,\n        padding=padding,\n        output_padding=output_padding,\n",
+        "_conv_transpose(2, x, w, bias, stride, padding, output_padding, dilation, groups)",
+        "_conv_transpose(2, x, w, bias, stride, padding, output_padding, 1, groups)",
     ),
     (
         "__init__",
         "zero insertion: bias not handed on",
-        ".conv_transpose_by_zero_insertion(\n        x,\n        w,\n        bias,",
-        ".conv_transpose_by_zero_insertion(\n        x,\n        w,\n        None,",
+        "return backend.conv_transpose_by_zero_insertion(*operands, layer)",
+        "return backend.conv_transpose_by_zero_insertion(*operands[:2], None, layer)",
     ),
     (
         "__init__",

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from konvlib.sequences import arrays, naive
+from tests.engine import backends
 
 F, G, Y = [1, 3, 2, 0, 4], [2, 1, -1], [2, 7, 6, -1, 6, 4, -4]
 
-both_backends = pytest.mark.parametrize("backend", [naive, arrays], ids=["naive", "arrays"])
+definition = backends.definition("sequences")
+both_backends = pytest.mark.parametrize("backend", backends.exact("sequences"))
 SAMPLES = 40
 sampled = settings(max_examples=SAMPLES, deadline=None, derandomize=True)
 FRACTIONS_BOX = f"lengths <= 7, fractions up to 100 with denominators <= 20: {SAMPLES} drawn cases"

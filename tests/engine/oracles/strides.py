@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from konvlib.images import naive as layers
 from konvlib.strides import Layer
-from tests.engine import boxes
+from tests.engine import backends, boxes
+
+layers = backends.definition("images")
 
 
 class Pair(NamedTuple):
@@ -121,7 +122,8 @@ def by_torch(chain: list[Layer], x: np.ndarray) -> np.ndarray:
 def by_definition(chain: list[Layer], x: np.ndarray) -> np.ndarray:
     """The same with konvlib's definition of the layer."""
     for weight, stride, dilation, bias, groups in chain:
-        x = layers.conv(x.ndim - 2, x, weight, bias, stride=stride, dilation=dilation, groups=groups)
+        convolve = getattr(layers, f"conv{x.ndim - 2}d")
+        x = convolve(x, weight, bias, stride=stride, dilation=dilation, groups=groups)
     return x
 
 

@@ -27,6 +27,11 @@ SHARED_MEMORY = 227 * 1024
 DRAIN = re.compile(r"(?:wgmma|cp\.async)\.wait_group(?:\.sync\.aligned)?\s+0;")
 """Waiting until nothing is under way, matrix products or copies."""
 
+WAIT = re.compile(r"(?:wgmma|cp\.async)\.wait_group")
+COPY = re.compile(r"cp\.async\.c[ag]\.")
+PRODUCT = re.compile(r"wgmma\.mma_async|mma\.sync|fma\.rn\.f64")
+INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -90,11 +95,13 @@ def _assembled(ptx: str) -> dict[str, Any]:
     from triton.knobs import nvidia
 
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "kernel.ptx")
+        source, binary = Path(folder, "kernel.ptx"), Path(folder, "kernel.cubin")
         source.write_text(ptx, encoding="utf-8")
         target = re.search(r"^\.target (\w+)", ptx, re.MULTILINE)[1]
-        command = [nvidia.ptxas.path, "-v", f"-arch={target}", str(source), "-o", str(Path(folder, "kernel.cubin"))]
+        command = [nvidia.ptxas.path, "-v", f"-arch={target}", str(source), "-o", str(binary)]
         report = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+        command = [nvidia.nvdisasm.path, "-c", str(binary)]
+        sass = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     spills = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report)
     return {
         "registers": int(re.search(r"Used (\d+) registers", report)[1]),
@@ -103,7 +110,36 @@ def _assembled(ptx: str) -> dict[str, Any]:
         "tensor_core": "wgmma" in ptx or "mma.sync" in ptx,
         "asynchronous": "wgmma.mma_async" in ptx and "cp.async" in ptx,
         "drains": sum(len(DRAIN.findall(loop)) for loop in _loops(ptx)),
+        **_counted(ptx, sass),
     }
+
+
+def _counted(ptx: str, sass: str) -> dict[str, int]:
+    """What the main loop, the longest of the innermost, is made of; all zero where there is none."""
+    loop = max(_loops(ptx), key=len, default="")
+    machine = max(_machine_loops(sass), key=len, default=[])
+    return {
+        "products": len(PRODUCT.findall(loop)),
+        "copies": len(COPY.findall(loop)),
+        "waits": len(WAIT.findall(loop)),
+        "instructions": len(machine),
+        "all_instructions": sum(bool(INSTRUCTION.search(line)) for line in sass.splitlines()),
+    }
+
+
+def _machine_loops(sass: str) -> list[list[str]]:
+    """The innermost loops of what the assembler made: lists of instructions."""
+    labels, branches, lines = {}, [], []
+    for line in sass.splitlines():
+        if label := re.match(r"^(\.L_x_\d+):", line):
+            labels[label[1]] = len(lines)
+        elif INSTRUCTION.search(line):
+            lines.append(line)
+            if target := re.search(r"\bBRA\b.*`\((\.L_x_\d+)\)", line):
+                branches.append((target[1], len(lines)))
+    spans = {(labels[name], end) for name, end in branches if name in labels and labels[name] < end - 1}
+    inner = [span for span in spans if not any(span != s and span[0] <= s[0] and s[1] <= span[1] for s in spans)]
+    return [lines[begin:end] for begin, end in inner]
 
 
 def _loops(ptx: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Rows of tests/test_kernels_offline.py: the kernels of poolings, of their gradients, and of im2col and col2im."""
+"""Rows of tests/kernels/test_offline.py: the kernels of poolings, of their gradients, and of im2col and col2im."""
 
 from __future__ import annotations
 
@@ -6,69 +6,67 @@ from importlib import import_module
 from itertools import product
 from typing import Any
 
-from konvlib.images.kernels import PER_AXIS
+from konvlib.images.launching import PER_AXIS
 from tests.kernels.offline.compiling import Row
 
-IMAGES, MATRICES = "konvlib.images.kernels", "konvlib.matrices.kernels"
+POOLING, SCATTER, COLUMNS = "konvlib.images.pooling", "konvlib.images.pooling_scatter", "konvlib.matrices.columns"
 SUMS = {"fp16": "fp32", "bf16": "fp32", "fp32": "fp32", "fp64": "fp64"}
 TILES = {"contiguous": (1, 1024), "small planes": (16, 64), "channels last": (64, 16)}
 """Rows by pixels in single precision; doubles, and sums that scatter, have half as many pixels."""
 
+SCATTERS = {
+    "chosen": (SCATTER, "max_pool_scatter_kernel"),
+    "mean": (SCATTER, "avg_pool_scatter_kernel"),
+    "columns": (COLUMNS, "col2im_kernel"),
+}
+
 
 def types(dtype: str, layout: str, *, wide: bool = False) -> dict[str, Any]:
     """What the launchers pass: steps of one along what lies together, and all else as it comes."""
-    last = layout == "channels last"
-    together = {"x": "channel" if last else "2", "y": "channel" if last else "pixel"}
-    integer = "i64" if wide else "i32"
-    sizes = [f"{name}{axis}" for name, axis in product(PER_AXIS, range(3))] + ["rows", "channels", "pixels", "x_tap"]
-    strides = [f"{n}_{place}" for n in ("x", "taps", "y") for place in ("batch", "channel", "pixel", "0", "1", "2")]
-    ones = [f"x_{together['x']}", f"taps_{together['x']}", f"y_{together['y']}"]
-    pointers = {"x": f"*{dtype}", "y": f"*{dtype}", "cols": f"*{dtype}", "taps": "*i32"}
-    return dict.fromkeys(sizes, "i32") | dict.fromkeys(strides, integer) | dict.fromkeys(ones, 1) | pointers
+    together = "c" if layout == "channels last" else "w"
+    sizes = [f"{name}_{axis}" for name, axis in product(PER_AXIS, "dhw")] + ["rows", "channels", "pixels"]
+    strides = [f"stride_{name}{place}" for name, place in product(("x", "dy", "dx", "y", "taps", "cols"), "ncdhwtp")]
+    ones = [f"stride_{name}{together}" for name in ("x", "dy", "taps", "cols")]
+    ones += [f"stride_{name}{'c' if together == 'c' else 'p'}" for name in ("x", "y", "dx")]
+    pointers = dict.fromkeys(("x_ptr", "y_ptr", "dx_ptr", "dy_ptr", "cols_ptr"), f"*{dtype}") | {"taps_ptr": "*i32"}
+    given = dict.fromkeys(sizes, "i32") | dict.fromkeys(strides, "i64" if wide else "i32") | dict.fromkeys(ones, 1)
+    return given | {"stride_colst": "i32"} | pointers
 
 
 def row(
-    name: str, module: str, dtype: str, layout: str, size: tuple[int, ...], *, wide: bool = False, **constants: Any
+    module: str, name: str, dtype: str, layout: str, size: tuple[int, ...], *, wide: bool = False, **constants: Any
 ) -> Row:
     """A kernel for windows of ``size``; ``constants`` are its own."""
-    rows, pixels = TILES[layout]
-    pixels = pixels // 2 if name == "_scatter_kernel" else pixels
+    block_m, block_n = TILES[layout]
+    block_n = block_n // 2 if "TURNS_W" in constants else block_n
     kernel = (1,) * (3 - len(size)) + size
-    constants |= {f"KERNEL{axis}": count for axis, count in enumerate(kernel)}
-    constants |= {"AXES": len(size), "ROWS": rows, "PIXELS": pixels // (1 + (dtype == "fp64")), "WIDE": wide}
-    given = types(dtype, layout, wide=wide) | ({"taps": f"*{dtype}"} if constants.get("MEAN") else {})
+    constants |= {f"KERNEL_{axis}": count for axis, count in zip("DHW", kernel, strict=True)}
+    constants |= {"AXES": len(size), "ACC_DTYPE": SUMS[dtype], "INT64": wide}
+    constants |= {"BLOCK_M": block_m, "BLOCK_N": block_n // (1 + (dtype == "fp64"))}
     names = getattr(import_module(module), name).arg_names
-    given = {argument: kind for argument, kind in given.items() if argument in names}
+    given = {argument: kind for argument, kind in types(dtype, layout, wide=wide).items() if argument in names}
     constants = {argument: value for argument, value in constants.items() if argument in names}
-    label = " ".join([name.strip("_"), dtype, layout, *map(str, size), *(f"{k}={v}" for k, v in constants.items())])
+    shown = (f"{key}={value}" for key, value in constants.items())
+    label = " ".join([name.removesuffix("_kernel"), dtype, layout, *map(str, size), *shown])
     return Row(label, module, name, given, constants, aligned=("channels", "pixels"))
-
-
-def pool_row(dtype: str, layout: str, size: tuple[int, ...], *, mean: bool, wide: bool = False) -> Row:
-    return row("_pool_kernel", IMAGES, dtype, layout, size, wide=wide, MEAN=mean, SUM=SUMS[dtype])
 
 
 def scatter_row(dtype: str, layout: str, size: tuple[int, ...], how: str, turns: int, *, wide: bool = False) -> Row:
     """``turns`` windows show a sample, along each axis."""
-    each = {f"TURNS{axis}": turns if axis >= 3 - len(size) else 1 for axis in range(3)}
-    how = {"CHOSEN": how == "chosen", "MEAN": how == "mean"}
-    return row("_scatter_kernel", IMAGES, dtype, layout, size, wide=wide, SUM=SUMS[dtype], **each, **how)
-
-
-def im2col_row(dtype: str, layout: str, size: tuple[int, ...], *, wide: bool = False) -> Row:
-    return row("_im2col_kernel", MATRICES, dtype, layout, size, wide=wide)
+    each = (1,) * (3 - len(size)) + (turns,) * len(size)
+    constants = {f"TURNS_{axis}": count for axis, count in zip("DHW", each, strict=True)}
+    return row(*SCATTERS[how], dtype, layout, size, wide=wide, **constants)
 
 
 SQUARE = (3, 3)
-HOW = ("chosen", "mean", "columns")
+POOLS = ("max_pool_kernel", "avg_pool_kernel")
 TYPES_AND_TILES = [*((dtype, "contiguous") for dtype in SUMS), ("fp32", "small planes"), ("bf16", "channels last")]
 ROWS = [
-    *(pool_row(*each, SQUARE, mean=mean) for each, mean in product(TYPES_AND_TILES, (False, True))),
-    *(pool_row("fp32", "contiguous", size, mean=mean) for size in ((3,), (2, 2, 2)) for mean in (False, True)),
-    *(pool_row("bf16", "channels last", SQUARE, mean=mean, wide=True) for mean in (False, True)),
-    *(scatter_row(*each, SQUARE, how, 2) for each, how in product(TYPES_AND_TILES, HOW)),
-    *(scatter_row("fp32", "contiguous", (2, 2, 2), how, 1, wide=True) for how in HOW),
-    *(row("_gather_kernel", IMAGES, *each, SQUARE) for each in TYPES_AND_TILES),
-    *(im2col_row(*each, SQUARE) for each in TYPES_AND_TILES),
-    *(im2col_row("fp32", "contiguous", size, wide=True) for size in ((3,), (3, 3, 3))),
+    *(row(POOLING, kernel, *each, SQUARE) for each, kernel in product(TYPES_AND_TILES, POOLS)),
+    *(row(POOLING, kernel, "fp32", "contiguous", size) for size in ((3,), (2, 2, 2)) for kernel in POOLS),
+    *(row(POOLING, kernel, "bf16", "channels last", SQUARE, wide=True) for kernel in POOLS),
+    *(scatter_row(*each, SQUARE, how, 2) for each, how in product(TYPES_AND_TILES, SCATTERS)),
+    *(scatter_row("fp32", "contiguous", (2, 2, 2), how, 1, wide=True) for how in SCATTERS),
+    *(row(COLUMNS, "im2col_kernel", *each, SQUARE) for each in TYPES_AND_TILES),
+    *(row(COLUMNS, "im2col_kernel", "fp32", "contiguous", size, wide=True) for size in ((3,), (3, 3, 3))),
 ]

@@ -1,0 +1,160 @@
+"""What kernels of windows share: tiles of rows and pixels, what shows a sample, and their launchers' arguments.
+
+A program computes a tile of outputs: rows of ``(N, C)`` by pixels. With :math:`g = \\gcd(s, d)`, sample :math:`j` is
+shown by tap :math:`u_0 + (s / g) v` of window :math:`i_0 - (d / g) v`, where :math:`d u_0 \\equiv j + p` modulo
+:math:`s`; by none if :math:`g` does not divide :math:`j + p`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd, prod
+from typing import Any
+
+import torch
+
+from konvlib import runtime
+from konvlib.layers.memory import along_axes, is_channels_last, is_wide, three
+from konvlib.runtime import cdiv, power_of_2, tl
+
+PER_AXIS = ("in", "out", "stride", "padding", "dilation", "low", "high", "gcd", "inverse")
+SIZES = (
+    *(f"{name}_{axis}" for name in PER_AXIS for axis in "dhw"),
+    *(f"stride_{tensor}{place}" for tensor in ("x", "dy", "taps", "cols") for place in "ndh"),
+    *("stride_yn", "stride_dxn", "stride_colst", "rows"),
+)
+"""Arguments that change from call to call: one compiled kernel serves them all."""
+
+
+@runtime.jit()
+def tile_of_rows(rows, pixels, INT64: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
+    """The rows of ``(N, C)`` and the pixels of this program, as a column and a line, and which of them there are."""
+    pid, blocks_n = tl.program_id(0), tl.cdiv(pixels, BLOCK_N)
+    offs_m = (pid // blocks_n * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
+    offs_n = ((pid % blocks_n).to(tl.int64 if INT64 else tl.int32) * BLOCK_N + tl.arange(0, BLOCK_N))[None, :]
+    return offs_m, offs_n, (offs_m < rows) & (offs_n < pixels)
+
+
+@runtime.jit()
+def shown_by(place, stride, dilation, gcd, inverse):
+    """What shows a sample at ``place``, padding counted: the first tap of all, its window, and whether any does."""
+    tap = place // gcd % (stride // gcd) * inverse % (stride // gcd)
+    return tap, (place - dilation * tap) // stride, place % gcd == 0
+
+
+@runtime.jit()
+def mean_of(total, count, ACC_DTYPE: tl.constexpr):
+    """A sum over a number of places, at least one of them, rounded once."""
+    count = tl.maximum(count, 1).to(ACC_DTYPE)
+    return tl.div_rn(total, count) if tl.float32 == ACC_DTYPE else total / count
+
+
+def of_windows(
+    size: Sequence[int],
+    windows: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    *,
+    without: tuple[str, ...] = (),
+) -> dict[str, int]:
+    """Windows as the arguments of a kernel, three axes each, but for those that it does not need.
+
+    ``padding`` is flat: before and after, axis by axis.
+
+    Examples
+    --------
+    >>> arguments = of_windows([9], [4], [2], [1, 0], [1])
+    >>> [arguments[f"{name}_w"] for name in ("in", "out", "stride", "padding", "dilation")]
+    [9, 4, 2, 1, 1]
+    """
+    sizes = {"in": (size, 1), "out": (windows, 1), "stride": (stride, 1)}
+    each = along_axes(**sizes, padding=(padding[::2], 0), dilation=(dilation, 1))
+    return {name: value for name, value in each.items() if name not in without}
+
+
+def counted(size: Sequence[int], padding: Sequence[int], counts_padding: bool) -> dict[str, int]:
+    """Between which places those lie, along each axis, that count in a mean: of the input, or with its padding.
+
+    Examples
+    --------
+    >>> [counted([5], [2, 1], counts)["low_w"] for counts in (False, True)]
+    [0, -2]
+    """
+    before, after = padding[::2], padding[1::2]
+    if not counts_padding:
+        return along_axes(low=([0] * len(size), 0), high=(size, 1))
+    return along_axes(low=([-b for b in before], 0), high=([n + a for n, a in zip(size, after, strict=True)], 1))
+
+
+def turns(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> dict[str, int]:
+    """How many windows show a sample at most, along each axis, and what finds them: see `shown_by`.
+
+    Examples
+    --------
+    >>> {name: value for name, value in turns([5], [2], [3]).items() if name.endswith(("w", "W"))}
+    {'gcd_w': 1, 'inverse_w': 1, 'TURNS_W': 3}
+    """
+    common = [gcd(s, d) for s, d in zip(stride, dilation, strict=True)]
+    inverse = [pow(d // g, -1, s // g) for s, d, g in zip(stride, dilation, common, strict=True)]
+    most = three([cdiv(k * g, s) for k, s, g in zip(kernel, stride, common, strict=True)], 1)
+    each = along_axes(gcd=(common, 1), inverse=(inverse, 0))
+    return each | {f"TURNS_{axis}": count for axis, count in zip("DHW", most, strict=True)}
+
+
+def acc_and_taps(out: torch.Tensor, kernel: Sequence[int]) -> dict[str, Any]:
+    """The constants of a kernel that sums, or compares, over the taps of windows.
+
+    Examples
+    --------
+    >>> acc_and_taps(torch.ones(1, 1, 3), [2])["KERNEL_W"]
+    2
+    """
+    constants = {f"KERNEL_{axis}": count for axis, count in zip("DHW", three(kernel, 1), strict=True)}
+    return constants | {"AXES": out.dim() - 2, "ACC_DTYPE": runtime.sum_type(out)}
+
+
+def dense_strides(name: str, out: torch.Tensor) -> dict[str, int]:
+    """The strides of a dense tensor as the arguments of a kernel: of the batch, the channels and the pixels.
+
+    Examples
+    --------
+    >>> dense_strides("y", torch.ones(2, 3, 4, 5))
+    {'stride_yn': 60, 'stride_yc': 20, 'stride_yp': 1}
+    """
+    channels, pixels = out.shape[1], prod(out.shape[2:])
+    c, p = (1, channels) if is_channels_last(out) else (pixels, 1)
+    return {f"stride_{name}n": channels * pixels, f"stride_{name}c": c, f"stride_{name}p": p}
+
+
+def launch(kernel: Any, given: dict[str, Any], out: torch.Tensor, source: torch.Tensor, *, size: int = 1024) -> None:
+    """Launch a kernel that writes ``out`` from a ``source``, in tiles of ``size``; doubles have half as many.
+
+    Examples
+    --------
+    >>> launch(None, {}, torch.ones(0, 1, 1), torch.ones(0, 1, 1))
+    """
+    if not out.numel():
+        return
+    rows, pixels = out.shape[0] * out.shape[1], prod(out.shape[2:])
+    block_m, block_n = tile_of(out, rows, pixels, size // 2 if out.dtype == torch.float64 else size)
+    with runtime.on_device_of(out):
+        kernel[(cdiv(rows, block_m) * cdiv(pixels, block_n),)](
+            **given, rows=rows, channels=out.shape[1], pixels=pixels, INT64=is_wide(out, source), BLOCK_M=block_m,
+            BLOCK_N=block_n,
+        )  # fmt: skip
+
+
+def tile_of(like: torch.Tensor, rows: int, pixels: int, size: int) -> tuple[int, int]:
+    """Return ``BLOCK_M`` and ``BLOCK_N``, about ``size`` together, longer along what lies together in ``like``.
+
+    Examples
+    --------
+    >>> tile_of(torch.ones(2, 3, 4, 5), 6, 20, 1024)
+    (8, 32)
+    """
+    if is_channels_last(like):
+        together = min(power_of_2(like.shape[1]), 64)
+        return together, min(power_of_2(pixels), size // together)
+    together = min(power_of_2(pixels), size)
+    return min(power_of_2(rows), size // together), together

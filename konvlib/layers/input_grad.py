@@ -1,0 +1,259 @@
+"""The Triton kernels of the layer's input gradient, which is the transposed convolution, of one to three axes.
+
+They run by phases. Inputs ``j`` that leave the same remainder by the stride are shown by the same taps, and over them
+the gradient is a layer of stride 1. The phase is part of the launch grid, and no inserted zero is multiplied. With
+:math:`g = \\gcd(s, d)`, input :math:`j = s t + r` is shown by the taps :math:`u = u_0 + (s / g) v` to the outputs
+:math:`i = t + (r + p - d u_0) / s - (d / g) v`, and by none at all where :math:`g` does not divide :math:`r + p`.
+
+As for the layer itself, one kernel sums over the channels of one tap, then of the next, and another one, where there
+are few channels, over taps and channels together.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from konvlib import runtime
+from konvlib.geometry import ConvGeometry
+from konvlib.layers import autotune, memory
+from konvlib.layers.autotune import Tile
+from konvlib.layers.memory import LAYER_SIZES, NOWHERE, pixel_of
+from konvlib.runtime import cdiv, tl
+
+SIZES = ("pixels", "groups", *LAYER_SIZES, *(f"{name}_{axis}" for name in ("gcd", "inverse") for axis in "dhw"))
+"""Arguments that change from call to call: one compiled kernel serves them all."""
+
+
+@runtime.jit()
+def taps_of_phase(phase, padding, stride, dilation, gcd, inverse, kernel):
+    """The taps of an axis that show the inputs ``j = stride * t + phase``, and to which outputs.
+
+    They are ``u = first + unit * v``, for ``v`` from 0 to ``count - 1``, and the outputs ``t + origin + gap * v``;
+    ``gcd`` is that of stride and dilation, ``inverse`` that of ``dilation / gcd`` modulo ``stride / gcd``.
+    """
+    unit = stride // gcd
+    remainder = (phase + padding) % stride
+    first = (remainder // gcd * inverse) % unit
+    count = tl.where(remainder % gcd == 0, tl.maximum(kernel - first + unit - 1, 0) // unit, 0)
+    return (phase + padding - dilation * first) // stride, -(dilation // gcd), first, unit, count
+
+
+@runtime.jit(do_not_specialize=SIZES)
+def conv_input_grad_kernel(
+    dy_ptr, w_ptr, bias_ptr, dx_ptr,
+    # The pixels of one phase of all inputs, the groups and the channels of one, and the layer.
+    pixels, groups, in_channels, out_channels,
+    in_d, in_h, in_w, out_d, out_h, out_w, kernel_d, kernel_h, kernel_w,
+    stride_d, stride_h, stride_w, padding_d, padding_h, padding_w, dilation_d, dilation_h, dilation_w,
+    gcd_d, gcd_h, gcd_w, inverse_d, inverse_h, inverse_w,
+    # Steps in memory. The channels of dy lie together, as do those of the weight (out, tap, in).
+    stride_dyn, stride_dyd, stride_dyh, stride_dyw, stride_wo, stride_wt,
+    stride_dxn, stride_dxc, stride_dxd, stride_dxh, stride_dxw,
+    # How many axes there are, whether a bias is added, the dtypes, the tile.
+    AXES: tl.constexpr, HAS_BIAS: tl.constexpr,
+    ACC_DTYPE: tl.constexpr, INPUT_PRECISION: tl.constexpr, EVEN_K: tl.constexpr, INT64: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """dx[n, c, j] = bias[c] + sum_{u, o} dy[n, o, i] w[o, u, c] over s i + d u - p = j, BLOCK_M j by BLOCK_N c."""
+    # Which tile of the inputs is this program's, and of which phase?
+    blocks_m, blocks_n = tl.cdiv(pixels, BLOCK_M), tl.cdiv(in_channels, BLOCK_N)
+    pid_n, rest = tl.program_id(0) % blocks_n, tl.program_id(0) // blocks_n
+    pid_m, rest = rest % blocks_m, rest // blocks_m
+    group, phase = rest % groups, rest // groups
+    r_d, r_h, r_w = phase // (stride_h * stride_w), phase // stride_w % stride_h, phase % stride_w
+    offs_m = (pid_m.to(tl.int64) if INT64 else pid_m) * BLOCK_M + tl.arange(0, BLOCK_M)
+    offs_n, offs_k = pid_n * BLOCK_N + tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_K)
+    mask_m, mask_n = offs_m < pixels, offs_n < in_channels
+    # The taps of the phase, and the output to which the first of them shows a pixel: nowhere past the last pixel.
+    at_d, gap_d, u_d, unit_d, taps_d = taps_of_phase(r_d, padding_d, stride_d, dilation_d, gcd_d, inverse_d, kernel_d)
+    at_h, gap_h, u_h, unit_h, taps_h = taps_of_phase(r_h, padding_h, stride_h, dilation_h, gcd_h, inverse_h, kernel_h)
+    at_w, gap_w, u_w, unit_w, taps_w = taps_of_phase(r_w, padding_w, stride_w, dilation_w, gcd_w, inverse_w, kernel_w)
+    image, t_d, t_h, t_w = pixel_of(offs_m, tl.cdiv(in_d, stride_d), tl.cdiv(in_h, stride_h), tl.cdiv(in_w, stride_w))
+    i_d, i_h, i_w = t_d + at_d, t_h + at_h, tl.where(mask_m, t_w + at_w, NOWHERE)
+    dy_first = i_d.to(tl.int64) * stride_dyd + i_h.to(tl.int64) * stride_dyh + i_w.to(tl.int64) * stride_dyw
+    dy_first += image * stride_dyn
+    # The channels of the group.
+    dy_ptr += group * out_channels
+    w_ptr += group.to(tl.int64) * (out_channels * stride_wo)
+    acc = tl.zeros((BLOCK_M, BLOCK_N), ACC_DTYPE)
+    # A single loop over taps and blocks of channels, so that loads run ahead of products from tap to tap too.
+    v_d, v_h, v_w, k = 0, 0, 0, 0
+    for _ in tl.range(0, taps_d * taps_h * taps_w * tl.cdiv(out_channels, BLOCK_K)):
+        # What the outputs received to which the tap shows the pixels, of channels k and on.
+        i = i_w + gap_w * v_w
+        mask_dy, dy_step = (i >= 0) & (i < out_w), gap_w * v_w * stride_dyw + k
+        if AXES > 1:
+            i = i_h + gap_h * v_h
+            mask_dy, dy_step = mask_dy & (i >= 0) & (i < out_h), dy_step + gap_h * v_h * stride_dyh
+        if AXES > 2:
+            i = i_d + gap_d * v_d
+            mask_dy, dy_step = mask_dy & (i >= 0) & (i < out_d), dy_step + gap_d * v_d * stride_dyd
+        mask_dy, mask_w = mask_dy[:, None], mask_n[None, :]
+        if not EVEN_K:
+            mask_k = k + offs_k < out_channels
+            mask_dy, mask_w = mask_dy & mask_k[None, :], mask_w & mask_k[:, None]
+        dy = tl.load(dy_ptr + ((dy_first + dy_step)[:, None] + offs_k[None, :]), mask=mask_dy, other=0)
+        # The weights of the tap.
+        tap = ((u_d + unit_d * v_d) * kernel_h + u_h + unit_h * v_h) * kernel_w + u_w + unit_w * v_w
+        w_tap = w_ptr + (tap * stride_wt + k * stride_wo)
+        w = tl.load(w_tap + (offs_k[:, None] * stride_wo + offs_n[None, :]), mask=mask_w, other=0)
+        acc = tl.dot(dy, w, acc, input_precision=INPUT_PRECISION, out_dtype=ACC_DTYPE)
+        # Further channels; after the last of them the next tap, row by row and plane by plane.
+        k += BLOCK_K
+        next_tap = k >= out_channels
+        k, v_w = tl.where(next_tap, 0, k), v_w + next_tap.to(tl.int32)
+        next_row = v_w >= taps_w
+        v_w, v_h = tl.where(next_row, 0, v_w), v_h + next_row.to(tl.int32)
+        next_plane = v_h >= taps_h
+        v_h, v_d = tl.where(next_plane, 0, v_h), v_d + next_plane.to(tl.int32)
+    # Where the pixels of the phase lie; the last of them may lie past the input.
+    j_d, j_h, j_w = t_d * stride_d + r_d, t_h * stride_h + r_h, t_w * stride_w + r_w
+    mask_m &= (j_d < in_d) & (j_h < in_h) & (j_w < in_w)
+    mask, offs_c = mask_m[:, None] & mask_n[None, :], (group * in_channels + offs_n).to(tl.int64)
+    j_d, j_h, j_w = j_d.to(tl.int64), j_h.to(tl.int64), j_w.to(tl.int64)
+    if HAS_BIAS:
+        acc += tl.load(bias_ptr + offs_c, mask=mask_n, other=0).to(ACC_DTYPE)[None, :]
+    dx_pixel = image * stride_dxn + j_d * stride_dxd + j_h * stride_dxh + j_w * stride_dxw
+    dx = dx_ptr + (dx_pixel[:, None] + (offs_c * stride_dxc)[None, :])
+    tl.store(dx, acc.to(dx_ptr.dtype.element_ty), mask=mask)
+
+
+@runtime.jit(do_not_specialize=SIZES)
+def conv_input_grad_few_kernel(
+    dy_ptr, w_ptr, bias_ptr, dx_ptr,
+    # As for conv_input_grad_kernel.
+    pixels, groups, in_channels, out_channels,
+    in_d, in_h, in_w, out_d, out_h, out_w, kernel_d, kernel_h, kernel_w,
+    stride_d, stride_h, stride_w, padding_d, padding_h, padding_w, dilation_d, dilation_h, dilation_w,
+    gcd_d, gcd_h, gcd_w, inverse_d, inverse_h, inverse_w,
+    stride_dyn, stride_dyd, stride_dyh, stride_dyw, stride_wo, stride_wt,
+    stride_dxn, stride_dxc, stride_dxd, stride_dxh, stride_dxw,
+    AXES: tl.constexpr, HAS_BIAS: tl.constexpr,
+    ACC_DTYPE: tl.constexpr, INPUT_PRECISION: tl.constexpr, INT64: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
+):  # fmt: skip
+    """The same sum for few channels: over the pairs (u, o) of a tap and a channel, BLOCK_K of them at a time."""
+    # Which tile of the inputs is this program's, and of which phase?
+    blocks_m, blocks_n = tl.cdiv(pixels, BLOCK_M), tl.cdiv(in_channels, BLOCK_N)
+    pid_n, rest = tl.program_id(0) % blocks_n, tl.program_id(0) // blocks_n
+    pid_m, rest = rest % blocks_m, rest // blocks_m
+    group, phase = rest % groups, rest // groups
+    r_d, r_h, r_w = phase // (stride_h * stride_w), phase // stride_w % stride_h, phase % stride_w
+    offs_m = (pid_m.to(tl.int64) if INT64 else pid_m) * BLOCK_M + tl.arange(0, BLOCK_M)
+    offs_n, offs_k = pid_n * BLOCK_N + tl.arange(0, BLOCK_N), tl.arange(0, BLOCK_K)
+    mask_m, mask_n = offs_m < pixels, offs_n < in_channels
+    # The taps of the phase, and the output to which the first of them shows a pixel: nowhere past the last pixel.
+    at_d, gap_d, u_d, unit_d, taps_d = taps_of_phase(r_d, padding_d, stride_d, dilation_d, gcd_d, inverse_d, kernel_d)
+    at_h, gap_h, u_h, unit_h, taps_h = taps_of_phase(r_h, padding_h, stride_h, dilation_h, gcd_h, inverse_h, kernel_h)
+    at_w, gap_w, u_w, unit_w, taps_w = taps_of_phase(r_w, padding_w, stride_w, dilation_w, gcd_w, inverse_w, kernel_w)
+    image, t_d, t_h, t_w = pixel_of(offs_m, tl.cdiv(in_d, stride_d), tl.cdiv(in_h, stride_h), tl.cdiv(in_w, stride_w))
+    i_d, i_h, i_w = t_d + at_d, t_h + at_h, tl.where(mask_m, t_w + at_w, NOWHERE)
+    dy_first = i_d.to(tl.int64) * stride_dyd + i_h.to(tl.int64) * stride_dyh + i_w.to(tl.int64) * stride_dyw
+    dy_first += image * stride_dyn
+    # The channels of the group.
+    dy_ptr += group * out_channels
+    w_ptr += group.to(tl.int64) * (out_channels * stride_wo)
+    acc = tl.zeros((BLOCK_M, BLOCK_N), ACC_DTYPE)
+    for begin in tl.range(0, taps_d * taps_h * taps_w * out_channels, BLOCK_K):
+        # The channel and the tap of each pair; channels vary first.
+        o, v = (begin + offs_k) % out_channels, (begin + offs_k) // out_channels
+        v_w, v_h, v_d = v % taps_w, v // taps_w % taps_h, v // (taps_w * taps_h)
+        # What each pair's output received; where there is none, or no such tap, is no term of the sum.
+        i = i_w[:, None] + (gap_w * v_w)[None, :]
+        mask_dy, dy_step = (i >= 0) & (i < out_w) & (v_d < taps_d)[None, :], gap_w * v_w * stride_dyw + o
+        if AXES > 1:
+            i = i_h[:, None] + (gap_h * v_h)[None, :]
+            mask_dy, dy_step = mask_dy & (i >= 0) & (i < out_h), dy_step + gap_h * v_h * stride_dyh
+        if AXES > 2:
+            i = i_d[:, None] + (gap_d * v_d)[None, :]
+            mask_dy, dy_step = mask_dy & (i >= 0) & (i < out_d), dy_step + gap_d * v_d * stride_dyd
+        dy = tl.load(dy_ptr + (dy_first[:, None] + dy_step[None, :]), mask=mask_dy, other=0)
+        # The weights of the pairs.
+        tap = ((u_d + unit_d * v_d) * kernel_h + u_h + unit_h * v_h) * kernel_w + u_w + unit_w * v_w
+        w_pair = w_ptr + ((tap * stride_wt + o * stride_wo)[:, None] + offs_n[None, :])
+        w = tl.load(w_pair, mask=(v_d < taps_d)[:, None] & mask_n[None, :], other=0)
+        acc = tl.dot(dy, w, acc, input_precision=INPUT_PRECISION, out_dtype=ACC_DTYPE)
+    # Where the pixels of the phase lie; the last of them may lie past the input.
+    j_d, j_h, j_w = t_d * stride_d + r_d, t_h * stride_h + r_h, t_w * stride_w + r_w
+    mask_m &= (j_d < in_d) & (j_h < in_h) & (j_w < in_w)
+    mask, offs_c = mask_m[:, None] & mask_n[None, :], (group * in_channels + offs_n).to(tl.int64)
+    j_d, j_h, j_w = j_d.to(tl.int64), j_h.to(tl.int64), j_w.to(tl.int64)
+    if HAS_BIAS:
+        acc += tl.load(bias_ptr + offs_c, mask=mask_n, other=0).to(ACC_DTYPE)[None, :]
+    dx_pixel = image * stride_dxn + j_d * stride_dxd + j_h * stride_dxh + j_w * stride_dxw
+    dx = dx_ptr + (dx_pixel[:, None] + (offs_c * stride_dxc)[None, :])
+    tl.store(dx, acc.to(dx_ptr.dtype.element_ty), mask=mask)
+
+
+def conv_transpose(dy: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry) -> torch.Tensor:
+    """The layer's input gradient, which is its transpose, with a bias; ``layer`` is the layer that is transposed.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> dy, w = torch.tensor([[[1.0, 5]]]), torch.tensor([[[2.0, 3]]])
+    >>> with runtime.interpreted():
+    ...     conv_transpose(dy, w, None, conv_geometry((1, 1, 3), w.shape, axes=1))
+    tensor([[[ 2., 13., 15.]]])
+    """
+    dx = memory.empty(dy, layer.input_shape)
+    given = {"bias_ptr": dx if bias is None else bias.contiguous(), "HAS_BIAS": bias is not None}
+    kernels = (conv_input_grad_kernel, conv_input_grad_few_kernel)
+    launch_by_phases(kernels, given, dx, dy, w, layer, name="conv_transpose", among=autotune.tiles_of(dx.dtype))
+    return dx
+
+
+def launch_by_phases(
+    kernels: tuple[Any, Any | None],
+    given: dict[str, Any],
+    dx: torch.Tensor,
+    dy: torch.Tensor,
+    w: torch.Tensor,
+    layer: ConvGeometry,
+    *,
+    name: str,
+    among: tuple[Tile, ...],
+) -> None:
+    """Launch one of two kernels that write ``dx``, for many channels or for few, with its own arguments ``given``.
+
+    The second one may be missing.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> dx, dy, w = torch.empty(1, 1, 3), torch.tensor([[[1.0, 5]]]), torch.tensor([[[2.0, 3]]])
+    >>> kernels, given = (conv_input_grad_kernel, conv_input_grad_few_kernel), {"bias_ptr": dx, "HAS_BIAS": False}
+    >>> layer, among = conv_geometry(dx.shape, w.shape, axes=1), autotune.SINGLES
+    >>> with runtime.interpreted():
+    ...     launch_by_phases(kernels, given, dx, dy, w, layer, name="conv_transpose", among=among)
+    >>> dx
+    tensor([[[ 2., 13., 15.]]])
+    """
+    if dx.numel() == 0:
+        return
+    dy, packed = memory.with_channels_last(dy), memory.packed_weight(w)
+    in_channels, out_channels = layer.in_channels // layer.groups, layer.out_channels // layer.groups
+    taps, phases = math.prod(layer.kernel_size), math.prod(layer.stride)
+    pixels = layer.batch * math.prod(cdiv(n, s) for n, s in zip(layer.input_size, layer.stride, strict=True))
+    common = [math.gcd(s, d) for s, d in zip(layer.stride, layer.dilation, strict=True)]
+    inverse = [pow(d // g, -1, s // g) for s, d, g in zip(layer.stride, layer.dilation, common, strict=True)]
+    given = given | {"dy_ptr": dy, "w_ptr": packed, "dx_ptr": dx, "pixels": pixels, "groups": layer.groups}
+    given |= {"in_channels": in_channels, "out_channels": out_channels, **memory.of_layer(layer)}
+    given |= memory.along_axes(gcd=(common, 1), inverse=(inverse, 0))
+    given |= memory.named_strides("dy", dy, "ndhw") | memory.named_strides("dx", dx)
+    given |= {"stride_wo": taps * packed.shape[2], "stride_wt": packed.shape[2], "AXES": layer.axes}
+    given |= {"ACC_DTYPE": runtime.sum_type(dx), "INPUT_PRECISION": runtime.precision(dx)}
+    operands = [tensor for tensor in given.values() if isinstance(tensor, torch.Tensor)]
+    given["INT64"] = memory.is_wide(*operands) or pixels >= 2**31 - 2**10
+
+    def launch(tile: Tile) -> None:
+        kernel, blocks = autotune.tiled(tile, out_channels, taps, *kernels)
+        programs = cdiv(pixels, blocks["BLOCK_M"]) * cdiv(in_channels, blocks["BLOCK_N"]) * layer.groups * phases
+        kernel[(programs,)](**given, **blocks)
+
+    with runtime.on_device_of(dx):
+        programs = phases * layer.groups
+        autotune.launch(name, layer, dx, launch, rows=pixels, columns=in_channels, programs=programs, among=among)

@@ -1,0 +1,58 @@
+"""Layers and poolings of tensors under everything that torch does to functions: see `tests.engine.transforms`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import konvlib
+from tests.engine import transforms
+
+
+def random(*shape):
+    count = torch.arange(1, 1 + torch.Size(shape).numel(), dtype=torch.float64)
+    return torch.sin(count * count).reshape(shape)
+
+
+UNEVEN = ((1, 0), (0, 1))
+ROWS = {
+    "conv1d": (
+        lambda x, w: konvlib.conv1d(x, w, stride=2, padding=((2, 1),), padding_mode="reflect"),
+        [random(2, 2, 6), random(3, 2, 3)],
+    ),
+    "conv2d": (
+        lambda x, w, bias: konvlib.conv2d(x, w, bias, stride=(2, 1), padding=((1, 0), (2, 1)), groups=2),
+        [random(2, 4, 5, 6), random(2, 2, 3, 2), random(2)],
+    ),
+    "conv2d, even padding": (
+        lambda x, w, bias: konvlib.conv2d(x, w, bias, stride=2, padding=1, dilation=(1, 2)),
+        [random(2, 2, 4, 5), random(3, 2, 3, 2), random(3)],
+    ),
+    "conv3d": (
+        lambda x, w: konvlib.conv3d(x, w, padding=((0, 1), (1, 1), (0, 0)), padding_mode="replicate"),
+        [random(2, 1, 2, 3, 4), random(2, 1, 2, 2, 3)],
+    ),
+    "max_pool1d": (lambda x: konvlib.max_pool1d(x, 3, stride=2, padding=1), [random(2, 2, 7)]),
+    "max_pool2d": (
+        lambda x: konvlib.max_pool2d(x, (3, 2), stride=2, padding=UNEVEN, ceil_mode=True),
+        [random(2, 2, 5, 6)],
+    ),
+    "max_pool3d": (lambda x: konvlib.max_pool3d(x, 2, stride=1, dilation=(1, 2, 1)), [random(2, 1, 3, 4, 3)]),
+    "avg_pool1d": (lambda x: konvlib.avg_pool1d(x, 2, padding=((0, 1),)), [random(2, 2, 5)]),
+    "avg_pool2d": (
+        lambda x: konvlib.avg_pool2d(x, (3, 2), stride=2, padding=UNEVEN, ceil_mode=True, count_include_pad=False),
+        [random(2, 2, 5, 6)],
+    ),
+    "avg_pool3d": (lambda x: konvlib.avg_pool3d(x, 2, padding=1), [random(2, 1, 3, 4, 3)]),
+}
+
+
+@pytest.mark.parametrize("check", [*transforms.CHECKS, *transforms.FREE_BATCH], ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", ROWS)
+def test_everything_that_torch_does(name, check):
+    check(*ROWS[name])
+
+
+@pytest.mark.parametrize("name", [name for name in ROWS if "2d" in name])
+def test_channels_last_stays(name):
+    transforms.channels_last(*ROWS[name])
