@@ -8,9 +8,9 @@ the next, ``dilation`` samples from one tap to the next (1 is dense), ``padding 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from konvlib.geometry.arguments import SAME_PLACEMENTS, integer, is_sequence, one_of, padding_pair, per_axis
+from konvlib.geometry.arguments import SAME_PLACEMENTS, integer, is_sequence, one_of, padding_pair
 
 
 def paddings(

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from konvlib.images import naive as images
 from konvlib import konvolution
+from konvlib.images import naive as images
 from konvlib.konvolution import arrays, bases
 from tests.engine import backends, boxes
 from tests.engine.oracles import konvolution as oracles

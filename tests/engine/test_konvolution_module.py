@@ -12,11 +12,13 @@ import torch
 from torch import nn
 
 import konvlib
+from konvlib import runtime
 from konvlib.geometry import konv_geometry
 from konvlib.konvolution import bases, module, tensors
-from konvlib.konvolution.module import Konv1d, Konv2d, Konv3d
 from konvlib.konvolution.bases import BASES
+from konvlib.konvolution.module import Konv1d, Konv2d, Konv3d
 from tests.engine import backends
+from tests.engine.real_numbers import random
 
 KONVS = {1: Konv1d, 2: Konv2d, 3: Konv3d}
 SIZE = (7, 6, 5)
@@ -32,10 +34,9 @@ GEOMETRIES = [
 
 
 @pytest.fixture(autouse=True)
-def by_aten():
+def by_aten(monkeypatch):
     """The kernels have tests of their own; here their interpreter would only be slow."""
-    with running("aten"):
-        yield
+    monkeypatch.setattr(runtime, "INTERPRET", False)
 
 
 def whole_numbers(layer, seed=0):
@@ -63,6 +64,7 @@ def test_it_is_the_definition_of_its_parameters(axes, options, pad):
     x = batch(2, 4, *SIZE[:axes])
     rest = {name: value for name, value in options.items() if name != "bias"}
     arrays = [None if t is None else t.detach().numpy() for t in (x, layer.kappa, layer.bias)]
+    naive = backends.definition("konvolution")
     expected = getattr(naive, f"konv{axes}d")(*arrays, pad=pad, **rest)
     assert np.array_equal(layer(x).detach().numpy(), expected)
 

@@ -17,12 +17,11 @@ import pytest
 import torch
 from numpy.polynomial import chebyshev
 
-from konvlib.images import naive as images
 from konvlib import konvolution
+from konvlib.images import naive as images
 from konvlib.konvolution import Konv1d, Konv2d, bases
 from konvlib.konvolution.bases import BASES
-from tests.engine import backends
-from tests.engine import boxes
+from tests.engine import backends, boxes
 from tests.engine.oracles import konvolution as oracles
 
 naive = backends.definition("konvolution")
