@@ -1,4 +1,4 @@
-"""Konvolution on CPU tensors under torch's transforms: derivatives of every kind and order, batches, traces, modules."""
+"""Konvolution on CPU tensors under torch's transforms: derivatives of every order, batches, traces, modules."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.export import Dim, export
@@ -90,7 +91,7 @@ def test_second_derivatives(case):
 
 
 def test_third_and_fourth_derivatives(case):
-    """Of the loss along a line: by autograd, again and again, and by forward mode, which goes through other formulas."""
+    """Of the loss along a line: by autograd, again and again, and by forward mode, by other formulas."""
     function, operands = case
     line = tuple(random(operand.shape, seed=9 + number) for number, operand in enumerate(operands))
 
@@ -185,7 +186,14 @@ def test_traces_and_fake_tensors_leave_nothing_behind(case):
 
 
 def test_one_graph_serves_batches_of_any_size():
-    counter = torch._dynamo.testing.CompileCounter()
+    """Also where coefficients are operands, whose degree is a number all the same."""
+    torch._dynamo.reset()
+    function = partial(konvlib.konv2d, padding=1)
+    compiled = torch.compile(function, fullgraph=True, backend="aot_eager", dynamic=True)
+    for size in (3, 5):
+        x, kappa = random((size, 2, size, 7)), random((size, 3, 2, 2, 3))
+        assert torch.allclose(compiled(x, kappa), function(x, kappa))
+    counter = CompileCounter()
     torch._dynamo.reset()
     compiled = torch.compile(LAYER, fullgraph=True, backend=counter, dynamic=True)
     for batch, size in ((2, 5), (3, 7), (6, 9)):
