@@ -181,6 +181,16 @@ class _Konv(nn.Module):
         )
         return partial(tensors.squashed_konv, given=given, basis=self.basis, squash=self.squash)
 
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> _Konv:
+        """Move or convert the parameters; kappa as the weight that it is, so that it may lie channels last."""
+
+        def on_weight(tensor: torch.Tensor) -> torch.Tensor:
+            if is_lazy(tensor) or tensor.dim() != self.axes + 3:
+                return fn(tensor)
+            return fn(tensor.flatten(1, 2)).unflatten(1, tensor.shape[1:3])
+
+        return super()._apply(on_weight, recurse)
+
     def extra_repr(self) -> str:
         """Return the arguments: always those that Conv2d shows and what the polynomials are, others if unusual."""
         shown = [str(self.in_channels), str(self.out_channels)]
