@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from konvlib import konvolution
-from konvlib.images import naive as images
 from konvlib.konvolution import arrays, bases
 from tests.engine import backends, boxes
 from tests.engine.oracles import konvolution as oracles
 from tests.engine.oracles.gradients import call
 
 naive = backends.definition("konvolution")
+images = backends.definition("images")
 
 FITTING = sum(axis.fits for axis in boxes.ONE_AXIS) * len(boxes.CHANNELS)
 BOX_TEXT = (
