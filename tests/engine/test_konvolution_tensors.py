@@ -200,7 +200,7 @@ def test_one_graph_serves_batches_of_any_size():
         x = random((batch, 4, size, size + 1))
         assert torch.allclose(compiled(x), LAYER(x))
     assert counter.frame_count == 1
-    with pytest.raises(Exception, match="(?s)ValueError.*kappa must have 3 // 2 = 1|in_channels"):
+    with pytest.raises(Exception, match=r"ValueError"):
         compiled(random((2, 3, 5, 6)))
 
 
