@@ -168,7 +168,10 @@ class _Konv(nn.Module):
         if x.dtype == kappa.dtype and x.device == kappa.device and not runs_kernel(x):
             if torch.compiler.is_compiling():
                 if shapes[1] == self._kappa_shape and (bias is None or shapes[2] == (self.out_channels,)):
-                    plan, least = _traced(self.basis, self.squash, self._kappa_shape, self.in_channels, *options)
+                    number = bases.get_basis(self.basis).number
+                    plan, least = _traced(
+                        self.basis, number, self.squash, self._kappa_shape, self.in_channels, *options
+                    )
                     if _fits(x.shape, (0, self.in_channels, *least)):
                         return partial(aten.konv, plan=plan, constants=aten.constants_of(plan, x))
             elif is_plain(x):
@@ -264,7 +267,9 @@ def _planned(
 
 
 @torch.compiler.assume_constant_result
-def _traced(basis: str, squash: str, kappa_shape: tuple[int, ...], in_channels: int, *options: Any) -> tuple[Any, Any]:
+def _traced(
+    basis: str, number: int, squash: str, kappa_shape: tuple[int, ...], in_channels: int, *options: Any
+) -> tuple[Any, Any]:
     """A layer's plan for inputs of any size, and the least size that fits it."""
     given = dict(zip(_OPTIONS, options, strict=True))
     least = geometry.least_size(

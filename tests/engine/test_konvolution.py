@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from konvlib import konvolution
-from konvlib.images import naive as images
 from konvlib.konvolution import arrays, bases
 from tests.engine import backends, boxes
 from tests.engine.oracles import konvolution as oracles
 from tests.engine.oracles.gradients import call
 
 naive = backends.definition("konvolution")
+images = backends.definition("images")
 
 FITTING = sum(axis.fits for axis in boxes.ONE_AXIS) * len(boxes.CHANNELS)
 BOX_TEXT = (
@@ -219,8 +219,8 @@ def test_fast_as_the_recipe_in_the_whole_box():
     for number, (axis, channels) in enumerate(boxes.whole()):
         degree, basis, pad = oracles.CHOICES[number * 7 % len(oracles.CHOICES)]
         it = oracles.row((axis,), channels, degree, basis=basis, pad=pad)
-        assert (oracles.forward(arrays, it) == it.y).all()
-        dx, dkappa = oracles.grads(arrays, it)
+        assert (oracles.forward(konvolution, it) == it.y).all()
+        dx, dkappa = oracles.grads(konvolution, it)
         assert (dx == it.dx).all()
         assert (dkappa == it.dkappa).all()
 
@@ -233,10 +233,10 @@ def test_fast_as_naive_for_each_degree_basis_and_padding_of_a_smaller_box():
         x, kappa, bias, dy = oracles.operands((axis,), channels, degree, batch=1)
         options = boxes.options(axis) | {"basis": basis, "pad": pad, "groups": channels.groups}
         assert (konvolution.konv1d(x, kappa, bias, **options) == naive.konv1d(x, kappa, bias, **options)).all()
-        dx, expected = (each.konv1d_input_grad(dy, x, kappa, **options) for each in (arrays, naive))
+        dx, expected = (each.konv1d_input_grad(dy, x, kappa, **options) for each in (konvolution, naive))
         assert (dx == expected).all()
         given = options | {"degree": degree, "kernel_size": axis.kernel}
-        dkappa, expected = (each.konv1d_kappa_grad(x, dy, **given) for each in (arrays, naive))
+        dkappa, expected = (each.konv1d_kappa_grad(x, dy, **given) for each in (konvolution, naive))
         assert (dkappa == expected).all()
 
 
@@ -284,7 +284,7 @@ def test_any_geometry_as_the_recipe_in_torch(data):
     it = oracles.row(axes, channels, degree, batch=batch, basis=basis, pad=pad, padding_mode=mode)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arrays, "BLOCK", data.draw(st.sampled_from([100, 3000, 1 << 24])))
-        y, (dx, dkappa) = oracles.forward(arrays, it), oracles.grads(arrays, it)
+        y, (dx, dkappa) = oracles.forward(konvolution, it), oracles.grads(konvolution, it)
     assert (y == it.y).all()
     assert (dx == it.dx).all()
     assert (dkappa == it.dkappa).all()

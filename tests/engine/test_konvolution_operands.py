@@ -136,7 +136,7 @@ def test_close_to_the_definition_in_singles_and_doubles():
         )
         p = np.abs(bases.values(basis, given[0].astype(float), 8)).sum()
         bound = 32 * np.finfo(dtype).eps * np.abs(given[1]).max() * p
-        for each in (naive, arrays):
+        for each in (naive, konvolution):
             assert np.abs(each.konv2d(*given, basis=basis).astype(float) - exact.astype(float)).max() < bound
 
 

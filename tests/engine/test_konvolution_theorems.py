@@ -18,13 +18,13 @@ import torch
 from numpy.polynomial import chebyshev
 
 from konvlib import konvolution
-from konvlib.images import naive as images
 from konvlib.konvolution import Konv1d, Konv2d, bases
 from konvlib.konvolution.bases import BASES
 from tests.engine import backends, boxes
 from tests.engine.oracles import konvolution as oracles
 
 naive = backends.definition("konvolution")
+images = backends.definition("images")
 
 both_backends = pytest.mark.parametrize("backend", backends.exact("konvolution"))
 

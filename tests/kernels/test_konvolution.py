@@ -167,9 +167,10 @@ def test_compiles_whole(quick_implementation):
         return squashed_konv(x, kappa, bias, basis="chebyshev", squash="tanh", **options) * 2
 
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
-    assert torch.equal(compiled(x, kappa, bias), function(x, kappa, bias))
+    # But for rounding of the sums of degree 0, which a trace adds up axis by axis.
+    assert torch.allclose(compiled(x, kappa, bias), function(x, kappa, bias), rtol=1e-14, atol=1e-14)
     grads = [torch.autograd.grad(f(x, kappa, bias).square().sum(), kappa)[0] for f in (compiled, function)]
-    assert torch.equal(*grads)
+    assert torch.allclose(*grads, rtol=1e-13, atol=1e-12)
 
 
 def test_autocast_and_flops(quick_implementation):
