@@ -62,10 +62,11 @@ def expansion_and_cudnn(x, kappa, stride: int, padding: int):
 
 
 def ours(x, kappa, stride: int, padding: int):
-    from konvlib.konvolution import tensors as gpu
+    from konvlib.geometry import konv_geometry
+    from konvlib.konvolution import tensors
 
-    options = {"axes": 2, "basis": "chebyshev", "squash": "tanh", "stride": stride, "padding": padding}
-    return gpu.squashed_konv(x, kappa, None, **options)
+    given = konv_geometry(x.shape, kappa.shape, axes=2, stride=stride, padding=padding)
+    return tensors.squashed_konv(x, kappa, None, given, "chebyshev", "tanh")
 
 
 def operands(shape: Shape):
