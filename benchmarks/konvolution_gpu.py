@@ -62,10 +62,11 @@ def expansion_and_cudnn(x, kappa, stride: int, padding: int):
 
 
 def ours(x, kappa, stride: int, padding: int):
-    from konvlib.konvolution import tensors as gpu
+    from konvlib.geometry import konv_geometry
+    from konvlib.konvolution import tensors
 
-    options = {"axes": 2, "basis": "chebyshev", "squash": "tanh", "stride": stride, "padding": padding}
-    return gpu.squashed_konv(x, kappa, None, **options)
+    given = konv_geometry(x.shape, kappa.shape, axes=2, stride=stride, padding=padding)
+    return tensors.squashed_konv(x, kappa, None, given, "chebyshev", "tanh")
 
 
 def operands(shape: Shape):
@@ -180,7 +181,7 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("konvolution_gpu: no CUDA device, nothing measured")
         return 0
-    from konvlib.layers import autotune as tuning
+    from konvlib.layers import autotune
 
     os.environ.setdefault("KONVLIB_TUNE", "all")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -192,7 +193,7 @@ def main() -> int:
         wrong |= harness.run(name, list(cases(prepare)), timer=timer)
         summary(name)
     if chosen.choices:
-        tuning.save(chosen.choices)
+        autotune.save(chosen.choices)
     return wrong
 
 
