@@ -8,9 +8,9 @@ the next, ``dilation`` samples from one tap to the next (1 is dense), ``padding 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from konvlib.geometry.arguments import SAME_PLACEMENTS, integer, is_sequence, one_of, padding_pair, per_axis
+from konvlib.geometry.arguments import SAME_PLACEMENTS, integer, is_sequence, one_of, padding_pair
 
 
 def paddings(
@@ -138,26 +138,26 @@ def conv_size(size: int, kernel: int, *, stride: int = 1, padding: tuple[int, in
 
 
 def least_size(
-    kernel_size: Sequence[int], *, stride: Any, padding: Any, dilation: Any, padding_mode: str
+    kernel_size: Sequence[int],
+    *,
+    stride: Sequence[int],
+    padding: str | int | Sequence[int] | Sequence[tuple[int, int]],
+    dilation: Sequence[int],
+    padding_mode: str,
 ) -> tuple[int, ...]:
     """Return the smallest input that a convolution takes.
 
     Examples
     --------
-    >>> least_size((3, 2), stride=1, padding=((0, 1), 2), dilation=1, padding_mode="zeros")
+    >>> least_size((3, 2), stride=(1, 1), padding=((0, 1), 2), dilation=(1, 1), padding_mode="zeros")
     (2, 1)
-    >>> least_size((3, 2), stride=1, padding=((0, 1), 2), dilation=1, padding_mode="reflect")
+    >>> least_size((3, 2), stride=(1, 1), padding=((0, 1), 2), dilation=(1, 1), padding_mode="reflect")
     (2, 3)
     """
-    axes, more = len(kernel_size), {"reflect": 1, "circular": 0}.get(padding_mode)
-    steps, gaps = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
-    sizes = []
-    for kernel, gap, pad in zip(
-        kernel_size, gaps, paddings(padding, kernel_size=kernel_size, stride=steps, dilation=gaps), strict=True
-    ):
-        reach = 1 if more is None else max(pad) + more
-        sizes.append(max(span(kernel, dilation=gap) - sum(pad), reach, 1))
-    return tuple(sizes)
+    pads = paddings(padding, kernel_size=kernel_size, stride=stride, dilation=dilation)
+    reaches = [{"reflect": max(pad) + 1, "circular": max(pad)}.get(padding_mode, 1) for pad in pads]
+    each = zip(kernel_size, dilation, pads, reaches, strict=True)
+    return tuple([max(span(kernel, dilation=gap) - sum(pad), reach, 1) for kernel, gap, pad, reach in each])
 
 
 def conv_transpose_size(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from konvlib.geometry import ConvGeometry, PoolGeometry
@@ -9,7 +10,7 @@ from konvlib.images import aten, pooling_operators
 from konvlib.layers import aten as layers
 from konvlib.layers import memory, operators
 from konvlib.layers.padding import flat, fold
-from konvlib.registration import bias_grad
+from konvlib.registration import bias_grad, last_derivative
 from konvlib.runtime import REALS, runs_kernel
 
 DTYPES = REALS
@@ -20,7 +21,6 @@ def conv_input_grad(dy: Tensor, w: Tensor, layer: ConvGeometry) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from konvlib.geometry import input_grad_geometry
     >>> dy, w = torch.tensor([[[1.0, 5]]]), torch.tensor([[[2.0, 3]]])
     >>> conv_input_grad(dy, w, input_grad_geometry(dy.shape, w.shape, axes=1, input_size=3))
@@ -42,7 +42,6 @@ def conv_weight_grad(x: Tensor, dy: Tensor, layer: ConvGeometry) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from konvlib.geometry import weight_grad_geometry
     >>> x, dy = torch.tensor([[[4.0, 1, 3]]]), torch.tensor([[[1.0, 5]]])
     >>> conv_weight_grad(x, dy, weight_grad_geometry(x.shape, dy.shape, axes=1, kernel_size=2))
@@ -62,7 +61,6 @@ def conv_bias_grad(dy: Tensor, shape: tuple[int, ...]) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> conv_bias_grad(torch.tensor([[[1.0, 5], [2, 0]]]), (1, 2, 2))
     tensor([6., 2.])
     """
@@ -74,13 +72,12 @@ def max_pool_grad(x: Tensor, dy: Tensor, pool: PoolGeometry) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from konvlib.geometry import pool_geometry
     >>> x, dy = torch.tensor([[[1.0, 3, 3, 2, 5]]]), torch.tensor([[[10.0, 20]]])
     >>> max_pool_grad(x, dy, pool_geometry(x.shape, 3, axes=1, stride=2))
     tensor([[[ 0., 10.,  0.,  0., 20.]]])
     """
-    if not runs_kernel(x):
+    if not runs_kernel(x) or not (torch.compiler.is_compiling() or last_derivative()):
         return aten.max_pool_grad(x, dy, pool)
     window = pooling_operators.geometry_of(pool)
     _, taps = pooling_operators.max_pool.raw(x.detach(), *window, pool.output_size)
@@ -92,7 +89,6 @@ def avg_pool_grad(dy: Tensor, pool: PoolGeometry) -> Tensor:
 
     Examples
     --------
-    >>> import torch
     >>> from konvlib.geometry import pool_geometry
     >>> avg_pool_grad(torch.tensor([[[3.0, 6]]]), pool_geometry((1, 1, 5), 3, axes=1, stride=2))
     tensor([[[1., 1., 3., 2., 2.]]])

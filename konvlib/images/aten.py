@@ -131,7 +131,9 @@ def scattered(dy: Tensor, places: Tensor, pool: PoolGeometry) -> Tensor:
     if is_half(dy):
         return scattered(dy.float(), places, pool).to(dy.dtype)
     zeros = dy.new_zeros(*dy.shape[:2], prod(pool.input_size))
-    return zeros.scatter_add(2, places.flatten(2), dy.flatten(2)).reshape(*dy.shape[:2], *pool.input_size)
+    windows = (*dy.shape[:2], prod(pool.output_size))  # not flatten, which cannot be batched everywhere
+    dx = zeros.scatter_add(2, places.reshape(windows), dy.reshape(windows))
+    return dx.reshape(*dy.shape[:2], *pool.input_size)
 
 
 def gathered(x: Tensor, places: Tensor) -> Tensor:

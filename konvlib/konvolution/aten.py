@@ -15,6 +15,7 @@ from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache, reduce
 from math import lcm, prod
+from operator import index
 from typing import Any, NamedTuple
 
 import torch
@@ -80,7 +81,8 @@ def plan_of(given: KonvGeometry, basis: str, squash: str = "none") -> Plan:
     ((Step(before=0.0, slope=1.0, shift=0.0, divisor=1.0), Step(before=1.0, slope=-2.0, shift=0.0, divisor=1.0)), \
 (1.0, -1.0), True)
     """
-    layer, steps, scales = given.layer, *_rescaled(basis, given.degree)
+    degree = index(given.degree)  # a number, even where lengths are symbols
+    layer, steps, scales = given.layer, *_rescaled(basis, get_basis(basis).number, degree)
     masked = given.pads_with_zeros and given.pad == "basis"
     if masked or not any(layer.sides):
         return Plan(layer, layer, masked, steps, scales, squash)
@@ -141,7 +143,8 @@ def _sees(layer: ConvGeometry, axis: int, size: int, device: torch.device) -> Te
 
 
 @torch.compiler.assume_constant_result
-def _rescaled(basis: str, degree: int) -> tuple[tuple[Step, ...], tuple[float, ...]]:
+def _rescaled(basis: str, number: int, degree: int) -> tuple[tuple[Step, ...], tuple[float, ...]]:
+    """``number`` is the basis's: a graph is compiled anew where the name has come to mean another."""
     return rescaled(get_basis(basis), degree)
 
 

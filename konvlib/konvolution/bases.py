@@ -20,8 +20,9 @@ and so are these functions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import count
 from math import inf, lcm
 from numbers import Rational
 from typing import Any
@@ -48,12 +49,15 @@ class Basis:
         Where to keep the samples.
     integral : bool
         Whether the recurrence has integers only, so that samples of an integer dtype keep it.
+    number : int
+        Another for each basis ever made, by which compiled graphs know theirs.
     """
 
     name: str
     recurrence: Recurrence
     domain: tuple[float, float]
     integral: bool = False
+    number: int = field(default_factory=count().__next__, init=False, repr=False)
 
     def step(self, n: int) -> tuple[Fraction, Fraction, Fraction]:
         """``(a_n, b_n, c_n)`` as fractions."""

@@ -168,7 +168,10 @@ class _Konv(nn.Module):
         if x.dtype == kappa.dtype and x.device == kappa.device and not runs_kernel(x):
             if torch.compiler.is_compiling():
                 if shapes[1] == self._kappa_shape and (bias is None or shapes[2] == (self.out_channels,)):
-                    plan, least = _traced(self.basis, self.squash, self._kappa_shape, self.in_channels, *options)
+                    number = bases.get_basis(self.basis).number
+                    plan, least = _traced(
+                        self.basis, number, self.squash, self._kappa_shape, self.in_channels, *options
+                    )
                     if _fits(x.shape, (0, self.in_channels, *least)):
                         return partial(aten.konv, plan=plan, constants=aten.constants_of(plan, x))
             elif is_plain(x):
@@ -180,6 +183,16 @@ class _Konv(nn.Module):
             {"axes": self.axes, **dict(zip(_OPTIONS, options, strict=True))},
         )
         return partial(tensors.squashed_konv, given=given, basis=self.basis, squash=self.squash)
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> _Konv:
+        """Move or convert the parameters; kappa as the weight that it is, so that it may lie channels last."""
+
+        def on_weight(tensor: torch.Tensor) -> torch.Tensor:
+            if is_lazy(tensor) or tensor.dim() != self.axes + 3:
+                return fn(tensor)
+            return fn(tensor.flatten(1, 2)).unflatten(1, tensor.shape[1:3])
+
+        return super()._apply(on_weight, recurse)
 
     def extra_repr(self) -> str:
         """Return the arguments: always those that Conv2d shows and what the polynomials are, others if unusual."""
@@ -254,7 +267,9 @@ def _planned(
 
 
 @torch.compiler.assume_constant_result
-def _traced(basis: str, squash: str, kappa_shape: tuple[int, ...], in_channels: int, *options: Any) -> tuple[Any, Any]:
+def _traced(
+    basis: str, number: int, squash: str, kappa_shape: tuple[int, ...], in_channels: int, *options: Any
+) -> tuple[Any, Any]:
     """A layer's plan for inputs of any size, and the least size that fits it."""
     given = dict(zip(_OPTIONS, options, strict=True))
     least = geometry.least_size(

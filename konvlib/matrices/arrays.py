@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from scipy import fft as transforms
 
 from konvlib.geometry import ConvGeometry, spectral_dtype
 
@@ -159,6 +158,8 @@ def circulant_singular_values(w: np.ndarray, size: tuple[int, ...]) -> np.ndarra
     real = w.dtype.kind != "c"
     single = spectral_dtype(w.dtype) == np.float32
     w = w.astype((np.float32 if single else np.float64) if real else (np.complex64 if single else np.complex128))
+    from scipy import fft as transforms  # here, so that importing konvlib does not load it
+
     transform = transforms.rfftn if real else transforms.fftn
     spectrum = np.moveaxis(transform(_fold(w, size), axes=range(2, w.ndim)), (0, 1), (-2, -1))
     values = np.linalg.svd(spectrum, compute_uv=False)

@@ -73,7 +73,14 @@ def convolve_window(f: Tensor, g: Tensor, start: int, length: int, summed: Seque
 
 
 def is_empty(f: Tensor, g: Tensor, start: int, length: int) -> bool:
-    """Whether there is nothing to compute: no row, or a window outside of the full convolution."""
+    """Whether there is nothing to compute: no row, or a window outside of the full convolution.
+
+    Examples
+    --------
+    >>> f, g = torch.ones(5), torch.ones(2)
+    >>> is_empty(f, g, 5, 3), is_empty(f, g, 6, 3)
+    (False, True)
+    """
     return 0 in f.shape or 0 in g.shape or start >= f.shape[-1] + g.shape[-1] - 1 or start + length <= 0
 
 

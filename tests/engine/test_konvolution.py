@@ -13,11 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from konvlib.images import naive as images
-from konvlib.konvolution import arrays, bases, naive, recurrences
+from konvlib import konvolution
+from konvlib.konvolution import arrays, bases
 from tests.engine import backends, boxes
 from tests.engine.oracles import konvolution as oracles
 from tests.engine.oracles.gradients import call
+
+naive = backends.definition("konvolution")
+images = backends.definition("images")
 
 FITTING = sum(axis.fits for axis in boxes.ONE_AXIS) * len(boxes.CHANNELS)
 BOX_TEXT = (
@@ -31,7 +34,7 @@ SMALL_TEXT = (
 )
 
 backend = pytest.fixture(params=backends.of("konvolution"))(lambda request: request.param)
-exact_backend = pytest.fixture(params=[naive, arrays], ids=["naive", "arrays"])(lambda request: request.param)
+exact_backend = pytest.fixture(params=backends.exact("konvolution"))(lambda request: request.param)
 
 AXES = (boxes.Axis(5, 3, 2, 1, 2, 1), boxes.Axis(6, 2, 1, 2, 0, 2))
 GROUPED = boxes.Channels(2, 4, 6)
@@ -203,7 +206,7 @@ def test_blocks_of_any_size_give_the_same(backend):
         it = oracles.row(AXES, GROUPED, 3, batch=3, basis="chebyshev", pad=pad)
         for block in (1, 500, 1000, 2500, 6000):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(backend, "BLOCK", block, raising=False)
+                patch.setattr(backend.arrays, "BLOCK", block, raising=False)
                 assert (oracles.forward(backend, it) == it.y).all()
                 dx, dkappa = oracles.grads(backend, it)
             assert (dx == it.dx).all()
@@ -216,8 +219,8 @@ def test_fast_as_the_recipe_in_the_whole_box():
     for number, (axis, channels) in enumerate(boxes.whole()):
         degree, basis, pad = oracles.CHOICES[number * 7 % len(oracles.CHOICES)]
         it = oracles.row((axis,), channels, degree, basis=basis, pad=pad)
-        assert (oracles.forward(arrays, it) == it.y).all()
-        dx, dkappa = oracles.grads(arrays, it)
+        assert (oracles.forward(konvolution, it) == it.y).all()
+        dx, dkappa = oracles.grads(konvolution, it)
         assert (dx == it.dx).all()
         assert (dkappa == it.dkappa).all()
 
@@ -229,11 +232,11 @@ def test_fast_as_naive_for_each_degree_basis_and_padding_of_a_smaller_box():
         channels = (boxes.CHANNELS[1], boxes.CHANNELS[2])[number % 3 == 0]
         x, kappa, bias, dy = oracles.operands((axis,), channels, degree, batch=1)
         options = boxes.options(axis) | {"basis": basis, "pad": pad, "groups": channels.groups}
-        assert (arrays.konv1d(x, kappa, bias, **options) == naive.konv1d(x, kappa, bias, **options)).all()
-        dx, expected = (each.konv1d_input_grad(dy, x, kappa, **options) for each in (arrays, naive))
+        assert (konvolution.konv1d(x, kappa, bias, **options) == naive.konv1d(x, kappa, bias, **options)).all()
+        dx, expected = (each.konv1d_input_grad(dy, x, kappa, **options) for each in (konvolution, naive))
         assert (dx == expected).all()
         given = options | {"degree": degree, "kernel_size": axis.kernel}
-        dkappa, expected = (each.konv1d_kappa_grad(x, dy, **given) for each in (arrays, naive))
+        dkappa, expected = (each.konv1d_kappa_grad(x, dy, **given) for each in (konvolution, naive))
         assert (dkappa == expected).all()
 
 
@@ -254,7 +257,7 @@ def test_any_basis_is_any_other_in_fractions(exact_backend):
 
 def test_an_added_basis_is_known(exact_backend, monkeypatch):
     """Laguerre's polynomials: n + 1 times the next is (2n + 1 - x) this less n times the last."""
-    monkeypatch.setattr(recurrences, "BASES", dict(recurrences.BASES))
+    monkeypatch.setattr(bases, "BASES", dict(bases.BASES))
     laguerre = bases.add_basis(
         "laguerre",
         lambda n: (Fraction(-1, n + 1), Fraction(2 * n + 1, n + 1), Fraction(n, n + 1)),
@@ -281,7 +284,7 @@ def test_any_geometry_as_the_recipe_in_torch(data):
     it = oracles.row(axes, channels, degree, batch=batch, basis=basis, pad=pad, padding_mode=mode)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(arrays, "BLOCK", data.draw(st.sampled_from([100, 3000, 1 << 24])))
-        y, (dx, dkappa) = oracles.forward(arrays, it), oracles.grads(arrays, it)
+        y, (dx, dkappa) = oracles.forward(konvolution, it), oracles.grads(konvolution, it)
     assert (y == it.y).all()
     assert (dx == it.dx).all()
     assert (dkappa == it.dkappa).all()

@@ -12,14 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-from konvlib.gradients import naive as gradients
-from konvlib.konvolution import arrays, bases, naive
+from konvlib.konvolution import bases
 from tests.engine import backends, boxes
 from tests.engine.oracles import konvolution as oracles
 from tests.engine.oracles.gradients import call, sizes
 
+naive = backends.definition("konvolution")
+gradients = backends.definition("gradients")
+
 backend = pytest.fixture(params=backends.of("konvolution"))(lambda request: request.param)
-exact_backend = pytest.fixture(params=[naive, arrays], ids=["naive", "arrays"])(lambda request: request.param)
+exact_backend = pytest.fixture(params=backends.exact("konvolution"))(lambda request: request.param)
 
 AXES = (boxes.Axis(3, 2, 2, 1, 0, 1), boxes.Axis(5, 2, 1, 0, 1, 2))
 GROUPED = boxes.Channels(2, 4, 2)

@@ -11,11 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from konvlib.konvolution import bases, module, naive
-from konvlib.konvolution import tensors as gpu
+import konvlib
+from konvlib import runtime
+from konvlib.geometry import konv_geometry
+from konvlib.konvolution import bases, module, tensors
+from konvlib.konvolution.bases import BASES
 from konvlib.konvolution.module import Konv1d, Konv2d, Konv3d
-from konvlib.konvolution.recurrences import BASES
-from tests.kernels.operators import random, running
+from tests.engine import backends
+from tests.engine.real_numbers import random
 
 KONVS = {1: Konv1d, 2: Konv2d, 3: Konv3d}
 SIZE = (7, 6, 5)
@@ -31,10 +34,9 @@ GEOMETRIES = [
 
 
 @pytest.fixture(autouse=True)
-def by_aten():
+def by_aten(monkeypatch):
     """The kernels have tests of their own; here their interpreter would only be slow."""
-    with running("aten"):
-        yield
+    monkeypatch.setattr(runtime, "INTERPRET", False)
 
 
 def whole_numbers(layer, seed=0):
@@ -62,6 +64,7 @@ def test_it_is_the_definition_of_its_parameters(axes, options, pad):
     x = batch(2, 4, *SIZE[:axes])
     rest = {name: value for name, value in options.items() if name != "bias"}
     arrays = [None if t is None else t.detach().numpy() for t in (x, layer.kappa, layer.bias)]
+    naive = backends.definition("konvolution")
     expected = getattr(naive, f"konv{axes}d")(*arrays, pad=pad, **rest)
     assert np.array_equal(layer(x).detach().numpy(), expected)
 
@@ -80,7 +83,7 @@ def test_it_passes_basis_and_squash_on(basis, squash):
 def test_padding_takes_a_pair_per_axis():
     layer = whole_numbers(Konv2d(2, 3, 3, squash="none", padding=((0, 2), 1)))
     x = batch(1, 2, 4, 5)
-    expected = gpu.konv2d(x, layer.kappa, layer.bias, padding=((0, 2), (1, 1)))
+    expected = konvlib.konv2d(x, layer.kappa, layer.bias, padding=((0, 2), (1, 1)))
     assert torch.equal(layer(x), expected)
     assert layer.padding == ((0, 2), 1)
 
@@ -95,8 +98,9 @@ def test_the_affine_comes_before_the_squash_and_the_padding_after_both(pad):
         layer.shift.copy_(torch.tensor([0.5, 1.0]).reshape(2, 1, 1))
     x = random((2, 2, 4, 5), "cpu")
     moved = torch.stack((2 * x[:, 0] + 0.5, 1 - 3 * x[:, 1]), 1)
-    options = {"axes": 2, "basis": "chebyshev", "squash": "tanh", "padding": 1, "pad": pad}
-    assert torch.allclose(layer(x), gpu.squashed_konv(moved, layer.kappa, layer.bias, **options), rtol=1e-12)
+    given = konv_geometry(x.shape, layer.kappa.shape, axes=2, padding=1, pad=pad)
+    expected = tensors.squashed_konv(moved, layer.kappa, layer.bias, given, "chebyshev", "tanh")
+    assert torch.allclose(layer(x), expected, rtol=1e-12)
     layer(x).square().sum().backward()
     assert all(parameter.grad.abs().min() > 0 for parameter in layer.parameters())
 

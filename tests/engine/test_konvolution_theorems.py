@@ -17,13 +17,16 @@ import pytest
 import torch
 from numpy.polynomial import chebyshev
 
-from konvlib.images import naive as images
-from konvlib.konvolution import Konv1d, Konv2d, arrays, bases, naive
-from konvlib.konvolution.recurrences import BASES
-from tests.engine import boxes
+from konvlib import konvolution
+from konvlib.konvolution import Konv1d, Konv2d, bases
+from konvlib.konvolution.bases import BASES
+from tests.engine import backends, boxes
 from tests.engine.oracles import konvolution as oracles
 
-both_backends = pytest.mark.parametrize("backend", [naive, arrays], ids=["naive", "arrays"])
+naive = backends.definition("konvolution")
+images = backends.definition("images")
+
+both_backends = pytest.mark.parametrize("backend", backends.exact("konvolution"))
 
 F, KAPPA = np.array([1, 3, 2, 0, 4]), np.array([[0, -1, 3], [2, 1, -1], [-1, 1, 0]])
 X = np.array([[1, 3, 2], [2, 0, 1], [0, 4, 2]])
@@ -352,7 +355,7 @@ def test_the_variance_in_the_mean_over_all_draws(basis):
         for signs in draws:
             kappa = np.array(signs, dtype=object).reshape(degree, 2) * s[:, None]
             table = np.concatenate([-(kappa * mean).sum(0, keepdims=True), kappa])[None, :, None]
-            y = arrays.konv1d(windows[:, None], table, basis=basis)[:, 0, 0]
+            y = konvolution.konv1d(windows[:, None], table, basis=basis)[:, 0, 0]
             assert y.sum() == 0
             total += (y**2).sum() * quarter
         assert total * Fraction(1, len(draws)) == 2 * (s**2 * v).sum()

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from konvlib.geometry import conv_geometry
-from konvlib.konvolution import expanding, kernels, operators, ways
+from konvlib.konvolution import bases, kernels, operators, ways
 from konvlib.layers import autotune, memory
 from konvlib.layers.polynomials import BASES, Expansion
 from tests.kernels.operators import poisoned, random, running
@@ -58,18 +58,17 @@ def operands(device: str, degrees: int, last: bool):
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("last", "masked"), [(False, True), (True, False), (True, True)])
 def test_every_way_computes_the_layer_and_its_gradients(device, taken, way, last, masked):
-    expansion = Expansion(3, "legendre", "tanh", masked)
     x, kappa, dy = operands(device, 3, last)
     kinds = taken(way)
     rest = ("legendre", "tanh", masked, LAYER.stride, (1, 0, 1, 2), LAYER.dilation, 2)
     for bias in (None, random((6,), device, seed=3), random((1, *LAYER.output_shape[1:]), device, seed=4)):
         y = operators.konv(x, kappa, bias, *rest)
-        assert torch.allclose(y, expanding.konv(x, kappa, bias, LAYER, expansion), rtol=1e-12, atol=1e-12)
+        assert torch.allclose(y, operators.konv.composite(x, kappa, bias, *rest), rtol=1e-12, atol=1e-12)
         assert y.stride() == memory.empty(x, y.shape).stride()
     dx, dkappa = operators.konv_input_grad(dy, x, kappa, *rest), operators.konv_kappa_grad(x, dy, 3, [3, 2], *rest)
-    assert torch.allclose(dx, expanding.konv_input_grad(dy, x, kappa, LAYER, expansion), rtol=1e-12, atol=1e-12)
+    assert torch.allclose(dx, operators.konv_input_grad.composite(dy, x, kappa, *rest), rtol=1e-12, atol=1e-12)
     assert dx.stride() == x.stride()
-    assert torch.allclose(dkappa, expanding.konv_kappa_grad(x, dy, LAYER, expansion), rtol=1e-12, atol=1e-12)
+    assert torch.allclose(dkappa, operators.konv_kappa_grad.composite(x, dy, 3, [3, 2], *rest), rtol=1e-12, atol=1e-12)
     name = "degree 3 legendre tanh"
     assert kinds == [f"konv {name}"] * 3 + [f"konv_input_grad {name}", f"konv_kappa_grad {name}"]
 
@@ -83,11 +82,13 @@ def test_the_expanded_input_is_each_degree_exactly(device, basis, last):
     expansion = Expansion(4, basis)
     z = kernels.expand(x, expansion, groups=3)
     dz = torch.randint(-3, 4, z.shape, generator=torch.Generator().manual_seed(6)).double().to(device)
-    terms = list(expanding.terms(x, expansion))
-    assert torch.equal(z.unflatten(1, (3, 4, 2)), torch.stack([v.unflatten(1, (3, 2)) for v, _ in terms], 2))
+    values, slopes = (
+        torch.from_numpy(f(basis, x.cpu().numpy(), 4)[1:]).to(device) for f in (bases.values, bases.derivatives)
+    )
+    assert torch.equal(z.unflatten(1, (3, 4, 2)), torch.stack([v.unflatten(1, (3, 2)) for v in values], 2))
     dx = kernels.contract(dz, x, expansion, groups=3)
-    each = zip(dz.unflatten(1, (3, 4, 2)).unbind(2), terms, strict=True)
-    expected = sum(grad.flatten(1, 2) * slope for grad, (_, slope) in each)
+    each = zip(dz.unflatten(1, (3, 4, 2)).unbind(2), slopes, strict=True)
+    expected = sum(grad.flatten(1, 2) * slope for grad, slope in each)
     assert torch.equal(dx, expected) or basis == "legendre"
     assert torch.allclose(dx, expected, rtol=1e-13)
     assert z.stride() == memory.empty(x, z.shape).stride()

@@ -16,8 +16,8 @@ MUTANTS = [
     (
         "naive",
         "the sample for its polynomial",
-        "p = bases.values(basis, x, given.degree)",
-        "p = np.stack([x] * (given.degree + 1))",
+        "x, layer = pad_input(x.astype(y.dtype), given)\n    p = bases.values(basis, x, given.degree)",
+        "x, layer = pad_input(x.astype(y.dtype), given)\n    p = np.stack([x] * (given.degree + 1))",
     ),
     (
         "naive",
@@ -46,20 +46,20 @@ MUTANTS = [
     (
         "naive",
         "the input always padded",
-        'if konv.pad == "basis" or not konv.pads_with_zeros:',
-        "if not konv.pads_with_zeros:",
+        'if given.pad == "basis" or not given.pads_with_zeros:',
+        "if not given.pads_with_zeros:",
     ),
     (
         "naive",
         "the basis always padded",
-        'if konv.pad == "basis" or not konv.pads_with_zeros:',
+        'if given.pad == "basis" or not given.pads_with_zeros:',
         "if True:",
     ),
     (
         "naive",
         "zeros for samples where another mode pads the input",
-        'if konv.pad == "basis" or not konv.pads_with_zeros:',
-        'if konv.pad == "basis":',
+        'if given.pad == "basis" or not given.pads_with_zeros:',
+        'if given.pad == "basis":',
     ),
     (
         "naive",
@@ -112,8 +112,8 @@ MUTANTS = [
     (
         "arrays",
         "zeros for every padding mode",
-        '        "padding_mode": layer.padding_mode,\n',
-        "",
+        "return replace(layer, batch=batch,",
+        'return replace(layer, padding_mode="zeros", batch=batch,',
     ),
     (
         "arrays",
@@ -160,20 +160,20 @@ MUTANTS = [
     (
         "arrays",
         "the input padded on one side for the other",
-        "x = np.pad(x, ((0, 0), (0, 0), *layer.padding))",
-        "x = np.pad(x, ((0, 0), (0, 0), *(sides[::-1] for sides in layer.padding)))",
+        "return np.pad(x, ((0, 0), (0, 0), *layer.padding))",
+        "return np.pad(x, ((0, 0), (0, 0), *(sides[::-1] for sides in layer.padding)))",
     ),
     (
         "arrays",
         "the input padded and its convolution too",
-        "return x, replace(layer, input_size=x.shape[2:], padding=((0, 0),) * layer.axes)",
-        "return x, replace(layer, input_size=x.shape[2:])",
+        "*layer.padding)), layer.of_padded()",
+        "*layer.padding)), replace(layer.of_padded(), padding=layer.padding)",
     ),
     (
         "arrays",
         "dilation forgotten",
-        '        "dilation": layer.dilation,\n',
-        "",
+        "return replace(layer, batch=batch,",
+        "return replace(layer, dilation=(1,) * layer.axes, batch=batch,",
     ),
     (
         "arrays",
@@ -208,7 +208,7 @@ MUTANTS = [
     (
         "arrays",
         "bias along the last axis",
-        "bias.astype(y.dtype, copy=False).reshape(-1, *(1,) * axes)",
+        "bias.astype(y.dtype, copy=False).reshape(-1, *(1,) * layer.axes)",
         "bias.astype(y.dtype, copy=False).sum()",
     ),
 ]

@@ -219,7 +219,7 @@ MUTANTS = [
         "arrays",
         "output padding at the wrong side",
         "    return _with_bias(by_phases(x, w, layer, BLOCK), bias)\n\n\ndef by_phases",
-        "    each = zip(layer.output_size, layer.kernel_size, layer.stride, layer.dilation, layer.padding, strict=True)\n"  # noqa: E501
+        "    each = zip(layer.output_size, layer.kernel_size, layer.stride, layer.dilation, layer.padding)\n"
         "    full = [(n - 1) * s + d * (k - 1) + 1 - sum(p) for n, k, s, d, p in each]\n"
         "    more = [n - size for n, size in zip(layer.input_size, full, strict=True)]\n"
         "    y = np.roll(by_phases(x, w, layer, BLOCK), more, tuple(range(2, layer.axes + 2)))\n"
@@ -229,7 +229,7 @@ MUTANTS = [
         "arrays",
         "output padding filled with zeros",
         "    return _with_bias(by_phases(x, w, layer, BLOCK), bias)\n\n\ndef by_phases",
-        "    each = zip(layer.output_size, layer.kernel_size, layer.stride, layer.dilation, layer.padding, strict=True)\n"  # noqa: E501
+        "    each = zip(layer.output_size, layer.kernel_size, layer.stride, layer.dilation, layer.padding)\n"
         "    full = [(n - 1) * s + d * (k - 1) + 1 - sum(p) for n, k, s, d, p in each]\n"
         "    more = [n - size for n, size in zip(layer.input_size, full, strict=True)]\n"
         "    y = by_phases(x, w, layer, BLOCK)\n"
