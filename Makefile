@@ -41,6 +41,7 @@ gpu-test: $(READY)
 
 bench: $(READY)
 	$(RUN) -m benchmarks.sequences_cpu
+	$(RUN) -m benchmarks.overhead_cpu
 	$(RUN) -m benchmarks.sequences_gpu
 	$(RUN) -m benchmarks.layers_gpu
 	$(RUN) -m benchmarks.konvolution_gpu

@@ -181,7 +181,7 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("konvolution_gpu: no CUDA device, nothing measured")
         return 0
-    from konvlib.layers import autotune as tuning
+    from konvlib.layers import autotune
 
     os.environ.setdefault("KONVLIB_TUNE", "all")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -193,7 +193,7 @@ def main() -> int:
         wrong |= harness.run(name, list(cases(prepare)), timer=timer)
         summary(name)
     if chosen.choices:
-        tuning.save(chosen.choices)
+        autotune.save(chosen.choices)
     return wrong
 
 

@@ -197,7 +197,7 @@ def main() -> int:
     if not torch.cuda.is_available():
         print("layers_gpu: no CUDA device, nothing measured")
         return 0
-    from konvlib.layers import autotune as tuning
+    from konvlib.layers import autotune
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", nargs="+", choices=[*TABLES, "im2col"], default=[*TABLES, "im2col"])
@@ -213,7 +213,7 @@ def main() -> int:
             lines.append(summary(name))
     print("\n".join(lines))
     if chosen.choices:
-        tuning.save(chosen.choices)
+        autotune.save(chosen.choices)
     return wrong
 
 

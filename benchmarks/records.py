@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ class Record:
     commit: str
     date: str
     rows: list[dict[str, Any]]
+    figures: dict[str, Any] = field(default_factory=dict)
+    """What was measured beside the rows, by name."""
 
     @property
     def on_gpu(self) -> bool:
@@ -81,6 +83,34 @@ def report(records: list[Record]) -> str:
     return "\n\n".join(_device([record for record in records if record.device == device]) for device in devices)
 
 
+def overhead(record: Record) -> str:
+    """Return what a record of `benchmarks.overhead_cpu` says, as Markdown: calls, then figures, losses and wins."""
+    lines = ["| call | gradients | ours | peer | theirs | extra |", "|---|---|--:|---|--:|--:|"]
+    slower, extras = 0, []
+    for row in record.rows:
+        label, times = row["label"], {name: each["seconds"] for name, each in row["competitors"].items()}
+        (_, ours), (peer, theirs) = times.items()
+        if ours is None or theirs is None:
+            continue
+        slower += ours > theirs
+        extras.append(ours - theirs)
+        gradients = {True: "yes", False: "no"}.get(label.get("requires_grad"), "")
+        times = f"{_time(ours)} | {peer} | {_time(theirs)} | {_time(ours - theirs)}"
+        lines.append(f"| {label['call']} | {gradients} | {times} |")
+    quicker = len(extras) - slower
+    lines += ["", f"Of {len(extras)} cases ours is slower in {slower} and quicker in {quicker}.", ""]
+    for name, figure in record.figures.items():
+        parts = figure.items() if isinstance(figure, dict) else [("", figure)]
+        shown = ", ".join(f"{part} {value:.3g}".strip() for part, value in parts)
+        lines.append(f"- {name}: {shown}")
+    return "\n".join(lines)
+
+
+def _time(seconds: float) -> str:
+    sign, seconds = "\N{MINUS SIGN}" if seconds < 0 else "", abs(seconds)
+    return f"{sign}{1e6 * seconds:.1f} µs" if seconds < 1e-3 else f"{sign}{1e3 * seconds:.2f} ms"
+
+
 def _device(records: list[Record]) -> str:
     versions: dict[str, dict[str, None]] = {}
     for record in records:
@@ -108,7 +138,7 @@ def _contents(folder: Path) -> Iterator[dict[str, Any]]:
 
 
 def _benchmarks(folder: Path) -> Iterator[Record]:
-    names = Record.__dataclass_fields__
+    fields = Record.__dataclass_fields__.values()
     for content in _contents(folder):
         if "benchmark" in content and content["rows"]:
-            yield Record(**{name: content[name] for name in names})
+            yield Record(**{each.name: content[each.name] for each in fields if each.name in content})

@@ -1,4 +1,4 @@
-"""The book's figures: one palette, one style, and grids of cells with numbers in them.
+"""The book's figures: one palette, one style, grids of cells with numbers in them, and sources as pages print them.
 
 Colour says what a thing is, in every figure alike: the input is blue, the kernel orange, the output green, a gradient
 purple, padding grey and hatched. It is never the only cue: labels, line styles and hatching say the same.
@@ -13,8 +13,11 @@ and column ``c`` covers the square from corner ``(r, c)`` to corner ``(r + 1, c 
 
 from __future__ import annotations
 
+import inspect
 import io
+import re
 import sys
+import textwrap
 from typing import Any
 
 import matplotlib as mpl
@@ -274,6 +277,26 @@ def stems(ax: Axes, values: ArrayLike, *, start: int = 0, role: str = "input", l
 def panels(rows: int = 1, columns: int = 1, *, height: float = 2.6, **settings: Any) -> tuple[Figure, np.ndarray]:
     """Return a chart of width `WIDTH` and its axes, an array of shape (rows, columns)."""
     return plt.subplots(rows, columns, figsize=(WIDTH, rows * height), squeeze=False, layout="constrained", **settings)
+
+
+def source_of(function: Any) -> str:
+    """Return the source of a function, a class or a Triton kernel as a page prints it.
+
+    It begins with its own first line: decorators are left out, and the indent that it has inside a class. So are the
+    remarks that tell the formatter to leave lines as they are.
+
+    Examples
+    --------
+    >>> print(source_of(svg))
+    def svg(figure: Figure) -> bytes:
+        \"\"\"Return a figure as SVG, the same bytes for the same figure.\"\"\"
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata=METADATA, bbox_inches="tight")
+        return buffer.getvalue()
+    """
+    source = textwrap.dedent(inspect.getsource(getattr(function, "fn", function)))
+    first = re.search(r"^(async )?(def|class) ", source, re.M)
+    return re.sub(r"  # fmt: skip$", "", source[first.start() :], flags=re.M).rstrip()
 
 
 def _rows(array: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The arithmetic of sizes and arguments, and every error that bad input gets.
 
-Nothing here computes a convolution. Each room calls these functions first, so that a wrong argument raises the same
+Nothing here computes a convolution. The public functions call these first, so that a wrong argument raises the same
 error everywhere, before any work.
 """
 

@@ -17,5 +17,6 @@ one by ``w`` its weight gradient. So the three operators are each other's deriva
 - ``konvlib.layers.aten`` is what runs where no kernel does;
 - ``konvlib.layers.autotune`` chooses tiles, ``konvlib.layers.memory`` says how tensors lie in memory.
 
-The GPU rooms of `konvlib.images`, `konvlib.transposes`, `konvlib.gradients` and `konvlib.strides` are made of these.
+The `tensors` backends of `konvlib.images`, `konvlib.transposes`, `konvlib.gradients` and `konvlib.strides` are made of
+these.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
@@ -170,3 +171,30 @@ def test_style_is_for_a_white_page():
     assert plt.rcParams["figure.facecolor"] == figures.PAPER
     assert plt.rcParams["savefig.facecolor"] == figures.PAPER
     assert plt.rcParams["svg.hashsalt"] == "konvlib"
+
+
+class Shapes:
+    """A class with a decorated method, for the test below."""
+
+    @staticmethod
+    def one(
+        x: int, y: int,
+    ):  # fmt: skip
+        """Their sum."""
+        return x + y  # so it is
+
+
+def test_a_source_begins_with_its_own_first_line():
+    lines = ["def one(", "    x: int, y: int,", "):", '    """Their sum."""', "    return x + y  # so it is"]
+    assert figures.source_of(Shapes.one).split("\n") == lines
+    assert figures.source_of(Shapes).startswith('class Shapes:\n    """A class with')
+    assert figures.source_of(plt.rc_context).startswith("def rc_context(")
+
+
+def test_a_kernel_is_printed_as_it_stands_in_its_file():
+    forward = pytest.importorskip("konvlib.layers.forward")
+    printed = figures.source_of(forward.conv_forward_kernel)
+    assert printed.startswith("def conv_forward_kernel(\n    x_ptr, w_ptr, bias_ptr, y_ptr,\n")
+    assert printed.endswith("tl.store(y, acc.to(y_ptr.dtype.element_ty), mask=mask_y)")
+    file = Path(forward.__file__).read_text(encoding="utf-8").replace("  # fmt: skip", "")
+    assert printed in file

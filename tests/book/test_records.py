@@ -55,13 +55,36 @@ def test_a_wrong_result_of_ours_is_counted(tmp_path: Path):
 
 def test_runs_of_the_tests_are_told_from_benchmarks(tmp_path: Path):
     write(tmp_path, "a.json")
-    files = {"tests/test_a.py": {"passed": 3, "skipped": 1}, "tests/test_b.py": {"passed": 2, "failed": 1}}
+    files = {
+        "tests/engine/test_a.py": {"passed": 3, "skipped": 1},
+        "tests/kernels/test_b.py": {"passed": 2, "failed": 1},
+    }
     run = {"tests": "CUDA", "device": "NVIDIA H100", "date": "2026-01-02", "files": files, "versions": {}}
     (tmp_path / "tests.json").write_text(json.dumps(run), encoding="utf-8")
     (tmp_path / "old.json").write_text(json.dumps({**run, "date": "2025-01-02", "files": {}}), encoding="utf-8")
     (found,) = records.device_tests(tmp_path)
     assert found["counts"] == {"passed": 5, "failed": 1, "error": 0, "skipped": 1}
     assert len(records.read(tmp_path)) == 1
+
+
+def test_a_record_of_overhead_says_wins_and_losses(tmp_path: Path):
+    def row(call: str, ours: float, theirs: float, **label: Any) -> dict[str, Any]:
+        competitors = {"konvlib": {"seconds": ours}, "PyTorch": {"seconds": theirs}}
+        return {"label": {"call": call, **label}, "competitors": competitors, "ratios": {"PyTorch": theirs / ours}}
+
+    rows = [row("conv1d", 1.5e-5, 1e-5, requires_grad=True), row("step", 2e-3, 3.5e-3)]
+    figures = {"seconds of import konvlib": 0.25, "extra": {"median": 5.0, "worst": 5.04}}
+    write(tmp_path, "a.json", rows=rows, figures=figures)
+    (record,) = records.read(tmp_path)
+    assert records.overhead(record).split("\n")[2:] == [
+        "| conv1d | yes | 15.0 µs | PyTorch | 10.0 µs | 5.0 µs |",
+        "| step |  | 2.00 ms | PyTorch | 3.50 ms | \N{MINUS SIGN}1.50 ms |",
+        "",
+        "Of 2 cases ours is slower in 1 and quicker in 1.",
+        "",
+        "- seconds of import konvlib: 0.25",
+        "- extra: median 5, worst 5.04",
+    ]
 
 
 def test_the_records_that_are_there_are_of_right_results():
