@@ -28,7 +28,6 @@ from tests.kernels.operators import integers, running
 from tests.kernels.test_konvolution import squashed_konv
 from tests.kernels.test_layers import LAYERS, calls
 
-
 DILATED = ((1, 2, 9), (2, 2, 3), ((2,), (3, 1), (3,), 1))
 MANY_TAPS = ((1, 17, 6), (18, 17, 5), ((2,), (3, 1), (1,), 1))
 GROUPS = ((1, 34, 8), (32, 17, 3), ((2,), (2, 1), (3,), 2))
@@ -45,7 +44,7 @@ def layers(device: str) -> Iterator[torch.Tensor]:
 
 def long_sums(device: str) -> Iterator[torch.Tensor]:
     """What takes every loop of the kernels round twice."""
-    for layer in (MANY_TAPS, GROUPS, *BLOCKS_OF_PIXELS):
+    for layer in (*BLOCKS_OF_PIXELS, MANY_TAPS, GROUPS):
         yield from results_of(layer, device)
 
 
