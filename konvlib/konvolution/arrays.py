@@ -27,8 +27,9 @@ def konv(x: np.ndarray, kappa: np.ndarray, bias: np.ndarray | None, given: KonvG
 
     Examples
     --------
+    >>> from konvlib.geometry import konv_geometry
     >>> x, kappa = np.array([[[1, 3, 2]]]), np.array([[[[1, 0]], [[0, 5]], [[1, 0]]]])
-    >>> konv(x, kappa, None, geometry.konv_geometry(x.shape, kappa.shape, axes=1), "monomial")
+    >>> konv(x, kappa, None, konv_geometry(x.shape, kappa.shape, axes=1), "monomial")
     array([[[17, 20]]])
     """
     found = bases.get_basis(basis)
@@ -50,8 +51,9 @@ def konv_input_grad(dy: np.ndarray, x: np.ndarray, kappa: np.ndarray, given: Kon
 
     Examples
     --------
+    >>> from konvlib.geometry import konv_geometry
     >>> x, kappa, dy = np.array([[[1, 3, 2]]]), np.array([[[[1, 0]], [[0, 5]], [[1, 0]]]]), np.array([[[1, 10]]])
-    >>> konv_input_grad(dy, x, kappa, geometry.konv_geometry(x.shape, kappa.shape, axes=1), "monomial")
+    >>> konv_input_grad(dy, x, kappa, konv_geometry(x.shape, kappa.shape, axes=1), "monomial")
     array([[[ 2, 65, 50]]])
     """
     found, layer = bases.get_basis(basis), given.layer
@@ -73,8 +75,9 @@ def konv_kappa_grad(x: np.ndarray, dy: np.ndarray, given: KonvGeometry, basis: s
 
     Examples
     --------
+    >>> from konvlib.geometry import konv_geometry
     >>> x, dy = np.array([[[1, 3, 2]]]), np.array([[[1, 10]]])
-    >>> konv_kappa_grad(x, dy, geometry.konv_geometry(x.shape, (1, 3, 1, 2), axes=1), "monomial")[0, :, 0]
+    >>> konv_kappa_grad(x, dy, konv_geometry(x.shape, (1, 3, 1, 2), axes=1), "monomial")[0, :, 0]
     array([[11, 11],
            [31, 23],
            [91, 49]])
@@ -145,7 +148,8 @@ def expansions(
 
     Examples
     --------
-    >>> x, layer = np.array([[[5, 3]]]), geometry.conv_geometry((1, 1, 2), (1, 1, 1), axes=1)
+    >>> from konvlib.geometry import conv_geometry
+    >>> x, layer = np.array([[[5, 3]]]), conv_geometry((1, 1, 2), (1, 1, 1), axes=1)
     >>> for part, expanded in expansions(bases.get_basis("monomial"), x, layer, 3):
     ...     print(part.degrees, expanded[0, 0, :, 0].tolist())
     slice(1, 4, None) [[5, 3], [25, 9], [125, 27]]
@@ -167,7 +171,8 @@ def pad_input(x: np.ndarray, given: KonvGeometry) -> tuple[np.ndarray, ConvGeome
 
     Examples
     --------
-    >>> given = geometry.konv_geometry((1, 1, 2), (1, 1, 1, 3), axes=1, padding=[(1, 2)], pad="input")
+    >>> from konvlib.geometry import konv_geometry
+    >>> given = konv_geometry((1, 1, 2), (1, 1, 1, 3), axes=1, padding=[(1, 2)], pad="input")
     >>> pad_input(np.array([[[4, 7]]]), given)[0]
     array([[[0, 4, 7, 0, 0]]])
     """

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from konvlib import geometry
 from konvlib.geometry import PADDING_MODES, PADS, Padding, PerAxis
-from konvlib.konvolution import aten, bases, tensors
+from konvlib.konvolution import aten, bases, plans, tensors
 from konvlib.konvolution.bases import get_basis
 from konvlib.layers.polynomials import SQUASHES
 from konvlib.registration import check_tensors, is_plain, last_derivative, planned_tensors
@@ -173,7 +173,7 @@ class _Konv(nn.Module):
                         self.basis, number, self.squash, self._kappa_shape, self.in_channels, *options
                     )
                     if _fits(x.shape, (0, self.in_channels, *least)):
-                        return partial(aten.konv, plan=plan, constants=aten.constants_of(plan, x))
+                        return partial(aten.konv, plan=plan, constants=plans.constants_of(plan, x))
             elif is_plain(x):
                 return _planned(shapes, x.dtype, x.device, bases.BASES[self.basis], self.squash, *options)
         given = planned_tensors(
@@ -262,8 +262,8 @@ def _planned(
     like = torch.empty((1,) * len(shapes[0]), dtype=dtype, device=device)
     check_tensors({"x": like}, tensors.DTYPES)
     konv = geometry.konv_geometry(*shapes, axes=len(shapes[1]) - 3, **dict(zip(_OPTIONS, options, strict=True)))
-    plan = aten.plan_of(konv, basis.name, squash)
-    return partial(aten.konv, plan=plan, constants=aten.constants_of(plan, like.expand(shapes[0])))
+    plan = plans.plan_of(konv, basis.name, squash)
+    return partial(aten.konv, plan=plan, constants=plans.constants_of(plan, like.expand(shapes[0])))
 
 
 @torch.compiler.assume_constant_result
@@ -276,7 +276,7 @@ def _traced(
         kappa_shape[3:], **{name: given[name] for name in _OPTIONS[:3]}, padding_mode=given["padding_mode"]
     )
     konv = geometry.konv_geometry((1, in_channels, *least), kappa_shape, axes=len(least), **given)
-    return aten.plan_of(konv, basis, squash), least
+    return plans.plan_of(konv, basis, squash), least
 
 
 def _fits(shape: Sequence[int], least: Sequence[int]) -> bool:

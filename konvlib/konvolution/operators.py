@@ -18,7 +18,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from konvlib import geometry
 from konvlib.geometry import ConvGeometry, KonvGeometry
-from konvlib.konvolution import aten, ways
+from konvlib.konvolution import aten, plans, ways
 from konvlib.konvolution.bases import get_basis
 from konvlib.layers import memory
 from konvlib.layers.polynomials import BASES, SQUASHES, Expansion
@@ -73,10 +73,10 @@ def _checked_kappa_grad(x, dy, degrees, kernel_size, *rest) -> tuple[ConvGeometr
     return layer, expansion
 
 
-def _planned(x: Tensor, layer: ConvGeometry, expansion: Expansion) -> tuple[aten.Plan, aten.Constants]:
+def _planned(x: Tensor, layer: ConvGeometry, expansion: Expansion) -> tuple[plans.Plan, plans.Constants]:
     pad = "basis" if expansion.masked else "input"
-    plan = aten.plan_of(KonvGeometry(layer, expansion.degrees, pad), expansion.basis, expansion.squash)
-    return plan, aten.constants_of(plan, x)
+    plan = plans.plan_of(KonvGeometry(layer, expansion.degrees, pad), expansion.basis, expansion.squash)
+    return plan, plans.constants_of(plan, x)
 
 
 def _is_fused(expansion: Expansion) -> bool:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from konvlib.geometry import KonvGeometry
-from konvlib.konvolution import aten, bases, operators
+from konvlib.konvolution import aten, bases, operators, plans
 from konvlib.layers.padding import flat, fold, pad
 from konvlib.layers.polynomials import BASES
 from konvlib.registration import bias_grad
@@ -45,8 +45,8 @@ def squashed_konv(
     tensor([[[0.0000, 0.7616]]])
     """
     known = _kernels_basis(x, given, basis)
-    plan = aten.plan_of(given, basis if known is None else known, squash)
-    constants = aten.constants_of(plan, x)
+    plan = plans.plan_of(given, basis if known is None else known, squash)
+    constants = plans.constants_of(plan, x)
     if known is None:
         return aten.konv(x, kappa, bias, plan, constants)
     if known != basis:
@@ -70,8 +70,8 @@ def konv_input_grad(dy: Tensor, x: Tensor, kappa: Tensor, given: KonvGeometry, b
     """
     known = _kernels_basis(x, given, basis)
     if known is None:
-        plan = aten.plan_of(given, basis)
-        return aten.konv_input_grad(dy, x, kappa[:, 1:], plan, aten.constants_of(plan, x))
+        plan = plans.plan_of(given, basis)
+        return aten.konv_input_grad(dy, x, kappa[:, 1:], plan, plans.constants_of(plan, x))
     if known != basis:
         kappa = _changed(kappa, basis, known)
     shown, options = _shown(x, given)
@@ -91,8 +91,8 @@ def konv_kappa_grad(x: Tensor, dy: Tensor, given: KonvGeometry, basis: str) -> T
     tensor([ 6., 16., 46.])
     """
     known = _kernels_basis(x, given, basis)
-    plan = aten.plan_of(given, basis if known is None else known)
-    constants = aten.constants_of(plan, x)
+    plan = plans.plan_of(given, basis if known is None else known)
+    constants = plans.constants_of(plan, x)
     constant = aten.degree_0_grad(dy, plan, constants).unsqueeze(1)
     if known is None:
         return torch.cat((constant, aten.konv_kappa_grad(x, dy, plan, constants)), 1) if given.degree else constant

@@ -13,7 +13,7 @@ w = torch.randn(4, 3, 3, 2)
 FUNCTIONS = {
     "conv2d": lambda x: konvlib.conv2d(x, w, padding=((1, 0), 2), stride=(2, 1)),
     "conv_transpose2d": lambda x: konvlib.conv_transpose2d(x, w.movedim(0, 1), stride=2, padding=1),
-    "im2col": lambda x: konvlib.im2col(x, (2, 3), stride=2),
+    "im2col": lambda x: konvlib.im2col(x, (2, 3), stride=2),  # torch traces several windows, or one
     "Konv2d": konvlib.Konv2d(3, 4, 3, padding=1, affine=True, padding_mode="circular"),
 }
 

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 import konvlib
 from konvlib import runtime
-from konvlib.konvolution import aten
+from konvlib.konvolution import plans
 from tests.engine.real_numbers import random
 
 LAYER = konvlib.Konv2d(4, 2, (2, 3), stride=2, padding=1, groups=2, affine=True, dtype=torch.float64)
@@ -172,7 +172,7 @@ def test_compiled_whole_and_compiled_gradients(case):
 
 def test_traces_and_fake_tensors_leave_nothing_behind(case):
     function, operands = case
-    aten._kept.cache_clear()
+    plans._kept.cache_clear()
     with FakeTensorMode() as mode:
         fake = function(*map(mode.from_tensor, operands))
     for tracing in ("symbolic", "real"):
@@ -329,9 +329,9 @@ def test_one_sample_under_vmap_and_layers_of_degree_zero():
 
 
 def test_constants_do_not_outlive_their_bound_and_hold_no_operand():
-    assert aten._kept.cache_info().maxsize
+    assert plans._kept.cache_info().maxsize
     x = random((1, 1, 4))
-    plan = aten.plan_of(konvlib.geometry.konv_geometry(x.shape, (1, 3, 1, 2), axes=1, padding=1), "chebyshev")
-    for tensor in torch.utils._pytree.tree_leaves(tuple(aten.constants_of(plan, x))):
+    plan = plans.plan_of(konvlib.geometry.konv_geometry(x.shape, (1, 3, 1, 2), axes=1, padding=1), "chebyshev")
+    for tensor in torch.utils._pytree.tree_leaves(tuple(plans.constants_of(plan, x))):
         assert tensor.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()
         assert not tensor.is_inference()

@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import itertools
 import pkgutil
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -42,7 +43,9 @@ def mutate(package: str, file: str, old: str, new: str, folder: Path) -> ModuleT
     path.write_text(source.replace(old, new), encoding="utf-8")
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, name, module)  # where dataclasses look themselves up
+        spec.loader.exec_module(module)
     return module
 
 

@@ -18,7 +18,6 @@ import torch
 
 import konvlib
 from konvlib.images import pooling_operators
-from konvlib.konvolution import tensors as konvolution
 from konvlib.konvolution import ways
 from konvlib.layers import autotune, forward, polynomial_input_grad, weight_grad
 from konvlib.layers import operators as layer_operators
@@ -26,20 +25,33 @@ from konvlib.matrices import operators as column_operators
 from tests.engine import test_mutants as engine
 from tests.kernels.mutants import KERNELS
 from tests.kernels.operators import integers, running
+from tests.kernels.test_konvolution import squashed_konv
 from tests.kernels.test_layers import LAYERS, calls
 
 
+DILATED = ((1, 2, 9), (2, 2, 3), ((2,), (3, 1), (3,), 1))
+MANY_TAPS = ((1, 17, 6), (18, 17, 5), ((2,), (3, 1), (1,), 1))
+GROUPS = ((1, 34, 8), (32, 17, 3), ((2,), (2, 1), (3,), 2))
+BLOCKS_OF_PIXELS = (
+    ((1, 132, 88), (132, 2, 9), ((1,), (0, 0), (1,), 66)),
+    ((1, 17, 155), (17, 17, 44), ((1,), (0, 0), (1,), 1)),
+)
+
+
 def layers(device: str) -> Iterator[torch.Tensor]:
-    dilated = ((1, 2, 9), (2, 2, 3), ((2,), (3, 1), (3,), 1))
-    many_taps = ((1, 17, 6), (18, 17, 5), ((2,), (3, 1), (1,), 1))
-    groups = ((1, 34, 8), (32, 17, 3), ((2,), (2, 1), (3,), 2))
-    blocks_of_pixels = (
-        ((1, 132, 88), (132, 2, 9), ((1,), (0, 0), (1,), 66)),
-        ((1, 17, 155), (17, 17, 44), ((1,), (0, 0), (1,), 1)),
-    )
-    for layer in (*LAYERS.values(), dilated, many_taps, groups, *blocks_of_pixels):
-        for name, arguments in calls(layer, device, make=integers).items():
-            yield getattr(layer_operators, name)(*arguments)
+    for layer in (*LAYERS.values(), DILATED, MANY_TAPS, GROUPS):
+        yield from results_of(layer, device)
+
+
+def long_sums(device: str) -> Iterator[torch.Tensor]:
+    """What takes every loop of the kernels round twice."""
+    for layer in (MANY_TAPS, GROUPS, *BLOCKS_OF_PIXELS):
+        yield from results_of(layer, device)
+
+
+def results_of(layer: Any, device: str) -> Iterator[torch.Tensor]:
+    for name, arguments in calls(layer, device, make=integers).items():
+        yield getattr(layer_operators, name)(*arguments)
 
 
 def poolings(device: str) -> Iterator[torch.Tensor]:
@@ -70,13 +82,14 @@ def konvolutions(device: str) -> Iterator[torch.Tensor]:
         kappa = integers((16, 4, channels // groups, 2, 1 + groups), device)
         options = {"axes": 2, "basis": basis, "squash": "tanh", "padding": 1, "stride": (1, 2), "groups": groups}
         tensors = [tensor.requires_grad_() for tensor in (x, kappa)]
-        y = konvolution.squashed_konv(*tensors, None, **options)
+        y = squashed_konv(*tensors, None, **options)
         yield y.detach()
         yield from torch.autograd.grad(y, tensors, integers(y.shape, device))
 
 
 RESULTS: dict[str, Callable[[str], Iterator[torch.Tensor]]] = {
     "layers": layers,
+    "long sums": long_sums,
     "poolings": poolings,
     "columns": columns,
     "konvolution": konvolutions,
