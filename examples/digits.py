@@ -189,7 +189,7 @@ def main() -> None:
         print(f"{'network':32}{'parameters':>12}{'epochs':>8}{'seconds':>9}{'test accuracy':>15}{'test loss':>11}")
         for name, model, epochs, seconds in rows:
             accuracy, loss = evaluate(model, data)
-            print(f"{name:32}{count(model):12}{epochs:8}{seconds:9.1f}{accuracy:15.2%}{loss:11.4f}")
+            print(f"{name:32}{count(model):12}{epochs:8}{seconds:9.2f}{accuracy:15.2%}{loss:11.4f}")
     if PROCESSES > 1:
         distributed.destroy_process_group()
 

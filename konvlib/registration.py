@@ -85,7 +85,14 @@ def planned_tensors(
 
 
 def lowers(tensor: Tensor) -> bool:
-    """Whether autocast is on and would change the dtype in which this tensor is computed with."""
+    """Whether autocast is on and would change the dtype in which this tensor is computed with.
+
+    Examples
+    --------
+    >>> with torch.autocast("cpu"):
+    ...     lowers(torch.ones(2)), lowers(torch.ones(2).double())
+    (True, False)
+    """
     kind = tensor.device.type
     return tensor.dtype in (*HALVES, torch.float32) and kind in ("cuda", "cpu") and torch.is_autocast_enabled(kind)
 
@@ -94,6 +101,12 @@ def lowered(function: Callable[..., Any], kind: str, arguments: Sequence[Any]) -
     """Call a function with autocast off, on tensors of the dtype that autocast wants on this kind of device.
 
     As in PyTorch, float64 and complex tensors are left alone.
+
+    Examples
+    --------
+    >>> with torch.autocast("cpu"):
+    ...     lowered(torch.add, "cpu", (torch.ones(2), torch.ones(2)))
+    tensor([2., 2.], dtype=torch.bfloat16)
     """
     dtype = torch.get_autocast_dtype(kind)
     cast = [a.to(dtype) if isinstance(a, Tensor) and lowers(a) else a for a in arguments]
@@ -102,7 +115,15 @@ def lowered(function: Callable[..., Any], kind: str, arguments: Sequence[Any]) -
 
 
 def last_derivative() -> bool:
-    """Whether plain eager autograd is all that may follow: no tracing, no `torch.func`, no forward mode."""
+    """Whether plain eager autograd is all that may follow: no tracing, no `torch.func`, no forward mode.
+
+    Examples
+    --------
+    >>> seen = []
+    >>> _ = torch.func.grad(lambda x: seen.append(last_derivative()) or x)(torch.tensor(3.0))
+    >>> last_derivative(), seen
+    (True, [False])
+    """
     return not (
         torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()

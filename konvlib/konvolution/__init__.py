@@ -146,8 +146,8 @@ def konv2d(
     --------
     konvlib.konv1d, konvlib.konv3d : The same over one axis, and over three.
     konvlib.konv2d_input_grad, konvlib.konv2d_kappa_grad, konvlib.konv2d_bias_grad : Its gradients.
-    konvlib.Konv2d : It as a layer of a network.
-    konvlib.bases : The bases.
+    konvlib.konvolution.module.Konv2d : It as a layer of a network.
+    konvlib.konvolution.bases : The bases.
     konvlib.conv2d : The ordinary convolution.
 
     Examples

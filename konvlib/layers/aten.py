@@ -107,10 +107,22 @@ def padded(x: Tensor, layer: ConvGeometry) -> tuple[Tensor, tuple[int, ...]]:
 
 
 def is_half(x: Tensor) -> bool:
-    """Whether sums over this tensor are taken in float32 by hand: the halves on the CPU."""
+    """Whether sums over this tensor are taken in float32 by hand: the halves on the CPU.
+
+    Examples
+    --------
+    >>> is_half(torch.ones(2).half()), is_half(torch.ones(2))
+    (True, False)
+    """
     return x.dtype in HALVES and x.device.type == "cpu"
 
 
 def wide(*tensors: Tensor | None) -> list[Tensor | None]:
-    """Return tensors in float32."""
+    """Return tensors in float32, and None where there is none.
+
+    Examples
+    --------
+    >>> wide(torch.ones(2).half(), None)
+    [tensor([1., 1.]), None]
+    """
     return [None if tensor is None else tensor.float() for tensor in tensors]

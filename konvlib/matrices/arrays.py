@@ -141,7 +141,13 @@ def conv2d_im2col(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, layer: 
 
 
 def is_finite(w: np.ndarray) -> bool:
-    """Whether an array of machine numbers holds neither infinity nor NaN."""
+    """Whether an array of machine numbers holds neither infinity nor NaN.
+
+    Examples
+    --------
+    >>> is_finite(np.array([1, 3])), is_finite(np.array([1, np.inf]))
+    (True, False)
+    """
     return bool(np.isfinite(w).all())
 
 

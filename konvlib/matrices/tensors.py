@@ -111,7 +111,13 @@ def conv2d_im2col(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry
 
 
 def is_finite(w: Tensor) -> bool:
-    """Whether a tensor holds neither infinity nor NaN; one that torch traces or batches is taken to be finite."""
+    """Whether a tensor holds neither infinity nor NaN; one that torch traces or batches is taken to be finite.
+
+    Examples
+    --------
+    >>> is_finite(torch.ones(2)), is_finite(torch.tensor([1.0, float("inf")]))
+    (True, False)
+    """
     return not is_plain(w) or bool(w.detach().isfinite().all())
 
 

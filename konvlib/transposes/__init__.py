@@ -276,6 +276,11 @@ def insert_zeros(x: Operand[T], stride: PerAxis) -> T:
     ValueError
         If ``x`` has the wrong rank or is empty, or if a stride is less than 1.
 
+    See Also
+    --------
+    conv_transpose2d : which is a layer on samples with zeros between them.
+    konvlib.dilate : the same for the taps of a filter.
+
     Examples
     --------
     >>> insert_zeros([[[[1, 3], [2, 4]]]], (2, 3))
@@ -316,6 +321,10 @@ def overlap_counts(
     ------
     TypeError, ValueError
         As `konvlib.conv_transpose2d`.
+
+    See Also
+    --------
+    conv_transpose2d : the transposed convolution whose taps are counted.
 
     Notes
     -----

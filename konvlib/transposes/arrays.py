@@ -98,7 +98,7 @@ def blocks(layer: ConvGeometry, most: int) -> Iterator[tuple[slice, slice]]:
 
     Examples
     --------
-    >>> layer = geometry.im2col_geometry((2, 1, 5, 6), (2, 3))
+    >>> layer = geometry.im2col_geometry((2, 1, 5, 6), kernel_size=(2, 3))
     >>> [(batch.start, lines.start, lines.stop) for batch, lines in blocks(layer, 48)]
     [(0, 0, 2), (0, 2, 4), (1, 0, 2), (1, 2, 4)]
     """

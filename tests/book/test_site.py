@@ -285,15 +285,15 @@ ONE_OF_EACH_KIND = """() => {
 }"""
 
 TOO_WIDE = """() => {
-    const backend = document.documentElement.clientWidth;
+    const width = document.documentElement.clientWidth;
     const clipped = (e) => {
         for (let box = e.parentElement; box; box = box.parentElement)
             if (box !== document.body && getComputedStyle(box).overflowX !== "visible") return true;
         return false;
     };
-    if (document.documentElement.scrollWidth <= backend) return [];
+    if (document.documentElement.scrollWidth <= width) return [];
     return [...document.querySelectorAll("body *")]
-        .filter((e) => e.getBoundingClientRect().right > backend + 1 && !clipped(e))
+        .filter((e) => e.getBoundingClientRect().right > width + 1 && !clipped(e))
         .map((e) => `${e.tagName}.${e.className}: ${e.textContent.trim().slice(0, 60)}`)
         .concat([`the page is ${document.documentElement.scrollWidth} wide`]);
 }"""
