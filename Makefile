@@ -6,13 +6,13 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
 SITE := _build/html
 PYTEST := $(RUN) -m pytest -q
-GPU_TESTS := tests/engine tests/kernels
 
-.PHONY: help book test lab notebooks gpu-test bench lint clean
+.PHONY: help book test test-units test-pages test-all lab notebooks gpu-test bench lint clean
 
 help:
 	@echo "make book       build the website and print the path to open"
-	@echo "make test       run every test: engine, kernels, notebooks, site, browser"
+	@echo "make test       run the tests: engine, kernels, notebooks, site, browser"
+	@echo "make test-all   run these and what takes long"
 	@echo "make lab        open the notebooks in JupyterLab"
 	@echo "make notebooks  run all notebooks and store their outputs"
 	@echo "make gpu-test   run the engine's tests with kernels on this machine's CUDA device"
@@ -25,10 +25,19 @@ book: $(READY)
 	@echo
 	@echo "Open this in a browser: $(abspath $(SITE))/index.html"
 
+# Pages wait for a browser and for the kernels of notebooks, so they run beside the units.
 test: lint
-	$(PYTEST) -n 2 -m "not browser" --doctest-modules tests konvlib
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-units test-pages
+
+test-units: $(READY)
+	$(PYTEST) -n 2 -m "not browser and not slow" --doctest-modules tests konvlib
+
+test-pages: $(READY)
+	$(PYTEST) -m browser tests/book
 	$(PYTEST) -n 2 --dist loadfile --nbval notebooks book
-	$(PYTEST) -m browser tests
+
+test-all: test
+	$(PYTEST) -n 2 -m slow tests
 
 lab: $(READY)
 	$(RUN) -m jupyterlab notebooks
@@ -37,7 +46,7 @@ notebooks: $(READY)
 	$(RUN) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb book/*.ipynb
 
 gpu-test: $(READY)
-	$(PYTEST) --record $(GPU_TESTS)
+	$(PYTEST) --record tests/engine tests/kernels
 
 bench: $(READY)
 	$(RUN) -m benchmarks.sequences_cpu
@@ -49,6 +58,7 @@ bench: $(READY)
 lint: $(READY)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m basedpyright
 	$(VENV)/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 
 clean:

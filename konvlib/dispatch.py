@@ -87,12 +87,13 @@ def prepared(
     ]
     if ordered:
         for array, name in zip(given, operands, strict=True):
-            check_ordered(array, name)
+            if array is not None:
+                check_ordered(array, name)
     return arrays, given, planned(check, [None if array is None else array.shape for array in given], arguments)
 
 
-def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[str, Any], *kinds: Any) -> Any:
-    """Return ``check(*shapes, **arguments)``, remembered for equal shapes, arguments and ``kinds`` of operands.
+def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[str, Any]) -> Any:
+    """Return ``check(*shapes, **arguments)``, remembered for equal shapes and arguments.
 
     Examples
     --------
@@ -103,7 +104,7 @@ def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[st
     """
     try:
         exact = [a if type(a) is int or type(a) is str else _exact(a) for a in arguments.values()]
-        key = (check, kinds, *shapes, *exact)
+        key = (check, *shapes, *exact)
         plan = _plans.get(key)
     except TypeError:  # no key: an array for an argument, or what the check refuses
         return check(*shapes, **arguments)

@@ -199,7 +199,8 @@ def chain_geometry(
     >>> whole.weight_shape, whole.stride, whole.dilation, whole.steps
     ((5, 2, 15), (2,), (1,), ((1,), (6,)))
     """
-    w_shapes, bias_shapes = shapes[::2], shapes[1::2]
+    w_shapes: Sequence[Any] = shapes[::2]
+    bias_shapes = shapes[1::2]
     if not w_shapes:
         raise ValueError("layers must hold at least one layer, got none")
     axes, links = kernel_axes(w_shapes[0], "layers[0].weight"), []

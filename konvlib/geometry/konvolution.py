@@ -223,7 +223,8 @@ def recurrence_step(name: str, n: int, step: Any) -> tuple[Fraction, Fraction, F
         raise TypeError(f"recurrence of basis {name!r} must give {fits}, got {step!r}")
     if step[0] == 0:
         raise ValueError(f"recurrence of basis {name!r} must have a_{n} other than 0, got {step!r}")
-    return tuple(map(Fraction, step))
+    a, b, c = map(Fraction, step)
+    return a, b, c
 
 
 def check_samples(shape: Sequence[int], degree: int) -> None:

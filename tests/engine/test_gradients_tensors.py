@@ -84,13 +84,9 @@ CASES = {
     "zero_insertion": Case(konvlib.conv_transpose_by_zero_insertion, ((2, 2, 2, 3), (2, 1, 2, 2), (2,)), TRANSPOSE),
     "insert_zeros": Case(konvlib.insert_zeros, ((2, 2, 2, 3),), {"stride": (2, 3)}),
 }
-SCATTERING = pytest.param(
-    "scattering",
-    marks=pytest.mark.xfail(strict=False, reason="its sums are chapter 3's operator, and as far as that is"),
-)
 
 
-@pytest.fixture(params=[SCATTERING if name == "scattering" else name for name in CASES])
+@pytest.fixture(params=CASES)
 def case(request, monkeypatch):
     monkeypatch.setattr(runtime, "INTERPRET", False)
     torch.manual_seed(0)
