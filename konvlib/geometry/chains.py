@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from math import gcd
 from numbers import Rational, Real
+from typing import Any
 
 import numpy as np
 
@@ -166,7 +167,7 @@ def compose_geometry(
 
 
 def chain_geometry(
-    *shapes: Sequence[int] | None,
+    *shapes: Any,
     strides: Sequence[PerAxis],
     dilations: Sequence[PerAxis],
     groups: Sequence[int],
@@ -199,8 +200,7 @@ def chain_geometry(
     >>> whole.weight_shape, whole.stride, whole.dilation, whole.steps
     ((5, 2, 15), (2,), (1,), ((1,), (6,)))
     """
-    w_shapes: Sequence[Any] = shapes[::2]
-    bias_shapes = shapes[1::2]
+    w_shapes, bias_shapes = shapes[::2], shapes[1::2]
     if not w_shapes:
         raise ValueError("layers must hold at least one layer, got none")
     axes, links = kernel_axes(w_shapes[0], "layers[0].weight"), []

@@ -56,3 +56,15 @@ def test_everything_that_torch_does(name, check):
 @pytest.mark.parametrize("name", [name for name in ROWS if "2d" in name])
 def test_channels_last_stays(name):
     transforms.channels_last(*ROWS[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["conv2d", "max_pool2d", "avg_pool2d"])
+def test_inductor_compiles_it_whole(name):
+    transforms.compiled(*ROWS[name], backend="inductor")
+
+
+@pytest.mark.slow
+def test_inductor_compiles_konvolution_whole():
+    x, kappa = random(2, 2, 5, 6), random(3, 4, 2, 3, 2)
+    transforms.compiled(lambda x, kappa: konvlib.konv2d(x, kappa, padding=1), [x, kappa], backend="inductor")

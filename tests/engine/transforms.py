@@ -153,10 +153,10 @@ def halves(function, operands):
         assert torch.allclose(y.double(), function(*(x.double() for x in given)), rtol=precision, atol=8 * precision)
 
 
-def compiled(function, operands):
+def compiled(function, operands, backend="aot_eager"):
     torch._dynamo.reset()
     given = leaves(operands)
-    y = torch.compile(function, fullgraph=True, backend="aot_eager")(*given)
+    y = torch.compile(function, fullgraph=True, backend=backend)(*given)
     assert close(torch.autograd.grad((y**3).sum(), given), gradients(function, operands))
 
 
