@@ -237,8 +237,7 @@ class Operator:
     def _differentiable(self, *arguments: Any) -> Any:
         """The operator called by its name, with autograd: right where its derivative is differentiated again too."""
         tensors, rest = arguments[: self.tensors], arguments[self.tensors :]
-        follows = torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
-        if follows and torch.is_grad_enabled():
+        if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
             return self.kept(*arguments)
         if torch.is_grad_enabled() and any([t is not None and t.requires_grad for t in tensors]):
             results = _Accelerated.apply(self, rest, *tensors)

@@ -148,7 +148,7 @@ class _Konv(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer of a batch ``(N, C, *size)``, or of one sample ``(C, *size)``."""
         kappa, bias = self.kappa, self.bias
-        if isinstance(x, torch.Tensor) and x.dim() == self.axes + 1:
+        if not isinstance(x, torch.Tensor) or x.dim() == self.axes + 1:
             check_tensors({"x": x, "kappa": kappa})
             return self.forward(x.unsqueeze(0)).squeeze(0)
         layer = self._layer(x, kappa, bias)

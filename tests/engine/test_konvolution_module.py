@@ -252,3 +252,10 @@ def test_reset_parameters_draws_anew_and_the_seed_decides():
     for name, value in layer.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
     assert not layer.bias.any()
+
+
+def test_a_list_is_no_batch():
+    layer = konvlib.Konv1d(1, 1, 1)
+    for _ in range(2):
+        with pytest.raises(TypeError, match=r"^x must be a torch tensor like the other operand, got list$"):
+            layer([[[1.0]]])

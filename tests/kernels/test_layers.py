@@ -9,6 +9,7 @@ from itertools import product
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 from torch.utils.flop_counter import FlopCounterMode
 
 import konvlib
@@ -346,3 +347,27 @@ def test_no_memory_is_kept_on_the_device():
     x = torch.ones(2, 16, 9, 9, device="cuda", requires_grad=True)
     w = torch.ones(16, 16, 3, 3, device="cuda", requires_grad=True)
     assert_keeps_no_device_memory(lambda: torch.autograd.grad(konvlib.conv2d(x, w).sum(), (x, w)))
+
+
+@pytest.mark.parametrize("name", ["conv", "conv_transpose", "conv_weight_grad"])
+def test_an_operator_called_by_its_name_is_right_under_transforms(implementation, name):
+    """It is linear in its first tensor: its derivative in a direction is what it makes of the direction."""
+    first, *others = calls(LAYERS["1 axis"], implementation)[name]
+    first, others = first.detach(), [t.detach() if isinstance(t, torch.Tensor) else t for t in others]
+    others = [None if place == 1 and name != "conv_weight_grad" else t for place, t in enumerate(others)]  # no bias
+    direction, operator = torch.cos(first), getattr(torch.ops.konvlib, name)
+
+    def of_first(x):
+        return operator(x, *others)
+
+    expected = of_first(direction)
+    for gradients in (torch.enable_grad, torch.no_grad):
+        with gradients():
+            _, slope = torch.func.jvp(of_first, (first,), (direction,))
+            with forward_ad.dual_level():
+                dual = forward_ad.unpack_dual(of_first(forward_ad.make_dual(first, direction))).tangent
+        assert torch.allclose(slope, expected)
+        assert torch.allclose(dual, expected)
+    assert torch.allclose(torch.vmap(of_first)(torch.stack([first, direction]))[1], expected)
+    slope = torch.func.grad(lambda x: (of_first(x) * expected).sum())(first)
+    assert torch.allclose((slope * direction).sum(), (expected**2).sum())
