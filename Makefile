@@ -30,7 +30,7 @@ test: lint
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-units test-pages
 
 test-units: $(READY)
-	$(PYTEST) -n 2 -m "not browser and not slow" --doctest-modules tests konvlib
+	$(PYTEST) -n 2 -m "not browser and not slow" --durations 10 --doctest-modules tests konvlib
 
 test-pages: $(READY)
 	$(PYTEST) -m browser tests/book
