@@ -24,6 +24,8 @@ from torch.nn import functional
 
 import konvlib
 from benchmarks import harness
+from konvlib import runtime
+from konvlib.layers import forward
 
 TOLERANCE = 1e-5
 STEPS = (
@@ -170,6 +172,38 @@ def tracing_seconds(make: Callable[[], nn.Module]) -> float:
     return time.perf_counter() - begin
 
 
+class Unlaunched:
+    """In the place of a kernel: it takes a launch and does nothing."""
+
+    def __getitem__(self, grid: Any) -> Callable[..., None]:
+        return lambda *arguments, **options: None
+
+
+def kernel_path() -> dict[str, float]:
+    """Return the microseconds of a conv2d by kernels that the host takes, without what a launch itself takes.
+
+    Operands lie channels last, as kernels want them; what the calls return is not written.
+    """
+    channels_last = {"memory_format": torch.channels_last}
+    x, w = torch.randn(1, 32, 8, 8).to(**channels_last), torch.randn(32, 32, 3, 3).to(**channels_last)
+    kernels = [name for name in vars(forward) if name.endswith("_kernel")]
+    launched, interpret = {name: getattr(forward, name) for name in kernels}, runtime.INTERPRET
+    try:
+        runtime.INTERPRET = True
+        for name in kernels:
+            setattr(forward, name, Unlaunched())
+        figures = {}
+        for name, requires_grad in (("without gradients", False), ("with requires_grad", True)):
+            operands = [operand.detach().requires_grad_(requires_grad) for operand in (x, w)]
+            timing = harness.CpuTimer()({name: lambda operands=operands: konvlib.conv2d(*operands)})
+            figures[name] = 1e6 * timing[name].median
+        return figures
+    finally:
+        runtime.INTERPRET = interpret
+        for name, kernel in launched.items():
+            setattr(forward, name, kernel)
+
+
 def python_calls() -> int:
     """Return how many calls of Python functions inside konvlib a warm conv2d of arrays makes."""
     x, w, count = np.ones((1, 1, 4, 4)), np.ones((1, 1, 3, 3)), 0
@@ -216,6 +250,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "memory saved over the recipe's": saved_share(),
         "seconds to trace eight Konv2d": tracing_seconds(lambda: konvlib.Konv2d(4, 4, 3, padding=1)),
         "seconds to trace eight recipes": tracing_seconds(lambda: Recipe(4, 4, 3, 1, 1, 3)),
+        "microseconds of the host to launch a conv2d": kernel_path(),
         "Python calls of conv2d(ndarray)": python_calls(),
         "seconds of import konvlib": import_seconds(),
     }

@@ -119,5 +119,5 @@ def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[st
 def _exact(value: Any) -> Any:
     """A key that tells 1 from True and 1.0; a list may stand for a tuple."""
     if isinstance(value, (tuple, list)):
-        return tuple(map(_exact, value))
+        return tuple(value) if set(map(type, value)) == {int} else tuple(map(_exact, value))
     return type(value), value

@@ -51,6 +51,14 @@ class ConvGeometry:
         object.__setattr__(self, "is_even", all([before == after for before, after in self.padding]))
         object.__setattr__(self, "sides", tuple([side for pair in self.padding[::-1] for side in pair]))
 
+    def __hash__(self) -> int:
+        # Made once too, at the first question: launchers of kernels remember by it.
+        if "_hash" not in self.__dict__:
+            fields = self.batch, self.in_channels, self.out_channels, self.groups, self.input_size, self.kernel_size
+            rest = self.stride, self.padding, self.dilation, self.padding_mode, self.output_size
+            object.__setattr__(self, "_hash", hash((*fields, *rest)))
+        return self.__dict__["_hash"]
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         return (self.batch, self.in_channels, *self.input_size)

@@ -13,7 +13,7 @@ import json
 import os
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -207,11 +207,15 @@ def key(kind: str, layer: ConvGeometry, y: torch.Tensor) -> str:
     >>> key("conv", conv_geometry((8, 3, 9), (4, 3, 3), axes=1, stride=2), torch.ones(1, 1, 1))
     'conv float32 first n8 c3-4 g1 i9 k3 s2 p0+0 d1'
     """
-    order = "last" if memory.is_channels_last(y) else "first"
+    return _key(kind, layer, y.dtype, "last" if memory.is_channels_last(y) else "first")
+
+
+@lru_cache(4096)
+def _key(kind: str, layer: ConvGeometry, dtype: torch.dtype, order: str) -> str:
     sizes = {"i": layer.input_size, "k": layer.kernel_size, "s": layer.stride}
     pads = "x".join(f"{before}+{after}" for before, after in layer.padding)
     each = [f"{letter}{'x'.join(map(str, values))}" for letter, values in sizes.items()]
-    start = f"{kind} {str(y.dtype).removeprefix('torch.')} {order} n{layer.batch}"
+    start = f"{kind} {str(dtype).removeprefix('torch.')} {order} n{layer.batch}"
     channels = f"c{layer.in_channels}-{layer.out_channels} g{layer.groups}"
     return " ".join([start, channels, *each, f"p{pads}", f"d{'x'.join(map(str, layer.dilation))}"])
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
+from types import MappingProxyType
 
 import torch
 
@@ -130,7 +132,12 @@ def named_strides(name: str, x: torch.Tensor, places: str = "ncdhw") -> dict[str
     {'stride_xn': 12, 'stride_xc': 4, 'stride_xw': 1}
     """
     each = dict(zip("ncdhw", strides(x), strict=True))
-    return {f"stride_{name}{place}": each[place] for place in places}
+    return {argument: each[place] for argument, place in _stride_names(name, places)}
+
+
+@cache
+def _stride_names(name: str, places: str) -> tuple[tuple[str, str], ...]:
+    return tuple([(f"stride_{name}{place}", place) for place in places])
 
 
 def along_axes(**values: tuple[Sequence[int], int]) -> dict[str, int]:
@@ -153,7 +160,8 @@ LAYER_SIZES = tuple(f"{name}_{axis}" for name in LAYER for axis in "dhw")
 """The arguments of kernels that `of_layer` gives; they are not specialised, so that one kernel serves all layers."""
 
 
-def of_layer(layer: ConvGeometry) -> dict[str, int]:
+@lru_cache(1024)
+def of_layer(layer: ConvGeometry) -> Mapping[str, int]:
     """A layer as the arguments of a kernel, three axes each; of the padding, what comes before the input.
 
     Examples
@@ -163,13 +171,15 @@ def of_layer(layer: ConvGeometry) -> dict[str, int]:
     >>> [arguments[f"{name}_w"] for name in LAYER]
     [9, 4, 3, 2, 1, 1]
     """
-    return along_axes(
-        **{"in": (layer.input_size, 1)},
-        out=(layer.output_size, 1),
-        kernel=(layer.kernel_size, 1),
-        stride=(layer.stride, 1),
-        padding=([before for before, _ in layer.padding], 0),
-        dilation=(layer.dilation, 1),
+    return MappingProxyType(
+        along_axes(
+            **{"in": (layer.input_size, 1)},
+            out=(layer.output_size, 1),
+            kernel=(layer.kernel_size, 1),
+            stride=(layer.stride, 1),
+            padding=(layer.before, 0),
+            dilation=(layer.dilation, 1),
+        )
     )
 
 
@@ -181,7 +191,9 @@ def is_wide(*tensors: torch.Tensor) -> bool:
     >>> is_wide(torch.ones(1).expand(2**31)), is_wide(torch.ones(4, 5))
     (False, False)
     """
+    most = 2**31 - 2**20
     return any(
-        sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True)) >= 2**31 - 2**20
+        sum((size - 1) * stride for size, stride in zip(x.shape, x.stride(), strict=True)) >= most
         for x in tensors
+        if x.untyped_storage().nbytes() >= most  # a smaller one has no such offset
     )
