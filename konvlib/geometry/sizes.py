@@ -237,8 +237,8 @@ def pool_size(
     if not ceil_mode:
         return _windows(size, covered, stride, padding)
     size = integer(size, "size", least=1)
-    room = size + before + after - covered
-    windows = -(-room // stride) + 1
+    left = size + before + after - covered
+    windows = -(-left // stride) + 1
     if (windows - 1) * stride >= size + before:
         windows -= 1
     if windows < 1:

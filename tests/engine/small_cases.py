@@ -1,4 +1,4 @@
-"""One small case of each kernel on a CUDA device: what tests/test_sanitizer.py runs under compute-sanitizer."""
+"""One small case of each kernel on a CUDA device: what tests/kernels/test_sanitizer.py runs under compute-sanitizer."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A convolution is one table: which sample ``j`` window ``i`` shows through tap ``u``. The layer and both of its gradients
 read it, each summing over two of the three indices, so all pairs of unit impulses give the whole table each time.
-A test whose only argument is ``backend`` runs in every backend, and against each mutant of it (tests/test_mutants.py).
+A test whose only argument is ``backend`` runs on every backend, and against each mutant of it (test_mutants.py).
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def test_every_pair_of_impulses_in_the_whole_box(exact_backend):
             assert_the_table(exact_backend, axis)
 
 
-def test_fast_as_torchs_autograd_in_the_whole_box():
+def test_arrays_as_torchs_autograd_in_the_whole_box():
     print(BOX_TEXT)
     for axis, channels in boxes.whole():
         x, w, dy = operands((axis,), channels)
@@ -177,7 +177,7 @@ def test_fast_as_torchs_autograd_in_the_whole_box():
         assert (dw == expected[1]).all()
 
 
-def test_fast_as_torchs_autograd_on_coverings_of_two_and_three_axes():
+def test_arrays_as_torchs_autograd_on_coverings_of_two_and_three_axes():
     for axes, channels in product([*boxes.covering(2), *boxes.covering(3, size=5, kernel=3)[::2]], boxes.CHANNELS[1:4]):
         x, w, dy = operands(axes, channels)
         dx, dw = grads(gradients, x, w, dy, axes, channels.groups)

@@ -3,7 +3,7 @@
 All of it in integers with ``==``. C, I and W stand for the layer, its input gradient and its weight gradient. They are
 bilinear, so where a test runs through all pairs of impulses of a geometry (``lem-impulses``), it proves that geometry.
 Oracles are PyTorch, the table ``s i + d u - p = j``, and differences of the layers of chapter 2. What follows for
-finite differences and for gradient descent is in ``tests/test_gradients_theorems_use.py``.
+finite differences and for gradient descent is in ``test_gradients_theorems_use.py``.
 """
 
 from __future__ import annotations

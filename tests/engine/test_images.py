@@ -84,14 +84,14 @@ def test_the_definition_is_torchs_in_the_whole_box_of_one_axis():
         assert (naive.conv1d(x, w, **boxes.options(axis)) == boxes.torch_conv(x, w, (axis,))).all()
 
 
-def test_fast_is_torchs_in_the_whole_box_with_every_choice_of_channels():
+def test_arrays_are_torchs_in_the_whole_box_with_every_choice_of_channels():
     for axis, channels in boxes.whole():
         x, w = impulse_operands([axis], channels)
         y = images.conv1d(x, w, groups=channels.groups, **boxes.options(axis))
         assert (y == boxes.torch_conv(x, w, (axis,), channels.groups)).all()
 
 
-def test_what_does_not_fit_is_refused_by_every_room_alike():
+def test_what_does_not_fit_is_refused_by_every_backend_alike():
     for axis, channels in boxes.whole(fitting=False):
         x = np.ones((1, channels.inputs, axis.size))
         w = np.ones((channels.outputs, channels.inputs // channels.groups, axis.kernel))

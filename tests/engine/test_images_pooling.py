@@ -1,6 +1,6 @@
 """Poolings, every backend against PyTorch and against a depthwise layer.
 
-A test whose only argument is ``backend`` runs in every backend, and against each mutant of it (tests/test_mutants.py).
+A test whose only argument is ``backend`` runs on every backend, and against each mutant of it (test_mutants.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The statements of chapter 2 on layers and their sizes, each against sums, counts or routines that no backend makes.
 
 Layers are bilinear, so a geometry is settled by impulses and by weights that name themselves: see `axis_boxes`.
-Kernels that come apart, costs and poolings are in tests/test_images_theorems_kernels.py.
+Kernels that come apart, costs and poolings are in test_images_theorems_kernels.py.
 """
 
 from __future__ import annotations

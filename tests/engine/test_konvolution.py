@@ -1,6 +1,6 @@
 """Konvolution, every backend against the recipe in PyTorch, ordinary convolution and its own theorems, exactly.
 
-A test whose only argument is ``backend`` runs in every backend, and against each mutant of it (tests/test_mutants.py).
+A test whose only argument is ``backend`` runs on every backend, and against each mutant of it (test_mutants.py).
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def test_blocks_of_any_size_give_the_same(backend):
 
 
 @pytest.mark.verifies("def-konv", "eq-konv", "thm-absorb", "thm-konv-gradients", box=BOX_TEXT, exact=True)
-def test_fast_as_the_recipe_in_the_whole_box():
+def test_arrays_as_the_recipe_in_the_whole_box():
     print(BOX_TEXT)
     for number, (axis, channels) in enumerate(boxes.whole()):
         degree, basis, pad = oracles.CHOICES[number * 7 % len(oracles.CHOICES)]
@@ -226,7 +226,7 @@ def test_fast_as_the_recipe_in_the_whole_box():
 
 
 @pytest.mark.verifies("eq-konv", "thm-konv-gradients", box=SMALL_TEXT, exact=True)
-def test_fast_as_naive_for_each_degree_basis_and_padding_of_a_smaller_box():
+def test_arrays_as_naive_for_each_degree_basis_and_padding_of_a_smaller_box():
     print(SMALL_TEXT)
     for number, (axis, (degree, basis, pad)) in enumerate(product(SMALL, oracles.CHOICES)):
         channels = (boxes.CHANNELS[1], boxes.CHANNELS[2])[number % 3 == 0]

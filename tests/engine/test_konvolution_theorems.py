@@ -1,4 +1,4 @@
-"""The theorems of chapter 7, each label by name; more marks are in tests/test_konvolution.py and its neighbours.
+"""The theorems of chapter 7, each label by name; more marks are in test_konvolution.py and its neighbours.
 
 Identities are tested on integers and fractions, with ``==``, over a box of geometries, with every basis, degree and
 padding in turn. Larger boxes are in the tests of the backends.

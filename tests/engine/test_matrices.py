@@ -165,7 +165,7 @@ def test_the_matrix_of_a_kernel_of_rank_one_is_a_kronecker_product(backend):
         assert (both.toarray() == np.kron(down, across)).all()
 
 
-def test_the_definition_and_the_fast_room_agree_on_the_pattern():
+def test_the_definition_and_the_arrays_agree_on_the_pattern():
     for axis, channels in axis_boxes.covering_of_one_axis():
         w = weight(channels, axis)
         pair = [

@@ -1,6 +1,6 @@
 """`convolve` and `correlate`, every backend against NumPy and against the definition.
 
-A test whose only argument is ``backend`` runs in every backend, and against each mutant of it (tests/test_mutants.py).
+A test whose only argument is ``backend`` runs on every backend, and against each mutant of it (test_mutants.py).
 Both maps are bilinear, so agreeing on every pair of unit impulses proves them equal for that pair of lengths.
 """
 

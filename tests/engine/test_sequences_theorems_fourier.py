@@ -1,6 +1,6 @@
 """The theorems of chapter 1 on the DFT, on costs, on overlap-add and on the matched filter, by label.
 
-See tests/test_sequences_theorems.py.
+See test_sequences_theorems.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The theorems of chapter 1 on correlation, on linear shift-invariant maps and on the integral, by label.
 
-See tests/test_sequences_theorems.py.
+See test_sequences_theorems.py.
 """
 
 from __future__ import annotations

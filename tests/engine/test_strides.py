@@ -2,7 +2,7 @@
 
 Two layers are one table: tap ``a`` of the first and tap ``b`` of the second meet in one tap of the whole. All pairs of
 unit impulses show it.
-A test whose only argument is ``backend`` runs in every backend, and against each mutant of it (tests/test_mutants.py).
+A test whose only argument is ``backend`` runs on every backend, and against each mutant of it (test_mutants.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is particular to Konvolution's operators: their integration with torch, dtypes, the squash, numerical safety.
 
-That they compute the right sums is tested with the other backends, in tests/test_konvolution*.py.
+That they compute the right sums is tested with the other backends, in tests/engine/test_konvolution*.py.
 """
 
 from __future__ import annotations

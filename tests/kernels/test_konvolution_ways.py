@@ -1,6 +1,6 @@
 """The ways that Konvolution is computed by kernels: each computes the same, and the table of choices decides.
 
-That the fused way computes the right sums is tested with the other backends, in tests/test_konvolution*.py.
+That the fused way computes the right sums is tested with the other backends, in tests/engine/test_konvolution*.py.
 """
 
 from __future__ import annotations

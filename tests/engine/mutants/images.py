@@ -299,4 +299,4 @@ PARTS = [
         '"nhc...,goc...->ngo..."',
     ),
 ]
-"""In parts of the fast backend, where tests/test_images_ways.py catches them."""
+"""In parts of the backend for arrays, where test_images_ways.py catches them."""

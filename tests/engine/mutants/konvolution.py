@@ -1,4 +1,4 @@
-"""The usual mistakes in Konvolution; those in its bases are in tests/test_bases.py."""
+"""The usual mistakes in Konvolution; those in its bases are in test_bases.py."""
 
 MUTANTS = [
     (
