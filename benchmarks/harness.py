@@ -20,10 +20,11 @@ its competitors (only then is memory taken), and a tolerance::
 
 `run` takes the cases in turn. It compares each competitor's result with the reference first, and times only the ones
 that agree: no speedup is ever reported on a failed check. The first competitor is ours; a ratio is a competitor's
-median time over ours, so that more than 1 means ours is faster. The competitors of a case run interleaved (A B C A B
-C ...), so that a slow spell of the machine meets all alike; the table gives medians, the record quartiles too. `run`
+median time over ours, so that more than 1 means ours is faster. The competitors of a case run interleaved (A B C A B C
+...), so that a slow spell of the machine meets all alike; the table gives medians, the record quartiles too. `run`
 prints the table, writes ``benchmarks/results/<device>-<benchmark>.json`` and returns an exit status: 1 if one of our
-own results was wrong.
+own results was wrong. What raises costs its row, not the record. Where the sources lie without their history,
+``BENCHMARKS_COMMIT`` in the environment says which they are.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import datetime
 import importlib.metadata
 import json
 import math
+import multiprocessing
 import os
 import platform
 import re
@@ -187,15 +189,37 @@ class GpuTimer:
 
 
 def run(benchmark: str, cases: Sequence[Case], *, timer: Timer, results: Path = RESULTS) -> int:
-    """Check and time all cases, print the table, write the record; 1 if one of our own results was wrong, else 0."""
-    rows = [_measure(case, timer) for case in tqdm(cases, desc=benchmark, file=sys.stderr)]
+    """Check and time all cases, print the table, write the record; 1 if one of our own results was wrong, else 0.
+
+    The record is written again after each case, so that what was measured is kept if the next one falls over.
+    """
     about = {"benchmark": benchmark, "timer": timer.name, **facts(timer.device)}
-    print(table(about, rows))
     results.mkdir(parents=True, exist_ok=True)
     path = results / f"{slug(about['device'])}-{benchmark}.json"
-    path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    rows: list[dict[str, Any]] = []
+    for case in tqdm(cases, desc=benchmark, file=sys.stderr):
+        rows.append(_measure(case, timer))
+        path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    print(table(about, rows))
     print(f"record: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name}")
     return int(any(_ours(row)["seconds"] is None for row in rows))
+
+
+def warm(cases: Sequence[Case], processes: int) -> None:
+    """Call all competitors of each case once, in processes side by side, so that what they compile is cached."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes, maxtasksperchild=1) as pool:
+        failures = [failure for failure in pool.imap_unordered(_called_once, cases, chunksize=1) if failure]
+    print("\n".join([f"warmed {len(cases) - len(failures)} of {len(cases)} cases", *failures]), flush=True)
+
+
+def _called_once(case: Case) -> str:
+    try:
+        for call in case.prepare()[0].values():
+            call()
+    except Exception as error:
+        return f"{dict(case.label)}: {_message(error)}"
+    return ""
 
 
 def facts(device: str) -> dict[str, Any]:
@@ -255,13 +279,24 @@ def slug(text: str) -> str:
 
 
 def _measure(case: Case, timer: Timer) -> dict[str, Any]:
-    calls, reference = case.prepare()
-    errors = {name: relative_error(call(), reference) for name, call in calls.items()}
-    right = {name: call for name, call in calls.items() if errors[name] <= case.tolerance}
-    timings = timer(right) if right else {}
+    """A row; what raises is not timed, and its message stands where its error would."""
+    try:
+        calls, reference = case.prepare()
+    except Exception as error:
+        return _row(case, {"konvlib": _message(error)}, {})
+    errors = {name: _error_of(call, reference) for name, call in calls.items()}
+    right = {name: call for name, call in calls.items() if _passes(errors[name], case.tolerance)}
+    try:
+        timings = timer(right) if right else {}
+    except Exception as error:
+        return _row(case, dict.fromkeys(calls, _message(error)), {})
+    return _row(case, errors, timings)
+
+
+def _row(case: Case, errors: Mapping[str, float | str], timings: Mapping[str, Timing]) -> dict[str, Any]:
     competitors = {
         name: {
-            "error": error if math.isfinite(error) else str(error),
+            "error": error if isinstance(error, str) or math.isfinite(error) else str(error),
             "seconds": timings[name].median if name in timings else None,
             "quartiles": [timings[name].low, timings[name].high] if name in timings else None,
             "samples": timings[name].samples if name in timings else 0,
@@ -274,6 +309,22 @@ def _measure(case: Case, timer: Timer) -> dict[str, Any]:
         "competitors": competitors,
         "ratios": _ratios(competitors),
     }
+
+
+def _error_of(call: Call, reference: Any) -> float | str:
+    try:
+        return relative_error(call(), reference)
+    except Exception as error:
+        return _message(error)
+
+
+def _passes(error: float | str, tolerance: float) -> bool:
+    return not isinstance(error, str) and error <= tolerance
+
+
+def _message(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
 
 
 def _ratios(competitors: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -326,6 +377,8 @@ def _cpu_name() -> str:
 
 
 def _commit() -> str:
+    if given := os.environ.get("BENCHMARKS_COMMIT"):
+        return given
     try:
         head = _git("rev-parse", "--short=12", "HEAD")
         return head + ("-dirty" if _git("status", "--porcelain", "--untracked-files=no") else "")

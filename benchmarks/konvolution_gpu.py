@@ -13,6 +13,7 @@ import argparse
 import functools
 import importlib.util
 import json
+import math
 import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping
@@ -139,11 +140,15 @@ def peak_memory(shape: Shape) -> dict[str, float]:
     calls, _ = training_step(shape)
     peaks = {}
     for name, call in calls.items():
-        call()
-        torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        call()
+        try:
+            call()
+            torch.cuda.synchronize()
+            before = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+            call()
+        except RuntimeError as error:
+            print(f"{name} fails on {shape}: {str(error).splitlines()[0]}")
+            continue
         peaks[name] = (torch.cuda.max_memory_allocated() - before) / 2**20
     return peaks
 
@@ -159,11 +164,15 @@ def summary(name: str) -> None:
     record = json.loads(path.read_text(encoding="utf-8"))
     for peer in ("eager", "torch.compile"):
         ratios = [row["ratios"][peer] for row in record["rows"] if peer in row["ratios"]]
+        if not ratios:
+            print(f"{name}: nothing measured beside {peer}")
+            continue
         print(f"{name}: {peer} / konvlib, mean {statistics.geometric_mean(ratios):.2f}, worst {min(ratios):.2f}")
     if name == "konvolution_forward":
         for row in record["rows"]:
             row["floor_seconds"] = floor_seconds(Shape(**row["label"]))
-        parts = [row["floor_seconds"] / row["competitors"]["konvlib"]["seconds"] for row in record["rows"]]
+        right = [row for row in record["rows"] if row["competitors"]["konvlib"]["seconds"] is not None]
+        parts = [row["floor_seconds"] / row["competitors"]["konvlib"]["seconds"] for row in right] or [math.nan]
         print(f"{name}: floor / konvlib, mean {statistics.geometric_mean(parts):.2f}, worst {min(parts):.2f}")
     else:
         for row in record["rows"]:
@@ -186,14 +195,17 @@ def main() -> int:
     os.environ.setdefault("KONVLIB_TUNE", "all")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--choices", type=Path, help="where to keep the tiles and ways that were found quickest")
+    parser.add_argument("--warm", type=int, default=0, help="first compile everything, in so many processes")
     chosen = parser.parse_args()
     torch.backends.cudnn.benchmark = True
     timer, wrong = harness.GpuTimer(graphs=True), 0
+    if chosen.warm:
+        harness.warm([*cases(forward), *cases(training_step)], chosen.warm)
     for name, prepare in (("konvolution_forward", forward), ("konvolution_step", training_step)):
         wrong |= harness.run(name, list(cases(prepare)), timer=timer)
         summary(name)
-    if chosen.choices:
-        autotune.save(chosen.choices)
+        if chosen.choices:
+            autotune.save(chosen.choices)
     return wrong
 
 

@@ -185,6 +185,8 @@ def summary(name: str) -> str:
     path = harness.RESULTS / f"{harness.slug(harness.facts('cuda')['device'])}-layers_{name}.json"
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     ratios = [row["ratios"]["cuDNN"] for row in rows if "cuDNN" in row["ratios"]]
+    if not ratios:
+        return f"{name}: nothing measured"
     return f"{name}: cuDNN / konvlib, geometric mean {statistics.geometric_mean(ratios):.2f}, worst {min(ratios):.2f}"
 
 
@@ -202,18 +204,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", nargs="+", choices=[*TABLES, "im2col"], default=[*TABLES, "im2col"])
     parser.add_argument("--choices", type=Path, help="where to keep the tiles that were found quickest")
+    parser.add_argument("--warm", type=int, default=0, help="first compile everything, in so many processes")
     chosen = parser.parse_args()
     torch.backends.cudnn.benchmark = True
     timer, wrong, lines = harness.GpuTimer(graphs=True), 0, []
-    for name in chosen.tables:
-        if name == "im2col":
-            wrong |= harness.run("im2col_gpu", list(columns()), timer=timer)
-        else:
-            wrong |= harness.run(f"layers_{name}", list(cases(*TABLES[name])), timer=timer)
-            lines.append(summary(name))
+    tables = {name: list(columns() if name == "im2col" else cases(*TABLES[name])) for name in chosen.tables}
+    if chosen.warm:
+        harness.warm([case for table in tables.values() for case in table], chosen.warm)
+    for name, table in tables.items():
+        benchmark = "im2col_gpu" if name == "im2col" else f"layers_{name}"
+        wrong |= harness.run(benchmark, table, timer=timer)
+        lines += [] if name == "im2col" else [summary(name)]
+        print(*lines[-1:], flush=True)
+        if chosen.choices:
+            autotune.save(chosen.choices)
     print("\n".join(lines))
-    if chosen.choices:
-        autotune.save(chosen.choices)
     return wrong
 
 

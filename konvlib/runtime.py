@@ -81,7 +81,15 @@ def sum_type(tensor: torch.Tensor) -> Any:
 
 def precision(tensor: torch.Tensor) -> str:
     """Return how `tl.dot` multiplies float32: as TF32 where torch allows that for convolutions, else exactly."""
-    return "tf32" if tensor.dtype == torch.float32 and torch.backends.cudnn.allow_tf32 else "ieee"
+    return "tf32" if tensor.dtype == torch.float32 and _allows_tf32() else "ieee"
+
+
+def _allows_tf32() -> bool:
+    """What torch says of convolutions; once its newer switch is set, reading the older one raises."""
+    try:
+        return torch.backends.cudnn.allow_tf32
+    except RuntimeError:
+        return torch.backends.cudnn.conv.fp32_precision == "tf32"
 
 
 @contextmanager

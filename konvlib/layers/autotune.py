@@ -61,6 +61,9 @@ EXPANDED = (Tile(128, 128, 64, 8, 3), Tile(128, 64, 64, 8, 3), Tile(64, 64, 64, 
 SLOPED = (Tile(64, 64, 64, 8, 3), Tile(128, 32, 64, 8, 3), Tile(64, 32, 32, 8, 3))
 """For the gradient by the input of such a layer, which keeps two sums and a tile of the input."""
 
+BUSY_CYCLES, RUNS = 2_000_000, 5
+"""For how long a device waits, a millisecond or more, while Python queues so many runs that are timed together."""
+
 MARGIN = 0.9
 """How much of the first way's time another way may take to be chosen."""
 
@@ -169,8 +172,9 @@ def launch(
     tile = _known(y).get(name) or _measured.get(name)
     if tile is None:
         likely = candidates(among or tiles_of(y.dtype), rows, columns, programs, multiprocessors(y))
-        tile = _quickest(likely, run) if _may_measure(y) else likely[0]
-        _measured[name] = tile
+        if _is_captured(y):  # nothing can be measured now, and what is guessed is not kept
+            return run(likely[0])
+        tile = _measured[name] = _quickest(likely, run) if _may_measure(y) else likely[0]
     run(tile)
 
 
@@ -254,25 +258,35 @@ def _slug(device: str) -> str:
 
 
 def _may_measure(y: torch.Tensor) -> bool:
-    return y.is_cuda and os.environ.get("KONVLIB_TUNE") != "0" and not torch.cuda.is_current_stream_capturing()
+    return y.is_cuda and os.environ.get("KONVLIB_TUNE") != "0" and not _is_captured(y)
+
+
+def _is_captured(y: torch.Tensor) -> bool:
+    return y.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
 def _quickest(likely: list[Tile], run: Callable[[Tile], None]) -> Tile:
     return min(likely, key=lambda tile: _seconds(lambda: run(tile)))
 
 
-def _seconds(run: Callable[[], object], repeats: int = 5) -> float:
-    """The least of some timings; what does not fit on the device takes for ever."""
+def _seconds(run: Callable[[], object], samples: int = 3) -> float:
+    """The least time of a run on the device, of some; what does not fit there takes for ever.
+
+    The device is kept busy before the first event, and several runs stand between two events: else the time that
+    Python takes to launch them would be measured.
+    """
     try:
         run()
     except (runtime.OutOfResources, torch.OutOfMemoryError):
         return float("inf")
     times = []
-    for _ in range(repeats):
+    for _ in range(samples):
         begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        torch.cuda._sleep(BUSY_CYCLES)
         begin.record()
-        run()
+        for _ in range(RUNS):
+            run()
         end.record()
         end.synchronize()
-        times.append(begin.elapsed_time(end))
+        times.append(begin.elapsed_time(end) / RUNS)
     return min(times)

@@ -87,6 +87,45 @@ def test_a_record_of_overhead_says_wins_and_losses(tmp_path: Path):
     ]
 
 
+def test_what_raises_costs_its_row_and_not_the_record(tmp_path: Path, monkeypatch):
+    def falls_over(calls):
+        raise RuntimeError("the device is gone")
+
+    def unprepared():
+        raise MemoryError
+
+    def raising():
+        raise ValueError("no such layer\nand more")
+
+    def case(number: int, prepare) -> harness.Case:
+        return harness.Case({"case": number}, prepare, 0.0)
+
+    good = {"konvlib": lambda: 1.0, "peer": lambda: 1.0}
+    cases = [
+        case(0, lambda: (good, 1.0)),
+        case(1, unprepared),
+        case(2, lambda: ({**good, "peer": raising}, 1.0)),
+        case(3, lambda: ({**good, "konvlib": lambda: 2.0}, 1.0)),
+    ]
+    monkeypatch.setenv("BENCHMARKS_COMMIT", "abc")
+    timer = harness.CpuTimer(budget=0, least=2, resolution=0)
+    assert harness.run("some", cases, timer=timer, results=tmp_path) == 1
+    (path,) = tmp_path.glob("*.json")
+    record = json.loads(path.read_text(encoding="utf-8"))
+    competitors = [row["competitors"] for row in record["rows"]]
+    assert record["commit"] == "abc"
+    assert competitors[0]["konvlib"]["samples"] == competitors[0]["peer"]["samples"] == 2
+    assert competitors[1] == {"konvlib": {"error": "MemoryError: ", "seconds": None, "quartiles": None, "samples": 0}}
+    assert competitors[2]["peer"]["error"] == "ValueError: no such layer"
+    assert competitors[2]["konvlib"]["seconds"] is not None
+    assert (competitors[3]["konvlib"]["seconds"], competitors[3]["konvlib"]["error"]) == (None, 1.0)
+
+    monkeypatch.setattr(
+        timer, "__class__", type("", (harness.CpuTimer,), {"__call__": lambda self, calls: falls_over(calls)})
+    )
+    assert harness.run("other", cases[:1], timer=timer, results=tmp_path) == 1
+
+
 def test_the_records_that_are_there_are_of_right_results():
     kept = records.read()
     assert len(kept) == len({(record.device, record.benchmark) for record in kept})

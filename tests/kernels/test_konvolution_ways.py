@@ -11,6 +11,7 @@ from itertools import product
 import pytest
 import torch
 
+from konvlib import runtime
 from konvlib.geometry import conv_geometry
 from konvlib.konvolution import bases, kernels, operators, ways
 from konvlib.layers import autotune, memory
@@ -118,6 +119,35 @@ def test_another_way_is_chosen_where_it_is_measured_to_be_clearly_quicker(monkey
     assert autotune.choose("konv", layer, x, known) == "fused"
     monkeypatch.setenv("KONVLIB_TUNE", "all")
     assert autotune.choose("konv", layer, x, known) == chosen
+
+
+def test_what_is_taken_unmeasured_while_a_graph_is_captured_is_not_kept(monkeypatch):
+    monkeypatch.setattr(autotune, "_measured", {})
+    monkeypatch.setattr(autotune, "_is_captured", lambda y: True)
+    x, tiles = torch.ones(1, 1, 7), []
+    layer = conv_geometry(x.shape, (1, 1, 3), axes=1)
+    autotune.launch("conv", layer, x, tiles.append, rows=5, columns=1, programs=1)
+    assert len(tiles) == 1
+    assert not autotune._measured
+    monkeypatch.setattr(autotune, "_is_captured", lambda y: False)
+    autotune.launch("conv", layer, x, tiles.append, rows=5, columns=1, programs=1)
+    assert [*autotune._measured.values()] == tiles[1:]
+
+
+def test_precision_is_read_from_whichever_switch_was_set(monkeypatch):
+    cudnn, single = torch.backends.cudnn, torch.ones(1)
+    before = cudnn.allow_tf32
+    try:
+        for allowed, precision in ((True, "tf32"), (False, "ieee")):
+            cudnn.allow_tf32 = allowed
+            assert runtime.precision(single) == precision
+        for precision in ("ieee", "tf32"):
+            cudnn.conv.fp32_precision = precision
+            assert runtime.precision(single) == precision
+        assert runtime.precision(single.double()) == "ieee"
+    finally:
+        cudnn.conv.fp32_precision = cudnn.rnn.fp32_precision = "tf32"
+        cudnn.allow_tf32 = before
 
 
 def test_choices_of_tiles_and_of_ways_are_kept_in_one_file(monkeypatch, tmp_path):
