@@ -19,6 +19,9 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+torch.backends.cudnn.deterministic = True
+"""cuDNN's gradients may change from run to run, which `torch.autograd.gradcheck` refuses."""
+
 
 def pytest_addoption(parser):
     parser.addoption("--record", action="store_true", help="write <device>-tests.json into benchmarks/results")

@@ -157,10 +157,13 @@ def conv_input_grad_few_kernel(
     dy_ptr += group * out_channels
     w_ptr += group.to(tl.int64) * (out_channels * stride_wo)
     acc = tl.zeros((BLOCK_M, BLOCK_N), ACC_DTYPE)
+    # A phase may have no taps. The compiler computes the first places ahead of the loop, and would take a division by
+    # their number as proof that there are some.
+    some_w, some_h = tl.maximum(taps_w, 1), tl.maximum(taps_h, 1)
     for begin in tl.range(0, taps_d * taps_h * taps_w * out_channels, BLOCK_K):
         # The channel and the tap of each pair; channels vary first.
         o, v = (begin + offs_k) % out_channels, (begin + offs_k) // out_channels
-        v_w, v_h, v_d = v % taps_w, v // taps_w % taps_h, v // (taps_w * taps_h)
+        v_w, v_h, v_d = v % some_w, v // some_w % some_h, v // (some_w * some_h)
         # What each pair's output received; where there is none, or no such tap, is no term of the sum.
         i = i_w[:, None] + (gap_w * v_w)[None, :]
         mask_dy, dy_step = (i >= 0) & (i < out_w) & (v_d < taps_d)[None, :], gap_w * v_w * stride_dyw + o

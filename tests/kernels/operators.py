@@ -80,6 +80,7 @@ def assert_keeps_no_tensor(once: Callable[[], Any]) -> None:
 
 def assert_keeps_no_device_memory(once: Callable[[], Any]) -> None:
     once()
+    gc.collect()
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     for _ in range(200):

@@ -16,6 +16,7 @@ import konvlib
 from konvlib import geometry, runtime
 from konvlib.matrices import columns
 from tests.kernels.operators import (
+    integers,
     assert_keeps_no_device_memory,
     assert_keeps_no_tensor,
     on_cuda,
@@ -140,7 +141,7 @@ def test_two_runs_are_bitwise_equal(implementation):
 def test_vmap(implementation):
     for row in WINDOWS:
         for function, shape in both_ways(*row):
-            stacked = random((*shape, 3), implementation)
+            stacked = integers((*shape, 3), implementation)
             each = torch.stack([function(x) for x in stacked.unbind(-1)])
             assert torch.equal(torch.vmap(function, in_dims=-1)(stacked), each)
 
@@ -296,6 +297,7 @@ def test_the_tensors_own_device():
 
 @on_cuda
 @pytest.mark.gpu
+@pytest.mark.slow
 def test_more_than_two_to_the_31_elements():
     """In the columns, where few are in the images."""
     x = torch.zeros(1, 1, 2**20, device="cuda", dtype=torch.float16)

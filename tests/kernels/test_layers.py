@@ -332,6 +332,7 @@ def test_the_tensors_own_device():
 
 @on_cuda
 @pytest.mark.gpu
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 16])
 def test_more_than_two_to_the_31_samples(channels):
     x = torch.ones(channels, 1, 2**31 // channels + 100, device="cuda", dtype=torch.float16).transpose(0, 1)

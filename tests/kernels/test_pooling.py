@@ -337,6 +337,7 @@ def test_the_tensors_own_device():
 
 @on_cuda
 @pytest.mark.gpu
+@pytest.mark.slow
 def test_more_than_two_to_the_31_samples():
     """In one row, in many rows, and with channels last."""
     for shape in ((1, 1, 2**31 + 200), (2**16, 2, 2**14 + 2)):
