@@ -85,4 +85,5 @@ def assert_keeps_no_device_memory(once: Callable[[], Any]) -> None:
     before = torch.cuda.memory_allocated()
     for _ in range(200):
         once()
-    assert torch.cuda.memory_allocated() == before
+    after = torch.cuda.memory_allocated()
+    assert after <= before, f"{after - before} bytes more after 200 calls"

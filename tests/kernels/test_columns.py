@@ -16,9 +16,9 @@ import konvlib
 from konvlib import geometry, runtime
 from konvlib.matrices import columns
 from tests.kernels.operators import (
-    integers,
     assert_keeps_no_device_memory,
     assert_keeps_no_tensor,
+    integers,
     on_cuda,
     poisoned,
     random,
