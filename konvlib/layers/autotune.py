@@ -1,10 +1,10 @@
 """Which tile a kernel works on: a short list by size, the best of it measured once for each geometry, or from a file.
 
 ``choices/<device>.json`` beside this file, if there is one, holds what was measured on a device; the benchmarks write
-one with ``--choices``. On another geometry the first call times the tiles of the list, unless a CUDA graph is being captured
-or ``KONVLIB_TUNE=0``, when the first of the list is taken. Where an
-operator knows several ways of computing, the file names the one to take; others than the first may take more memory, so
-they are timed only with ``KONVLIB_TUNE=all``, which the benchmarks set.
+one with ``--choices``. On another geometry the first call times the tiles of the list, unless a CUDA graph is being
+captured or ``KONVLIB_TUNE=0``, when the first of the list is taken. Where an operator knows several ways of computing,
+the file names the one to take; others than the first may take more memory, so they are timed only with
+``KONVLIB_TUNE=all``, which the benchmarks set.
 """
 
 from __future__ import annotations
