@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 
-from benchmarks import harness
+from benchmarks import harness, processes
 from benchmarks.images_cpu import RESNET18
 from konvlib import gradients
 
@@ -110,7 +110,7 @@ def main() -> int:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--seconds", type=float, default=0.5, help="for each competitor of a case")
     chosen = parser.parse_args()
-    timer, batches = harness.CpuTimer(budget=chosen.seconds), tuple(chosen.batches)
+    timer, batches = processes.ProcessTimer(budget=chosen.seconds), tuple(chosen.batches)
     wrong = harness.run("gradients_cpu", list(layers(batches)), timer=timer)
     return wrong | harness.run("gradients_pooling_cpu", list(poolings(batches)), timer=timer)
 

@@ -3,7 +3,7 @@
 A benchmark is a list of cases. A case is a label (the columns that say what was computed), a function that prepares
 its competitors (only then is memory taken), and a tolerance::
 
-    from benchmarks import harness
+    from benchmarks import harness, processes
 
     def cases():
         for taps in (3, 1023):
@@ -16,12 +16,13 @@ its competitors (only then is memory taken), and a tolerance::
         return competitors, reference      # reference: the right answer, in higher precision where there is one
 
     if __name__ == "__main__":
-        raise SystemExit(harness.run("sequences_cpu", list(cases()), timer=harness.CpuTimer()))
+        raise SystemExit(harness.run("sequences_cpu", list(cases()), timer=processes.ProcessTimer()))
 
 `run` takes the cases in turn. It compares each competitor's result with the reference first, and times only the ones
 that agree: no speedup is ever reported on a failed check. The first competitor is ours; a ratio is a competitor's
 median time over ours, so that more than 1 means ours is faster. The competitors of a case run interleaved (A B C A B C
-...), so that a slow spell of the machine meets all alike; the table gives medians, the record quartiles too. `run`
+...), so that a slow spell of the machine meets all alike; the table gives medians, the record quartiles too. Those with
+thread pools of their own take `benchmarks.processes.ProcessTimer`, which gives each a process of its own. `run`
 prints the table, writes ``benchmarks/results/<device>-<benchmark>.json`` and returns an exit status: 1 if one of our
 own results was wrong. What raises costs its row, not the record. Where the sources lie without their history,
 ``BENCHMARKS_COMMIT`` in the environment says which they are.
@@ -29,6 +30,7 @@ own results was wrong. What raises costs its row, not the record. Where the sour
 
 from __future__ import annotations
 
+import abc
 import datetime
 import importlib.metadata
 import json
@@ -84,19 +86,46 @@ class Timing:
 
 
 class Timer(Protocol):
-    """Times the competitors of one case, interleaved."""
+    """Checks and times the competitors of one case."""
 
     name: str
     device: str
 
+    def cases(self, cases: Sequence[Case]) -> Sequence[Case]: ...
+
+    def measure(self, case: Case) -> tuple[Mapping[str, float | str], Mapping[str, Timing]]: ...
+
+
+class InProcess(abc.ABC):
+    """A timer whose competitors run in this process; an instance is called to time those that are right."""
+
+    def cases(self, cases: Sequence[Case]) -> Sequence[Case]:
+        """The cases to measure: these, each once."""
+        return cases
+
+    def measure(self, case: Case) -> tuple[Mapping[str, float | str], Mapping[str, Timing]]:
+        """The error, or what was raised, and the time of each competitor that is right."""
+        try:
+            calls, reference = case.prepare()
+        except Exception as error:
+            return {"konvlib": message(error)}, {}
+        errors = {name: error_of(call, reference) for name, call in calls.items()}
+        right = {name: call for name, call in calls.items() if passes(errors[name], case.tolerance)}
+        try:
+            return errors, self(right) if right else {}
+        except Exception as error:
+            return dict.fromkeys(calls, message(error)), {}
+
+    @abc.abstractmethod
     def __call__(self, calls: Mapping[str, Call]) -> dict[str, Timing]: ...
 
 
-class CpuTimer:
-    """``perf_counter`` around calls, repeated so that one sample lasts at least ``resolution`` seconds.
+class CpuTimer(InProcess):
+    """``perf_counter`` around calls of competitors that share one thread pool, or use none.
 
-    Each competitor gets at least ``least`` samples and, between those, ``budget`` seconds in all. Before each sample it
-    is called once more, untimed, so that it finds memory and caches as its own calls leave them.
+    A sample is repeated so that it lasts at least ``resolution`` seconds. Each competitor gets at least ``least``
+    samples and, between those, ``budget`` seconds in all. Before each sample it is called once more, untimed, so that
+    it finds memory and caches as its own calls leave them.
     """
 
     name = "perf_counter, interleaved"
@@ -106,24 +135,20 @@ class CpuTimer:
         self.budget, self.least, self.most, self.resolution = budget, least, most, resolution
 
     def __call__(self, calls: Mapping[str, Call]) -> dict[str, Timing]:
-        repeats = {name: self._repeats(call) for name, call in calls.items()}
+        often = {name: repeats(call, self.resolution) for name, call in calls.items()}
         seconds: dict[str, list[float]] = {name: [] for name in calls}
         begin = time.perf_counter()
         while self._wants_more(len(next(iter(seconds.values()))), time.perf_counter() - begin, len(calls)):
             for name, call in calls.items():
                 call()
-                seconds[name].append(_seconds_per_call(call, repeats[name]))
+                seconds[name].append(seconds_per_call(call, often[name]))
         return {name: Timing.of(samples) for name, samples in seconds.items()}
-
-    def _repeats(self, call: Call) -> int:
-        call()
-        return max(1, math.ceil(self.resolution / max(_seconds_per_call(call, 1), 1e-9)))
 
     def _wants_more(self, samples: int, elapsed: float, competitors: int) -> bool:
         return samples < self.least or (samples < self.most and elapsed < self.budget * competitors)
 
 
-class GpuTimer:
+class GpuTimer(InProcess):
     """CUDA events around each call, after a write over a buffer larger than the L2 cache, so that inputs come cold.
 
     With ``graphs`` each competitor is captured once and its graph is timed: what the device needs, without the time
@@ -197,8 +222,8 @@ def run(benchmark: str, cases: Sequence[Case], *, timer: Timer, results: Path = 
     results.mkdir(parents=True, exist_ok=True)
     path = results / f"{slug(about['device'])}-{benchmark}.json"
     rows: list[dict[str, Any]] = []
-    for case in tqdm(cases, desc=benchmark, file=sys.stderr):
-        rows.append(_measure(case, timer))
+    for case in tqdm(timer.cases(cases), desc=benchmark, file=sys.stderr):
+        rows.append(_row(case, *timer.measure(case)))
         path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     print(table(about, rows))
     print(f"record: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name}")
@@ -218,7 +243,7 @@ def _called_once(case: Case) -> str:
         for call in case.prepare()[0].values():
             call()
     except Exception as error:
-        return f"{dict(case.label)}: {_message(error)}"
+        return f"{dict(case.label)}: {message(error)}"
     return ""
 
 
@@ -278,21 +303,6 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def _measure(case: Case, timer: Timer) -> dict[str, Any]:
-    """A row; what raises is not timed, and its message stands where its error would."""
-    try:
-        calls, reference = case.prepare()
-    except Exception as error:
-        return _row(case, {"konvlib": _message(error)}, {})
-    errors = {name: _error_of(call, reference) for name, call in calls.items()}
-    right = {name: call for name, call in calls.items() if _passes(errors[name], case.tolerance)}
-    try:
-        timings = timer(right) if right else {}
-    except Exception as error:
-        return _row(case, dict.fromkeys(calls, _message(error)), {})
-    return _row(case, errors, timings)
-
-
 def _row(case: Case, errors: Mapping[str, float | str], timings: Mapping[str, Timing]) -> dict[str, Any]:
     competitors = {
         name: {
@@ -311,18 +321,18 @@ def _row(case: Case, errors: Mapping[str, float | str], timings: Mapping[str, Ti
     }
 
 
-def _error_of(call: Call, reference: Any) -> float | str:
+def error_of(call: Call, reference: Any) -> float | str:
     try:
         return relative_error(call(), reference)
     except Exception as error:
-        return _message(error)
+        return message(error)
 
 
-def _passes(error: float | str, tolerance: float) -> bool:
+def passes(error: float | str, tolerance: float) -> bool:
     return not isinstance(error, str) and error <= tolerance
 
 
-def _message(error: Exception) -> str:
+def message(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0] if lines else ''}"[:300]
 
@@ -344,7 +354,13 @@ def _milliseconds(competitor: Mapping[str, Any] | None) -> str:
     return "WRONG" if competitor["seconds"] is None else f"{competitor['seconds'] * 1e3:.4g}"
 
 
-def _seconds_per_call(call: Call, repeats: int) -> float:
+def repeats(call: Call, resolution: float = 5e-4) -> int:
+    """How many calls last at least so many seconds; calls it twice."""
+    call()
+    return max(1, math.ceil(resolution / max(seconds_per_call(call, 1), 1e-9)))
+
+
+def seconds_per_call(call: Call, repeats: int) -> float:
     begin = time.perf_counter()
     for _ in range(repeats):
         call()

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from scipy import ndimage, signal
 
-from benchmarks import harness
+from benchmarks import harness, processes
 from konvlib import geometry, images
 from konvlib.images import spectra, windows
 
@@ -127,13 +127,16 @@ def operands(x_shape: tuple[int, ...], w_shape: tuple[int, ...], dtype: str) -> 
     return rng.standard_normal(x_shape).astype(dtype), rng.standard_normal(w_shape).astype(dtype)
 
 
-def print_means(benchmark: str, column: str) -> None:
-    """Print the geometric mean of our time over PyTorch's, per value of one column."""
+def print_means(benchmark: str, *columns: str) -> None:
+    """Print the geometric mean of our time over PyTorch's, for each combination of some columns."""
     path = harness.RESULTS / f"{harness.slug(harness.facts('cpu')['device'])}-{benchmark}.json"
-    rows = [row for row in json.loads(path.read_text(encoding="utf-8"))["rows"] if "PyTorch" in row["ratios"]]
-    for value in dict.fromkeys(row["label"][column] for row in rows):
-        ratios = [1 / row["ratios"]["PyTorch"] for row in rows if row["label"][column] == value]
-        print(f"{column} {value}: konvlib / PyTorch, geometric mean {statistics.geometric_mean(ratios):.2f}")
+    found: dict[tuple[Any, ...], list[float]] = {}
+    for row in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+        if "PyTorch" in row["ratios"]:
+            found.setdefault(tuple(row["label"][name] for name in columns), []).append(1 / row["ratios"]["PyTorch"])
+    for values, ratios in found.items():
+        named = ", ".join(f"{name} {value}" for name, value in zip(columns, values, strict=True))
+        print(f"{named}: konvlib / PyTorch, geometric mean {statistics.geometric_mean(ratios):.2f}")
 
 
 def main() -> int:
@@ -143,12 +146,13 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=1024, help="height and width of the image")
     parser.add_argument("--seconds", type=float, default=0.5, help="for each competitor of a case")
     chosen = parser.parse_args()
-    timer = harness.CpuTimer(budget=chosen.seconds)
+    timer = processes.ProcessTimer(budget=chosen.seconds)
     if chosen.methods:
         return harness.run("images_methods", list(own_methods(chosen.size)), timer=timer)
     wrong = harness.run("images_layers_cpu", list(layers(tuple(chosen.batches))), timer=timer)
-    print_means("images_layers_cpu", "batch")
+    print_means("images_layers_cpu", "batch", "threads")
     wrong |= harness.run("images_depthwise_cpu", list(depthwise()), timer=timer)
+    print_means("images_depthwise_cpu", "threads")
     return wrong | harness.run("images_cpu", list(one_image(chosen.size)), timer=timer)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import konvlib
-from benchmarks import harness
+from benchmarks import harness, processes
 from konvlib import bases
 
 SHAPES = (
@@ -103,7 +103,9 @@ def _peak_mib(call: harness.Call) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=0.5, help="for each competitor of a case")
-    wrong = harness.run("konvolution_cpu", list(cases()), timer=harness.CpuTimer(budget=parser.parse_args().seconds))
+    wrong = harness.run(
+        "konvolution_cpu", list(cases()), timer=processes.ProcessTimer(budget=parser.parse_args().seconds)
+    )
     add_memory()
     return wrong
 

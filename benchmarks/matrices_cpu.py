@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
-from benchmarks import harness
+from benchmarks import harness, processes
 from konvlib import images, matrices
 
 SIZES = ((32, 3), (128, 3), (128, 5), (512, 3))
@@ -128,7 +128,7 @@ def operand(*shape: int) -> np.ndarray:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=0.5, help="for each competitor of a case")
-    timer = harness.CpuTimer(budget=parser.parse_args().seconds)
+    timer = processes.ProcessTimer(budget=parser.parse_args().seconds)
     wrong = harness.run("matrices_cpu", list(whole_matrices()), timer=timer)
     wrong |= harness.run("matrices_columns_cpu", list(columns()), timer=timer)
     return wrong | harness.run("matrices_spectra_cpu", list(spectra()), timer=timer)

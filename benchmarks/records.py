@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,13 @@ class Record:
     def wrong(self) -> int:
         """How many rows have no time of ours, because the result was wrong."""
         return sum(row["competitors"][next(iter(row["competitors"]))]["seconds"] is None for row in self.rows)
+
+    def by_threads(self) -> list[tuple[int | None, Record]]:
+        """The record of each number of threads that its cases were measured with; None where they do not say."""
+        numbers = dict.fromkeys(row["label"].get("threads") for row in self.rows)
+        return [
+            (n, replace(self, rows=[row for row in self.rows if row["label"].get("threads") == n])) for n in numbers
+        ]
 
     def ratios(self) -> dict[str, list[float]]:
         """Each peer's time over ours, case by case; more than 1 means that ours is quicker."""
@@ -120,15 +127,15 @@ def _device(records: list[Record]) -> str:
     lines = ["| benchmark | against | cases | mean | least | most | commit | date |"]
     lines.append("|---|---|--:|--:|--:|--:|---|---|")
     for record in records:
-        for peer, ratios in record.ratios().items():
-            figures = " | ".join(
-                f"{value:.2f}" for value in (statistics.geometric_mean(ratios), min(ratios), max(ratios))
-            )
-            ours = "" if record.ours == "konvlib" else f" ({record.ours})"
-            what = f"{record.benchmark.replace('_', ' ')}{ours} | {peer}"
-            commit, _, state = record.commit.partition("-")
-            where = f"`{commit[:7]}`{' with changes' if state else ''} | {record.date[:10].replace('-', HYPHEN)}"
-            lines.append(f"| {what} | {len(ratios)} | {figures} | {where} |")
+        commit, _, state = record.commit.partition("-")
+        where = f"`{commit[:7]}`{' with changes' if state else ''} | {record.date[:10].replace('-', HYPHEN)}"
+        ours = "" if record.ours == "konvlib" else f" ({record.ours})"
+        for threads, part in record.by_threads():
+            alone = {None: "", 1: ", one thread"}.get(threads, f", {threads} threads")
+            for peer, ratios in part.ratios().items():
+                figures = (statistics.geometric_mean(ratios), min(ratios), max(ratios))
+                what = f"{record.benchmark.replace('_', ' ')}{ours}{alone} | {peer} | {len(ratios)}"
+                lines.append(f"| {what} | {' | '.join(f'{value:.2f}' for value in figures)} | {where} |")
     return f"**{records[0].device}**: {listed}.\n\n" + "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import torch
 
-from benchmarks import harness
+from benchmarks import harness, processes
 from konvlib import transposes
 
 LAYERS = (
@@ -58,7 +58,7 @@ def main() -> int:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 8])
     parser.add_argument("--seconds", type=float, default=0.5, help="for each competitor of a case")
     chosen = parser.parse_args()
-    timer = harness.CpuTimer(budget=chosen.seconds)
+    timer = processes.ProcessTimer(budget=chosen.seconds)
     return harness.run("transposes_cpu", list(cases(tuple(chosen.batches))), timer=timer)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 from pathlib import Path
 from typing import Any
 
-from benchmarks import harness, records
+from benchmarks import harness, processes, records
+from tests.book import competitors
 
 
 def write(folder: Path, file: str, **changes: Any) -> None:
@@ -122,6 +125,36 @@ def test_what_raises_costs_its_row_and_not_the_record(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(harness.CpuTimer, "__call__", falls_over)
     assert harness.run("other", cases[:1], timer=timer, results=tmp_path) == 1
+
+
+def test_each_competitor_has_a_process_of_its_own_for_each_number_of_threads(tmp_path: Path):
+    cases = [
+        harness.Case({"case": 0}, functools.partial(competitors.telling, tmp_path), 0.0),
+        harness.Case({"case": 1}, competitors.raising, 0.0),
+        harness.Case({"case": 2}, competitors.ending, 0.0),
+    ]
+    timer = processes.ProcessTimer(budget=0.002, turns=2, rest=0, threads=(3, 1))
+    assert harness.run("some", cases, timer=timer, results=tmp_path / "results") == 1
+    (path,) = (tmp_path / "results").glob("*.json")
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    assert [(row["label"]["case"], row["label"]["threads"]) for row in rows] == [
+        (case, threads) for threads in (3, 1) for case in range(3)
+    ]
+    for row in rows[::3]:
+        assert [*row["competitors"]] == ["konvlib", "peer", "other", "wrong"]
+        assert [each["samples"] >= 2 for each in row["competitors"].values()] == [True, True, True, False]
+        assert [*row["ratios"]] == ["peer", "other"]
+    assert [row["competitors"]["konvlib"]["error"] for row in rows[1:3]] == [
+        "ValueError: no such layer",
+        "the process ended",
+    ]
+    told = {
+        name: {tuple(line.split()) for line in (tmp_path / name).read_text().splitlines()} for name in rows[0]["ratios"]
+    }
+    for lines in told.values():
+        assert sorted(threads for _, *threads in lines) == [["1", "1"], ["3", "3"]]
+    pids = [pid for lines in told.values() for pid, *_ in lines]
+    assert len({*pids, str(os.getpid())}) == 5
 
 
 def test_the_records_that_are_there_are_of_right_results():
