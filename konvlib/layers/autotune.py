@@ -64,6 +64,9 @@ SLOPED = (Tile(64, 64, 64, 8, 3), Tile(128, 32, 64, 8, 3), Tile(64, 32, 32, 8, 3
 BUSY_CYCLES, RUNS = 2_000_000, 5
 """For how long a device waits, a millisecond or more, while Python queues so many runs that are timed together."""
 
+SUMMED = (Tile(128, 64, 64, 4, 4), Tile(64, 128, 64, 4, 4), Tile(64, 64, 64, 4, 4))
+"""For the weight gradient of halves, which has few weights and many pixels: small tiles, in many parts."""
+
 MARGIN = 0.9
 """How much of the first way's time another way may take to be chosen."""
 
@@ -113,7 +116,9 @@ def multiprocessors(tensor: torch.Tensor) -> int:
     return torch.cuda.get_device_properties(tensor.device).multi_processor_count
 
 
-def tiles_of(dtype: torch.dtype, *, expanded: bool = False, sloped: bool = False) -> tuple[Tile, ...]:
+def tiles_of(
+    dtype: torch.dtype, *, expanded: bool = False, sloped: bool = False, summed: bool = False
+) -> tuple[Tile, ...]:
     """All tiles for operands of a dtype.
 
     Examples
@@ -122,7 +127,7 @@ def tiles_of(dtype: torch.dtype, *, expanded: bool = False, sloped: bool = False
     Tile(block_m=32, block_n=32, block_k=16, num_warps=4, num_stages=3)
     """
     if dtype in runtime.HALVES:
-        return SLOPED if sloped else EXPANDED if expanded else HALVES
+        return SLOPED if sloped else EXPANDED if expanded else SUMMED if summed else HALVES
     known = DOUBLES if dtype == torch.float64 else SINGLES
     return known[2:] if sloped else known[1:] if expanded else known
 

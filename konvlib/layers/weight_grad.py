@@ -42,8 +42,17 @@ MOST_SUMS = 2**24
 
 @runtime.jit()
 def divided(value, factor, shift):
-    """``value // n`` by a multiplication, which is quicker in a loop; see `by_multiplication`."""
-    return ((value.to(tl.int64) * factor) >> shift).to(tl.int32)
+    """``value // n`` by the upper half of a product, which is quicker in a loop; see `by_multiplication`."""
+    return (tl.umulhi((value * 2).to(tl.uint32), factor.to(tl.uint32)) >> shift).to(tl.int32)
+
+
+@runtime.jit()
+def place_of(offs_k, out_d, out_h, out_w, factor_d, factor_h, factor_w, shift_d, shift_h, shift_w):
+    """The image of each pixel of an output, and the place there."""
+    rest_w = divided(offs_k, factor_w, shift_w)
+    rest_h = divided(rest_w, factor_h, shift_h)
+    image = divided(rest_h, factor_d, shift_d)
+    return image, rest_h - image * out_d, rest_w - rest_h * out_h, offs_k - rest_w * out_w
 
 
 @runtime.jit(do_not_specialize=SIZES)
@@ -57,9 +66,11 @@ def conv_weight_grad_kernel(
     factor_d, factor_h, factor_w, shift_d, shift_h, shift_w,
     # Steps in memory; the channels of x and of dy lie together.
     stride_xn, stride_xd, stride_xh, stride_xw, stride_dyn, stride_dyd, stride_dyh, stride_dyw,
-    # How many axes there are, the polynomial, the dtypes, the tile.
+    # How many axes there are, the polynomial, the dtypes, whether the pixels of dy lie in one line and whether those of
+    # x do too and are shown one by one, the tile.
     AXES: tl.constexpr, DEGREE: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr, MASKED: tl.constexpr,
     ACC_DTYPE: tl.constexpr, INPUT_PRECISION: tl.constexpr,
+    IN_LINE: tl.constexpr, POINTWISE: tl.constexpr, INT64: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """sum_{n, i} dy[n, o, i] x[n, c, s i + d u - p] over a share of the pixels, BLOCK_M o by BLOCK_N c of one tap u."""
@@ -80,30 +91,34 @@ def conv_weight_grad_kernel(
     x_ptr += group * in_channels
     dy_ptr += group * out_channels
     acc = tl.zeros((BLOCK_M, BLOCK_N), ACC_DTYPE)
-    for begin in tl.range(part * share, tl.minimum((part + 1) * share, pixels), BLOCK_K):
+    # Neither bound leaves 32 bits, also where there are nearly 2^31 pixels.
+    first = part * share
+    last = first + tl.minimum(share, pixels - first)
+    for begin in tl.range(first, last, BLOCK_K):
         # The images of the next pixels, and their places in the output.
-        offs_k = begin + tl.arange(0, BLOCK_K)
-        mask_k = offs_k < pixels
-        rest_w = divided(offs_k, factor_w, shift_w)
-        rest_h = divided(rest_w, factor_h, shift_h)
-        image = divided(rest_h, factor_d, shift_d)
-        i_d, i_h, i_w = rest_h - image * out_d, rest_w - rest_h * out_h, offs_k - rest_w * out_w
+        offs_k, mask_k = begin + tl.arange(0, BLOCK_K), tl.arange(0, BLOCK_K) < last - begin
+        image, i_d, i_h, i_w = place_of(
+            offs_k, out_d, out_h, out_w, factor_d, factor_h, factor_w, shift_d, shift_h, shift_w
+        )
+        if INT64:
+            image, i_d, i_h = image.to(tl.int64), i_d.to(tl.int64), i_h.to(tl.int64)
+            i_w, offs_k = i_w.to(tl.int64), offs_k.to(tl.int64)
         # What they received, all channels of each.
-        dy_pixel = image.to(tl.int64) * stride_dyn + i_d.to(tl.int64) * stride_dyd + i_h.to(tl.int64) * stride_dyh
-        dy_pixel += i_w.to(tl.int64) * stride_dyw
+        dy_pixel = offs_k * stride_dyw
+        if not IN_LINE:
+            dy_pixel = image * stride_dyn + i_d * stride_dyd + i_h * stride_dyh + i_w * stride_dyw
         dy = tl.load(dy_ptr + (dy_pixel[:, None] + offs_m[None, :]), mask=mask_k[:, None] & mask_m[None, :], other=0)
         # What the tap shows them, all channels of each; nothing in the padding.
         j_w = i_w * stride_w + u_w
-        mask_j, x_pixel = (
-            mask_k & (j_w >= 0) & (j_w < in_w),
-            image.to(tl.int64) * stride_xn + j_w.to(tl.int64) * stride_xw,
-        )
+        mask_j, x_pixel = mask_k & (j_w >= 0) & (j_w < in_w), image * stride_xn + j_w * stride_xw
         if AXES > 1:
             j_h = i_h * stride_h + u_h
-            mask_j, x_pixel = mask_j & (j_h >= 0) & (j_h < in_h), x_pixel + j_h.to(tl.int64) * stride_xh
+            mask_j, x_pixel = mask_j & (j_h >= 0) & (j_h < in_h), x_pixel + j_h * stride_xh
         if AXES > 2:
             j_d = i_d * stride_d + u_d
-            mask_j, x_pixel = mask_j & (j_d >= 0) & (j_d < in_d), x_pixel + j_d.to(tl.int64) * stride_xd
+            mask_j, x_pixel = mask_j & (j_d >= 0) & (j_d < in_d), x_pixel + j_d * stride_xd
+        if POINTWISE:
+            mask_j, x_pixel = mask_k, offs_k * stride_xw
         mask_x = mask_j[:, None] & mask_n[None, :]
         x = tl.load(x_ptr + (x_pixel[:, None] + offs_c[None, :]), mask=mask_x, other=0)
         if BASIS != "none":
@@ -125,7 +140,7 @@ def conv_weight_grad_few_kernel(
     factor_d, factor_h, factor_w, shift_d, shift_h, shift_w,
     stride_xn, stride_xd, stride_xh, stride_xw, stride_dyn, stride_dyd, stride_dyh, stride_dyw,
     AXES: tl.constexpr, DEGREE: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr, MASKED: tl.constexpr,
-    ACC_DTYPE: tl.constexpr, INPUT_PRECISION: tl.constexpr,
+    IN_LINE: tl.constexpr, ACC_DTYPE: tl.constexpr, INPUT_PRECISION: tl.constexpr, INT64: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """The same sums where there are few channels: BLOCK_M output channels by BLOCK_N pairs of a tap and a channel."""
@@ -146,28 +161,33 @@ def conv_weight_grad_few_kernel(
     x_ptr += group * in_channels
     dy_ptr += group * out_channels
     acc = tl.zeros((BLOCK_M, BLOCK_N), ACC_DTYPE)
-    for begin in tl.range(part * share, tl.minimum((part + 1) * share, pixels), BLOCK_K):
+    # Neither bound leaves 32 bits, also where there are nearly 2^31 pixels.
+    first = part * share
+    last = first + tl.minimum(share, pixels - first)
+    for begin in tl.range(first, last, BLOCK_K):
         # The images of the next pixels, and their places in the output.
-        offs_k = begin + tl.arange(0, BLOCK_K)
-        mask_k = offs_k < pixels
-        rest_w = divided(offs_k, factor_w, shift_w)
-        rest_h = divided(rest_w, factor_h, shift_h)
-        image = divided(rest_h, factor_d, shift_d)
-        i_d, i_h, i_w = rest_h - image * out_d, rest_w - rest_h * out_h, offs_k - rest_w * out_w
+        offs_k, mask_k = begin + tl.arange(0, BLOCK_K), tl.arange(0, BLOCK_K) < last - begin
+        image, i_d, i_h, i_w = place_of(
+            offs_k, out_d, out_h, out_w, factor_d, factor_h, factor_w, shift_d, shift_h, shift_w
+        )
+        if INT64:
+            image, i_d, i_h = image.to(tl.int64), i_d.to(tl.int64), i_h.to(tl.int64)
+            i_w, offs_k = i_w.to(tl.int64), offs_k.to(tl.int64)
         # What they received, all channels of each.
-        dy_pixel = image.to(tl.int64) * stride_dyn + i_d.to(tl.int64) * stride_dyd + i_h.to(tl.int64) * stride_dyh
-        dy_pixel += i_w.to(tl.int64) * stride_dyw
+        dy_pixel = offs_k * stride_dyw
+        if not IN_LINE:
+            dy_pixel = image * stride_dyn + i_d * stride_dyd + i_h * stride_dyh + i_w * stride_dyw
         dy = tl.load(dy_ptr + (dy_pixel[:, None] + offs_m[None, :]), mask=mask_k[:, None] & mask_m[None, :], other=0)
         # What each pair shows them; nothing in the padding.
         j_w = (i_w * stride_w)[:, None] + u_w[None, :]
         mask_x = mask_k[:, None] & mask_n[None, :] & (j_w >= 0) & (j_w < in_w)
-        x = (image.to(tl.int64) * stride_xn)[:, None] + j_w.to(tl.int64) * stride_xw
+        x = (image * stride_xn)[:, None] + j_w * stride_xw
         if AXES > 1:
             j_h = (i_h * stride_h)[:, None] + u_h[None, :]
-            mask_x, x = mask_x & (j_h >= 0) & (j_h < in_h), x + j_h.to(tl.int64) * stride_xh
+            mask_x, x = mask_x & (j_h >= 0) & (j_h < in_h), x + j_h * stride_xh
         if AXES > 2:
             j_d = (i_d * stride_d)[:, None] + u_d[None, :]
-            mask_x, x = mask_x & (j_d >= 0) & (j_d < in_d), x + j_d.to(tl.int64) * stride_xd
+            mask_x, x = mask_x & (j_d >= 0) & (j_d < in_d), x + j_d * stride_xd
         x = tl.load(x_ptr + (x + offs_c[None, :]), mask=mask_x, other=0)
         if BASIS != "none":
             x = expanded(x, mask_x, DEGREE, BASIS, SQUASH, MASKED, ACC_DTYPE)
@@ -247,8 +267,11 @@ def write_weight_grad(
     given |= memory.along_axes(factor=(factors, 1), shift=(shifts, 0))
     given |= memory.named_strides("x", x, "ndhw") | memory.named_strides("dy", dy, "ndhw")
     given |= {"DEGREE": degree, "BASIS": basis, "SQUASH": squash, "MASKED": masked}
+    given |= {"IN_LINE": lies_in_line(dy), "INT64": memory.is_wide(x, dy)}
     given |= {"ACC_DTYPE": runtime.sum_type(x), "INPUT_PRECISION": runtime.precision(x)}
     few = in_channels < autotune.FEW
+    if not few:
+        given["POINTWISE"] = given["IN_LINE"] and lies_in_line(x) and is_pointwise(layer)
 
     def launch(tile: Tile) -> None:
         tile = autotune.for_few_channels(tile) if few else tile
@@ -267,7 +290,7 @@ def write_weight_grad(
 
     with runtime.on_device_of(dw):
         name = "conv_weight_grad" if basis == "none" else f"conv_weight_grad {basis} {squash} {degree}"
-        among = autotune.tiles_of(x.dtype, expanded=basis != "none")
+        among = autotune.tiles_of(x.dtype, expanded=basis != "none", summed=True)
         columns, programs = taps * in_channels, layer.groups
         autotune.launch(name, layer, x, launch, rows=out_channels, columns=columns, programs=programs, among=among)
 
@@ -321,16 +344,41 @@ def add_parts(dw: torch.Tensor, sums: torch.Tensor, parts: int) -> None:
         )  # fmt: skip
 
 
-def by_multiplication(size: int) -> tuple[int, int]:
-    """A factor and a shift such that ``value * factor >> shift`` is ``value // size`` for ``value < 2**31``.
+def lies_in_line(dy: torch.Tensor) -> bool:
+    """Whether the pixels of a batch in channels last follow each other at one distance.
 
-    With ``2**(31 + e) <= factor * size < 2**(31 + e) + 2**e`` the error is below ``1 / size``.
+    Examples
+    --------
+    >>> x = torch.ones(2, 3, 4, 5).to(memory_format=torch.channels_last)
+    >>> lies_in_line(x), lies_in_line(x[..., 1:])
+    (True, False)
+    """
+    return dy.stride(-1) == dy.shape[1] and dy.movedim(1, -1).is_contiguous()
+
+
+def is_pointwise(layer: ConvGeometry) -> bool:
+    """Whether each output sees one pixel only, its own.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> [is_pointwise(conv_geometry((1, 2, 5), (4, 2, 1), axes=1, stride=s)) for s in (1, 2)]
+    [True, False]
+    """
+    return layer.input_size == layer.output_size and math.prod(layer.kernel_size) == 1 and not any(layer.before)
+
+
+def by_multiplication(size: int) -> tuple[int, int]:
+    """A factor and a shift such that ``2 * value * factor >> 32 + shift`` is ``value // size`` for ``value < 2**31``.
+
+    With ``2**(31 + shift) <= factor * size < 2**(31 + shift) + 2**shift`` the error is below ``1 / size``. The factor
+    has 32 bits.
 
     Examples
     --------
     >>> factor, shift = by_multiplication(7)
-    >>> 20 * factor >> shift, 21 * factor >> shift
+    >>> 2 * 20 * factor >> 32 + shift, 2 * 21 * factor >> 32 + shift
     (2, 3)
     """
-    shift = 31 + max(size - 1, 0).bit_length()
-    return cdiv(1 << shift, size), shift
+    shift = max(size - 1, 0).bit_length()
+    return cdiv(1 << 31 + shift, size), shift

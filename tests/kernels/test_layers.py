@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import konvlib
 from konvlib import runtime
-from konvlib.layers import depthwise, forward, input_grad, operators, weight_grad
+from konvlib.layers import depthwise, forward, input_grad, memory, operators, weight_grad
 from tests.engine.backends import DEVICE
 from tests.kernels.operators import (
     assert_keeps_no_device_memory,
@@ -24,6 +24,7 @@ from tests.kernels.operators import (
     poisoned,
     random,
     running,
+    same_but_for_layout,
 )
 
 LAYERS = {
@@ -114,6 +115,30 @@ def test_gradients_are_the_adjoint_operators_exactly(implementation, layer):
     assert all(torch.equal(*pair) for pair in zip(grads, (dx, dw, db), strict=True))
     trilinear = (dy * operators.conv(x, w, None, *rest)).sum()
     assert trilinear == (dx * x).sum() == (dw * w).sum()
+
+
+@pytest.mark.parametrize("wide", [False, True], ids=["32 bits", "64 bits"])
+@pytest.mark.parametrize("channels", [17, 2])
+@pytest.mark.parametrize("options", [((1, 1), (0, 0, 0, 0)), ((2, 1), (0, 0, 0, 0)), ((1, 1), (1, 0, 0, 1))], ids=str)
+def test_the_weight_gradient_of_one_tap_in_every_layout_is_a_matrix_product(monkeypatch, wide, channels, options):
+    """Where each output sees one pixel, its own, in one line and not; with offsets of 32 bits and of 64."""
+    monkeypatch.setattr(memory, "is_wide", lambda *tensors: wide)
+    stride, padding = options
+    with running("kernel") as device:
+        x, w = integers((2, channels, 5, 3), device), integers((18, channels, 1, 1), device)
+        rest = (stride, padding, (1, 1), 1)
+        dy = integers(operators.conv(x, w, None, *rest).shape, device, seed=1)
+        expected = operators.conv_weight_grad.composite(x, dy, (1, 1), *rest)
+        for given_x, given_dy in product([x, *same_but_for_layout(x)], [dy, *same_but_for_layout(dy)]):
+            assert torch.equal(operators.conv_weight_grad(given_x, given_dy, (1, 1), *rest), expected)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 112, 2**20 - 1, 2**20, 2**31 - 1])
+def test_the_division_by_multiplication_is_exact(size):
+    factor, shift = weight_grad.by_multiplication(size)
+    assert factor < 2**32
+    values = {v + w for v in range(0, 2**31, max(size, 2**31 // 999) // size * size) for w in (-1, 0, 1)} | {2**31 - 1}
+    assert all(2 * value * factor >> 32 + shift == value // size for value in values if 0 <= value < 2**31)
 
 
 @pytest.mark.parametrize("dtype", runtime.REALS[:-1], ids=str)

@@ -70,6 +70,7 @@ def polynomial_input_grad_row(dtype: str, tile: autotune.Tile, **constants: Any)
 
 def weight_grad_row(dtype: str, tile: autotune.Tile, *, few: bool = False, **constants: Any) -> Row:
     constants = {"DEGREE": 1, "BASIS": "none", "SQUASH": "none", "MASKED": False, **constants}
+    constants = {"IN_LINE": True, "INT64": False, **({} if few else {"POINTWISE": False}), **constants}
     return product_row(weight_grad, "conv_weight_grad_kernel", dtype, tile, few=few, **constants)
 
 
@@ -103,7 +104,7 @@ STRIPS = (
 GEMMS = [
     *(forward_row("bf16", tile) for tile in autotune.HALVES),
     *(input_grad_row("bf16", tile) for tile in autotune.HALVES[::3]),
-    *(weight_grad_row("bf16", tile) for tile in autotune.HALVES[::3]),
+    *(weight_grad_row("bf16", tile) for tile in autotune.SUMMED),
     forward_row("fp16", autotune.HALVES[1], axes=1),
 ]
 """The kernels in whose inner loop the tensor cores are never waited for, nor memory in full."""
@@ -129,7 +130,9 @@ ROWS = [
     forward_row("bf16", autotune.EXPANDED[0], few=True, DEGREES=3, **KONV),
     forward_row("bf16", autotune.HALVES[3], INT64=True, EVEN_K=False, BIAS="channel"),
     *(weight_grad_row(dtype, TILES[dtype][1]) for dtype in ("fp32", "fp64")),
-    weight_grad_row("bf16", autotune.HALVES[-1], few=True),
+    weight_grad_row("bf16", autotune.SUMMED[0], few=True),
+    weight_grad_row("bf16", autotune.SUMMED[0], POINTWISE=True),
+    weight_grad_row("bf16", autotune.SUMMED[0], IN_LINE=False, INT64=True),
     weight_grad_row("fp32", autotune.SINGLES[1], INPUT_PRECISION="tf32"),
     *(depthwise_row(kernel, dtype, *tile) for dtype, (kernel, *tile) in product(("bf16", "fp64"), STRIPS)),
     *(depthwise_weight_grad_row(dtype, *tile) for dtype in ("bf16", "fp64") for tile in ((64, 32), (16, 64))),
