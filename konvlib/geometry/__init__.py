@@ -8,6 +8,7 @@ from konvlib.geometry.arguments import (
     METHODS,
     MODES,
     PADDING_MODES,
+    SIZED_PADDINGS,
     as_array,
     check_channels,
     check_ordered,
@@ -55,6 +56,7 @@ from konvlib.geometry.layers import (
     check_bias,
     check_output_grad,
     conv_geometry,
+    padding_steps,
     pool_geometry,
     source_index,
 )
@@ -81,6 +83,7 @@ from konvlib.geometry.sequences import (
 )
 from konvlib.geometry.sizes import (
     ReceptiveField,
+    chosen_output_padding,
     conv_size,
     conv_transpose_size,
     convolution_window,
@@ -99,6 +102,7 @@ __all__ = [
     "MODES",
     "PADDING_MODES",
     "PADS",
+    "SIZED_PADDINGS",
     "Chain",
     "Composition",
     "ConvGeometry",
@@ -128,6 +132,7 @@ __all__ = [
     "check_spectral_dtype",
     "check_taps",
     "check_transform",
+    "chosen_output_padding",
     "circulant_geometry",
     "col2im_geometry",
     "compose_geometry",
@@ -156,6 +161,7 @@ __all__ = [
     "mean_dtype",
     "one_of",
     "overlap_geometry",
+    "padding_steps",
     "paddings",
     "per_axis",
     "pool_geometry",

@@ -12,6 +12,9 @@ MODES = ("full", "same", "valid")
 METHODS = ("auto", "direct", "fft", "overlap-add")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 SAME_PLACEMENTS = ("torch", "tensorflow")
+PADDINGS = ("same", "same_upper", "same_lower", "valid")
+SIZED_PADDINGS = PADDINGS[1:3]
+"""Paddings by name that depend on the size of the image."""
 
 
 def one_of(value: Any, name: str, choices: Sequence[str]) -> str:

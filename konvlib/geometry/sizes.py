@@ -10,7 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from konvlib.geometry.arguments import SAME_PLACEMENTS, integer, is_sequence, one_of, padding_pair
+from konvlib.geometry.arguments import (
+    PADDINGS,
+    SAME_PLACEMENTS,
+    SIZED_PADDINGS,
+    integer,
+    is_sequence,
+    one_of,
+    padding_pair,
+)
 
 
 def paddings(
@@ -19,23 +27,28 @@ def paddings(
     kernel_size: Sequence[int],
     stride: Sequence[int],
     dilation: Sequence[int],
+    size: Sequence[int] | None = None,
 ) -> tuple[tuple[int, int], ...]:
     """Return one pair ``(before, after)`` per axis.
 
     Parameters
     ----------
     padding : int, str, or sequence
-        One integer for every side of every axis; one integer per axis; one pair per axis; ``"valid"`` (none); or
-        ``"same"`` (as many outputs as inputs, placed as PyTorch places it: see `same_padding`).
+        One integer for every side of every axis; one integer per axis; one pair per axis; ``"valid"`` (none);
+        ``"same"`` (as many outputs as inputs, placed as PyTorch places it); or ``"same_upper"`` (one output per stride,
+        placed as TensorFlow places it: see `same_padding`) and ``"same_lower"`` (an odd sample before, not after).
     kernel_size, stride, dilation : sequence of int
         One integer per axis.
+    size : sequence of int, optional
+        The image's; ``"same_upper"`` and ``"same_lower"`` need it.
 
     Raises
     ------
     TypeError
         If a padding is no integer.
     ValueError
-        If one is negative, if the number of axes differs, or if ``"same"`` meets a stride other than 1.
+        If one is negative, if the number of axes differs, if ``"same"`` meets a stride other than 1, or if there is no
+        ``size`` where it is needed.
 
     Examples
     --------
@@ -45,18 +58,23 @@ def paddings(
     ((0, 1), (2, 2))
     >>> paddings("same", kernel_size=(4, 3), stride=(1, 1), dilation=(1, 2))
     ((1, 2), (2, 2))
+    >>> window = {"kernel_size": (4,), "stride": (2,), "dilation": (1,)}
+    >>> paddings("same_upper", size=(7,), **window), paddings("same_lower", size=(7,), **window)
+    (((1, 2),), ((2, 1),))
     """
     axes = len(kernel_size)
     if isinstance(padding, str):
-        if one_of(padding, "padding", ("same", "valid")) == "valid":
+        if one_of(padding, "padding", PADDINGS) == "valid":
             return ((0, 0),) * axes
-        each = zip(kernel_size, stride, dilation, strict=True)
-        return tuple(same_padding(kernel, stride=step, dilation=gap) for kernel, step, gap in each)
+        placement = "tensorflow" if padding in SIZED_PADDINGS else "torch"
+        each = zip(kernel_size, stride, dilation, [None] * axes if size is None else size, strict=True)
+        pairs = [same_padding(k, stride=s, dilation=d, size=n, placement=placement) for k, s, d, n in each]
+        return tuple([pair[::-1] if padding == "same_lower" else pair for pair in pairs])
     if not is_sequence(padding):
         side = integer(padding, "padding", least=0)
         return ((side, side),) * axes
     if len(padding) != axes:
-        fits = f"one integer, {axes} integers or {axes} pairs (before, after), 'same' or 'valid'"
+        fits = f"one integer, {axes} integers or {axes} pairs (before, after), or one of {', '.join(PADDINGS)}"
         raise ValueError(f"padding must be {fits}, got {padding!r}")
     return tuple(padding_pair(item, f"padding[{axis}]") for axis, item in enumerate(padding))
 
@@ -98,7 +116,8 @@ def same_padding(
     reach = span(kernel, dilation=dilation) - 1
     if one_of(placement, "placement", SAME_PLACEMENTS) == "torch":
         if integer(stride, "stride", least=1) != 1:
-            raise ValueError(f"padding 'same' needs stride 1, got stride {stride}; give the padding per side")
+            fits = "give 'same_upper', 'same_lower' or the padding per side"
+            raise ValueError(f"padding 'same' needs stride 1, got stride {stride}; {fits}")
         total = reach
     else:
         if size is None:
@@ -143,21 +162,18 @@ def least_size(
     stride: Sequence[int],
     padding: str | int | Sequence[int] | Sequence[tuple[int, int]],
     dilation: Sequence[int],
-    padding_mode: str,
 ) -> tuple[int, ...]:
     """Return the smallest input that a convolution takes.
 
     Examples
     --------
-    >>> least_size((3, 2), stride=(1, 1), padding=((0, 1), 2), dilation=(1, 1), padding_mode="zeros")
+    >>> least_size((3, 2), stride=(1, 1), padding=((0, 1), 2), dilation=(1, 1))
     (2, 1)
-    >>> least_size((3, 2), stride=(1, 1), padding=((0, 1), 2), dilation=(1, 1), padding_mode="reflect")
-    (2, 3)
     """
-    pads = paddings(padding, kernel_size=kernel_size, stride=stride, dilation=dilation)
-    reaches = [{"reflect": max(pad) + 1, "circular": max(pad)}.get(padding_mode, 1) for pad in pads]
-    each = zip(kernel_size, dilation, pads, reaches, strict=True)
-    return tuple([max(span(kernel, dilation=gap) - sum(pad), reach, 1) for kernel, gap, pad, reach in each])
+    ones = (1,) * len(kernel_size)
+    pads = paddings(padding, kernel_size=kernel_size, stride=stride, dilation=dilation, size=ones)
+    each = zip(kernel_size, dilation, pads, strict=True)
+    return tuple([max(span(kernel, dilation=gap) - sum(pad), 1) for kernel, gap, pad in each])
 
 
 def conv_transpose_size(
@@ -198,6 +214,49 @@ def conv_transpose_size(
     if result < 1:
         raise ValueError(f"padding must leave an output, got {(before, after)} of {result + before + after} samples")
     return result
+
+
+def chosen_output_padding(
+    size: int, kernel: int, wanted: int, *, stride: int = 1, padding: tuple[int, int] = (0, 0), dilation: int = 1
+) -> int:
+    """Return the ``output_padding`` with which a transposed convolution has ``wanted`` outputs, as PyTorch chooses it.
+
+    Raises
+    ------
+    ValueError
+        If ``wanted`` is none of the ``stride`` output sizes that there are.
+
+    Examples
+    --------
+    >>> chosen_output_padding(3, 3, 8, stride=2)
+    1
+    """
+    size, covered = integer(size, "size", least=1), span(kernel, dilation=dilation)
+    stride, (before, after) = integer(stride, "stride", least=1), padding_pair(padding, "padding")
+    least = (size - 1) * stride + covered - before - after
+    check_among(wanted, least, least + stride - 1)
+    return wanted - least
+
+
+def check_among(wanted: int, least: int, most: int) -> None:
+    """Check that the output size that is asked of a transposed convolution is one that it can have.
+
+    Raises
+    ------
+    ValueError
+        If it is less than ``least`` or more than ``most``.
+
+    Examples
+    --------
+    >>> check_among(9, 7, 8)
+    Traceback (most recent call last):
+    ...
+    ValueError: output_size must be 7 to 8, got 9
+    """
+    if most < 1:
+        raise ValueError(f"padding must leave an output, got one that leaves at most {most}")
+    if not least <= wanted <= most:
+        raise ValueError(f"output_size must be {max(least, 1)} to {most}, got {wanted}")
 
 
 def pool_size(

@@ -211,7 +211,11 @@ ERRORS = [
     ),
     (ValueError, "dilation[1] must be at least 1, got 0", lambda: geometry.per_axis((1, 0), 2, "dilation")),
     (TypeError, "dilation must be an integer, got 'two'", lambda: geometry.per_axis("two", 2, "dilation")),
-    (ValueError, "padding must be one of same, valid, got 'full'", lambda: geometry.paddings("full", **WINDOW)),
+    (
+        ValueError,
+        "padding must be one of same, same_upper, same_lower, valid, got 'full'",
+        lambda: geometry.paddings("full", **WINDOW),
+    ),
     (ValueError, "padding must be at least 0, got -1", lambda: geometry.paddings(-1, **WINDOW)),
     (
         ValueError,
@@ -221,12 +225,13 @@ ERRORS = [
     (ValueError, "padding[0] after must be at least 0, got -2", lambda: geometry.paddings(((1, -2), 0), **WINDOW)),
     (
         ValueError,
-        "padding must be one integer, 2 integers or 2 pairs (before, after), 'same' or 'valid', got (1, 1, 1)",
+        "padding must be one integer, 2 integers or 2 pairs (before, after), or one of same, same_upper, same_lower, "
+        "valid, got (1, 1, 1)",
         lambda: geometry.paddings((1, 1, 1), **WINDOW),
     ),
     (
         ValueError,
-        "padding 'same' needs stride 1, got stride 2; give the padding per side",
+        "padding 'same' needs stride 1, got stride 2; give 'same_upper', 'same_lower' or the padding per side",
         lambda: geometry.paddings("same", kernel_size=(3, 3), stride=(1, 2), dilation=(1, 1)),
     ),
     (
