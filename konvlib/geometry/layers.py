@@ -257,8 +257,7 @@ def padding_steps(size: int, padding: tuple[int, int], padding_mode: str) -> lis
     edge = int(padding_mode == "reflect")
     steps, period, (before, after) = [], size - edge, padding
     while max(before, after) > size - edge:
-        whole = (size - edge) // period * period
-        step = [min(side // period * period, whole) for side in (before, after)]
+        step = [min(side // period * period, size - edge) for side in (before, after)]
         steps.append((*step, padding_mode))
         size, before, after = size + sum(step), before - step[0], after - step[1]
     return [*steps, (before, after, padding_mode)]

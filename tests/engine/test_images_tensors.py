@@ -24,6 +24,18 @@ ROWS = {
         lambda x, w, bias: konvlib.conv2d(x, w, bias, stride=(2, 1), padding=((1, 0), (2, 1)), groups=2),
         [random(2, 4, 5, 6), random(2, 2, 3, 2), random(2)],
     ),
+    "conv2d, same_lower": (
+        lambda x, w: konvlib.conv2d(x, w, stride=(2, 3), padding="same_lower", dilation=(1, 2)),
+        [random(2, 2, 4, 5), random(3, 2, 3, 2)],
+    ),
+    "conv2d, padding wider than the image": (
+        lambda x, w: konvlib.conv2d(x, w, stride=3, padding=((5, 2), (0, 7)), padding_mode="circular"),
+        [random(2, 1, 2, 3), random(2, 1, 2, 2)],
+    ),
+    "conv1d, mirrored more than once": (
+        lambda x, w: konvlib.conv1d(x, w, stride=2, padding=((6, 9),), padding_mode="reflect"),
+        [random(2, 2, 3), random(2, 2, 2)],
+    ),
     "conv2d, even padding": (
         lambda x, w, bias: konvlib.conv2d(x, w, bias, stride=2, padding=1, dilation=(1, 2)),
         [random(2, 2, 4, 5), random(3, 2, 3, 2), random(3)],
@@ -37,10 +49,18 @@ ROWS = {
         lambda x: konvlib.max_pool2d(x, (3, 2), stride=2, padding=UNEVEN, ceil_mode=True),
         [random(2, 2, 5, 6)],
     ),
+    "max_pool2d, same_upper": (
+        lambda x: konvlib.max_pool2d(x, (3, 2), stride=2, padding="same_upper", dilation=(3, 1)),
+        [random(2, 2, 6, 5)],
+    ),
     "max_pool3d": (lambda x: konvlib.max_pool3d(x, 2, stride=1, dilation=(1, 2, 1)), [random(2, 1, 3, 4, 3)]),
     "avg_pool1d": (lambda x: konvlib.avg_pool1d(x, 2, padding=((0, 1),)), [random(2, 2, 5)]),
     "avg_pool2d": (
         lambda x: konvlib.avg_pool2d(x, (3, 2), stride=2, padding=UNEVEN, ceil_mode=True, count_include_pad=False),
+        [random(2, 2, 5, 6)],
+    ),
+    "avg_pool2d, same_lower": (
+        lambda x: konvlib.avg_pool2d(x, (4, 2), stride=(3, 1), padding="same_lower", count_include_pad=False),
         [random(2, 2, 5, 6)],
     ),
     "avg_pool3d": (lambda x: konvlib.avg_pool3d(x, 2, padding=1), [random(2, 1, 3, 4, 3)]),
