@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Literal
 
-from konvlib.geometry.arguments import PADDING_MODES, SIZED_PADDINGS, check_channels, one_of, per_axis, whole
+from konvlib.geometry.arguments import PADDING_MODES, check_channels, one_of, per_axis, whole
 from konvlib.geometry.sizes import conv_size, paddings, pool_size
 
 Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
@@ -191,8 +191,8 @@ def pool_geometry(
     Raises
     ------
     TypeError, ValueError
-        If the rank is wrong, if no window fits, if a padding is more than half the kernel, or if a window with dilation
-        would step over the whole input.
+        If the rank is wrong, if no window fits, if a padding is more than half of what the kernel covers, or if a
+        window with dilation would step over the whole input.
 
     Examples
     --------
@@ -206,11 +206,7 @@ def pool_geometry(
     steps = kernel if stride is None else per_axis(stride, axes, "stride")
     pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps, size=size)
     each = zip(size, kernel, steps, pads, gaps, strict=True)
-    if isinstance(padding, str) and padding in SIZED_PADDINGS:
-        # One window per stride, of which none hangs over the end; with dilation it may start further before the input.
-        outputs = tuple([conv_size(n, k, stride=s, padding=p, dilation=d) for n, k, s, p, d in each])
-    else:
-        outputs = tuple(pool_size(n, k, stride=s, padding=p, dilation=d, ceil_mode=ceil_mode) for n, k, s, p, d in each)
+    outputs = tuple(pool_size(n, k, stride=s, padding=p, dilation=d, ceil_mode=ceil_mode) for n, k, s, p, d in each)
     for n, k, s, (before, _), d, windows in zip(size, kernel, steps, pads, gaps, outputs, strict=True):
         _check_windows_meet_input(n, k, s, before, d, windows)
     return PoolGeometry(batch, channels, tuple(size), kernel, steps, pads, gaps, outputs, ceil_mode)

@@ -14,6 +14,7 @@ from konvlib.geometry.arguments import (
     PADDINGS,
     SAME_PLACEMENTS,
     SIZED_PADDINGS,
+    check_untraced,
     integer,
     is_sequence,
     one_of,
@@ -66,7 +67,10 @@ def paddings(
     if isinstance(padding, str):
         if one_of(padding, "padding", PADDINGS) == "valid":
             return ((0, 0),) * axes
-        placement = "tensorflow" if padding in SIZED_PADDINGS else "torch"
+        placement = "torch"
+        if padding in SIZED_PADDINGS:
+            check_untraced(f"padding {padding!r}")
+            placement = "tensorflow"
         each = zip(kernel_size, stride, dilation, [None] * axes if size is None else size, strict=True)
         pairs = [same_padding(k, stride=s, dilation=d, size=n, placement=placement) for k, s, d, n in each]
         return tuple([pair[::-1] if padding == "same_lower" else pair for pair in pairs])
@@ -238,6 +242,26 @@ def chosen_output_padding(
     return wanted - least
 
 
+def outputs_of_same(size: Sequence[int], stride: Sequence[int], wanted: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the sizes of which ``"same_upper"`` makes these by these strides: the largest, or those that are wanted.
+
+    Raises
+    ------
+    ValueError
+        If of those that are wanted it makes other sizes.
+
+    Examples
+    --------
+    >>> outputs_of_same((3, 5), (2, 1), None), outputs_of_same((3, 5), (2, 1), (5, 5))
+    ((6, 5), (5, 5))
+    """
+    if wanted is None:
+        return tuple([n * s for n, s in zip(size, stride, strict=True)])
+    for n, s, output in zip(size, stride, wanted, strict=True):
+        check_among(output, (n - 1) * s + 1, n * s)
+    return tuple(wanted)
+
+
 def check_among(wanted: int, least: int, most: int) -> None:
     """Check that the output size that is asked of a transposed convolution is one that it can have.
 
@@ -271,7 +295,7 @@ def pool_size(
     r"""Return how many windows a pooling has.
 
     As `conv_size`; with ``ceil_mode`` a last window may hang over the end, if it starts inside the input or the
-    padding before it. A padding is at most half the kernel, so that each window meets the input.
+    padding before it. A padding is at most half of what the kernel covers, so that each window meets the input.
 
     Parameters
     ----------
@@ -281,7 +305,7 @@ def pool_size(
     Raises
     ------
     ValueError
-        If no window fits, or if a padding is more than half the kernel.
+        If no window fits, or if a padding is more than half of what the kernel covers.
 
     Examples
     --------
@@ -291,8 +315,9 @@ def pool_size(
     covered = span(kernel, dilation=dilation)
     stride = kernel if stride is None else integer(stride, "stride", least=1)
     before, after = padding_pair(padding, "padding")
-    if max(before, after) > kernel // 2:
-        raise ValueError(f"padding must be at most half of kernel_size {kernel}, got {(before, after)}")
+    if max(before, after) > covered // 2:
+        gaps = f" with dilation {dilation}" if dilation > 1 else ""
+        raise ValueError(f"padding must be at most half of kernel_size {kernel}{gaps}, got {(before, after)}")
     if not ceil_mode:
         return _windows(size, covered, stride, padding)
     size = integer(size, "size", least=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from konvlib.geometry.arguments import SIZED_PADDINGS, check_channels, integer, per_axis
+from konvlib.geometry.arguments import SIZED_PADDINGS, check_channels, check_untraced, integer, per_axis
 from konvlib.geometry.layers import (
     AXIS_NAMES,
     ConvGeometry,
@@ -15,7 +15,7 @@ from konvlib.geometry.layers import (
     weight_axes,
 )
 from konvlib.geometry.matrices import axis_sizes, spatial_axes
-from konvlib.geometry.sizes import check_among, chosen_output_padding, conv_transpose_size, paddings
+from konvlib.geometry.sizes import chosen_output_padding, conv_transpose_size, outputs_of_same, paddings
 
 
 def conv_transpose_geometry(
@@ -71,12 +71,14 @@ def conv_transpose_geometry(
     steps, gaps = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
     extras = per_axis(output_padding, axes, "output_padding", least=0)
     wanted = None if output_size is None else per_axis(output_size, axes, "output_size")
+    if wanted:
+        check_untraced("output_size")
     sized = isinstance(padding, str) and padding in SIZED_PADDINGS
     if any(extras) and (sized or wanted):
         given = f"padding {padding!r}" if sized else f"output_size {wanted}"
         raise ValueError(f"output_padding must be 0 where {given} is given, got {extras}")
     if sized:
-        outputs = _outputs_of_same(size, steps, wanted)
+        outputs = outputs_of_same(size, steps, wanted)
         pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps, size=outputs)
     else:
         pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps)
@@ -90,15 +92,6 @@ def conv_transpose_geometry(
     return ConvGeometry(
         batch, out_channels, in_channels, groups, outputs, tuple(kernel), steps, pads, gaps, "zeros", tuple(size)
     )
-
-
-def _outputs_of_same(size: Sequence[int], stride: Sequence[int], wanted: Sequence[int] | None) -> tuple[int, ...]:
-    """The sizes of which ``"same_upper"`` makes these by these strides: ``size * stride``, or those that are wanted."""
-    if wanted is None:
-        return tuple([n * s for n, s in zip(size, stride, strict=True)])
-    for n, s, output in zip(size, stride, wanted, strict=True):
-        check_among(output, (n - 1) * s + 1, n * s)
-    return tuple(wanted)
 
 
 def overlap_geometry(

@@ -212,7 +212,7 @@ def max_pool2d(
     stride : int or sequence of int, optional
         Samples from window to window; by default ``kernel_size``, windows side by side.
     padding : int, "same", "same_upper", "same_lower", "valid", or sequence
-        As in `konvlib.conv2d`. One that is given in numbers is at most half of ``kernel_size``.
+        As in `konvlib.conv2d`, at most half of what a window covers.
     dilation : int or sequence of int
         Samples from tap to tap.
     ceil_mode : bool

@@ -127,6 +127,18 @@ def test_of_same_a_transpose_makes_the_sizes_that_stride_to_its_own():
             assert layer.padding == (pair_of(side, wanted, kernel, stride, dilation),)
 
 
+def test_the_sizes_of_which_same_makes_a_size_are_counted_out():
+    for size, stride in product(range(1, 6), range(1, 5)):
+        fitting = [n for n in range(1, 40) if len(range(0, n, stride)) == size]
+        assert geometry.outputs_of_same((size, 1), (stride, 1), None) == (max(fitting), 1)
+        for wanted in range(1, 40):
+            if wanted in fitting:
+                assert geometry.outputs_of_same((size, 1), (stride, 1), (wanted, 1)) == (wanted, 1)
+            else:
+                with pytest.raises(ValueError, match=f"^output_size must be {min(fitting)} to {max(fitting)}, got"):
+                    geometry.outputs_of_same((size, 1), (stride, 1), (wanted, 1))
+
+
 def test_output_size_and_output_padding_name_the_same_layer():
     shapes = (2, 4, 3, 5), (4, 3, 2, 4)
     options = {"axes": 2, "stride": (3, 2), "padding": ((0, 1), 1), "dilation": (2, 1)}

@@ -78,6 +78,41 @@ def test_channels_last_stays(name):
     transforms.channels_last(*ROWS[name])
 
 
+TRACED = {
+    "padding 'same_upper'": lambda x: konvlib.conv2d(x, random(3, 2, 4, 4), stride=3, padding="same_upper"),
+    "padding 'same_lower'": lambda x: konvlib.max_pool2d(x, 3, stride=2, padding="same_lower"),
+    "output_size": lambda x: konvlib.conv_transpose2d(x, random(2, 3, 3, 3), stride=2, output_size=(8, 10)),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", TRACED)
+def test_what_depends_on_the_size_is_no_trace(name):
+    """Which would keep the padding of this size for all others."""
+    with pytest.raises(ValueError, match=f"^{name} depends on the size of x, which torch.jit.trace takes to be fixed"):
+        torch.jit.trace(TRACED[name], (random(1, 2, 3, 4),))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["circular", "reflect"])
+def test_a_trace_with_padding_wider_than_the_image_is_right_at_other_sizes_or_refused(mode):
+    for padding in (1, 4, 9):
+
+        def layer(x, padding=padding):
+            return konvlib.conv1d(x, random(2, 1, 3), padding=padding, padding_mode=mode)
+
+        traced = torch.jit.trace(layer, (random(1, 1, 5),))
+        assert torch.equal(traced(random(1, 1, 5)), layer(random(1, 1, 5)))
+        for size in range(1, 25):
+            x = random(1, 1, size)
+            try:
+                y = traced(x)
+            except RuntimeError:
+                assert padding > 1 or size == 1  # another number of steps
+                continue
+            assert torch.equal(y, layer(x))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["conv2d", "max_pool2d", "avg_pool2d"])
 def test_inductor_compiles_it_whole(name):

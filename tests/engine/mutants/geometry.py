@@ -118,8 +118,8 @@ MUTANTS = [
     (
         "sizes",
         "same_upper by the kernel alone",
-        '"tensorflow" if padding in SIZED_PADDINGS else "torch"',
-        '"torch"',
+        'placement = "tensorflow"',
+        'placement = "torch"',
     ),
     (
         "sizes",
@@ -176,10 +176,10 @@ MUTANTS = [
         "edge = 0",
     ),
     (
-        "layers",
-        "same_upper of a pooling at most half a kernel",
-        "if isinstance(padding, str) and padding in SIZED_PADDINGS:",
-        "if False:",
+        "sizes",
+        "pooling's padding by the taps, not by what they cover",
+        "if max(before, after) > covered // 2:",
+        "if max(before, after) > kernel // 2:",
     ),
     (
         "layers",
@@ -188,13 +188,13 @@ MUTANTS = [
         "b == a",
     ),
     (
-        "transposes",
+        "sizes",
         "the smallest size that strides to this, not the largest",
         "[n * s for n, s in",
         "[(n - 1) * s + 1 for n, s in",
     ),
     (
-        "transposes",
+        "sizes",
         "one size less",
         "check_among(output, (n - 1) * s + 1, n * s)",
         "check_among(output, (n - 1) * s + 2, n * s)",
