@@ -83,20 +83,24 @@ from konvlib.geometry.sequences import (
 )
 from konvlib.geometry.sizes import (
     ReceptiveField,
-    chosen_output_padding,
     conv_size,
     conv_transpose_size,
     convolution_window,
     correlation_window,
     least_size,
-    outputs_of_same,
     paddings,
     pool_size,
     receptive_field,
     same_padding,
     span,
 )
-from konvlib.geometry.transposes import conv_transpose_geometry, inserted_size, overlap_geometry
+from konvlib.geometry.transposes import (
+    chosen_output_padding,
+    conv_transpose_geometry,
+    inserted_size,
+    outputs_of_same,
+    overlap_geometry,
+)
 
 __all__ = [
     "METHODS",

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from konvlib.geometry.arguments import SIZED_PADDINGS, check_channels, check_untraced, integer, per_axis
+from konvlib.geometry.arguments import (
+    SIZED_PADDINGS,
+    check_channels,
+    check_untraced,
+    integer,
+    padding_pair,
+    per_axis,
+)
 from konvlib.geometry.layers import (
     AXIS_NAMES,
     ConvGeometry,
@@ -15,7 +22,7 @@ from konvlib.geometry.layers import (
     weight_axes,
 )
 from konvlib.geometry.matrices import axis_sizes, spatial_axes
-from konvlib.geometry.sizes import chosen_output_padding, conv_transpose_size, outputs_of_same, paddings
+from konvlib.geometry.sizes import conv_transpose_size, paddings, span
 
 
 def conv_transpose_geometry(
@@ -92,6 +99,69 @@ def conv_transpose_geometry(
     return ConvGeometry(
         batch, out_channels, in_channels, groups, outputs, tuple(kernel), steps, pads, gaps, "zeros", tuple(size)
     )
+
+
+def chosen_output_padding(
+    size: int, kernel: int, wanted: int, *, stride: int = 1, padding: tuple[int, int] = (0, 0), dilation: int = 1
+) -> int:
+    """Return the ``output_padding`` with which a transposed convolution has ``wanted`` outputs, as PyTorch chooses it.
+
+    Raises
+    ------
+    ValueError
+        If ``wanted`` is none of the ``stride`` output sizes that there are.
+
+    Examples
+    --------
+    >>> chosen_output_padding(3, 3, 8, stride=2)
+    1
+    """
+    size, covered = integer(size, "size", least=1), span(kernel, dilation=dilation)
+    stride, (before, after) = integer(stride, "stride", least=1), padding_pair(padding, "padding")
+    least = (size - 1) * stride + covered - before - after
+    check_among(wanted, least, least + stride - 1)
+    return wanted - least
+
+
+def outputs_of_same(size: Sequence[int], stride: Sequence[int], wanted: Sequence[int] | None) -> tuple[int, ...]:
+    """Return the sizes of which ``"same_upper"`` makes these by these strides: the largest, or those that are wanted.
+
+    Raises
+    ------
+    ValueError
+        If of those that are wanted it makes other sizes.
+
+    Examples
+    --------
+    >>> outputs_of_same((3, 5), (2, 1), None), outputs_of_same((3, 5), (2, 1), (5, 5))
+    ((6, 5), (5, 5))
+    """
+    if wanted is None:
+        return tuple([n * s for n, s in zip(size, stride, strict=True)])
+    for n, s, output in zip(size, stride, wanted, strict=True):
+        check_among(output, (n - 1) * s + 1, n * s)
+    return tuple(wanted)
+
+
+def check_among(wanted: int, least: int, most: int) -> None:
+    """Check that the output size that is asked of a transposed convolution is one that it can have.
+
+    Raises
+    ------
+    ValueError
+        If it is less than ``least`` or more than ``most``.
+
+    Examples
+    --------
+    >>> check_among(9, 7, 8)
+    Traceback (most recent call last):
+    ...
+    ValueError: output_size must be 7 to 8, got 9
+    """
+    if most < 1:
+        raise ValueError(f"padding must leave an output, got one that leaves at most {most}")
+    if not least <= wanted <= most:
+        raise ValueError(f"output_size must be {max(least, 1)} to {most}, got {wanted}")
 
 
 def overlap_geometry(

@@ -362,9 +362,14 @@ def overlap_counts(
            [1, 2, 1]])
     """
     layer = overlap_geometry(
-        size, kernel_size, stride=stride, padding=padding, output_padding=output_padding, output_size=output_size,
+        size,
+        kernel_size,
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        output_size=output_size,
         dilation=dilation,
-    )  # fmt: skip
+    )
     return arrays.overlap_counts(layer)
 
 

@@ -82,6 +82,32 @@ def test_poolings_take_each_windows_own_samples(backend):
             assert y[0, 0].tolist() == [sum(window) / kernel for window in shown]
 
 
+def test_dilated_poolings_are_padded_by_half_of_what_a_window_covers(backend):
+    """More than half of its taps, which is as much as PyTorch takes."""
+    box = [
+        (size, kernel, stride, dilation, pair, ceil)
+        for size, kernel, stride, dilation in product(range(1, 8), range(2, 5), range(1, 4), range(2, 4))
+        for pair in product(range(dilation * (kernel - 1) // 2 + 2), repeat=2)
+        for ceil in (False, True)
+        if kernel // 2 < max(pair) <= (dilation * (kernel - 1) + 1) // 2
+    ]
+    done = 0
+    for size, kernel, stride, dilation, (before, after), ceil in backends.share(backend, box):
+        x, covered = boxes.integers(size) - 20, dilation * (kernel - 1) + 1
+        starts = range(-before, size, stride)
+        whole = [start for start in starts if start + covered <= size + after]
+        hanging = [start for start in starts if start - stride + covered < size + after]
+        taken = (starts[:1] if not whole else hanging) if ceil else whole
+        shown = [[x[i] for i in range(start, start + covered, dilation) if 0 <= i < size] for start in taken]
+        options = {"stride": stride, "padding": [(before, after)], "dilation": dilation, "ceil_mode": ceil}
+        if not whole or not all(shown):
+            continue
+        y = backend.max_pool1d(x[np.newaxis, np.newaxis], kernel, **options)
+        assert y[0, 0].tolist() == [max(window) for window in shown]
+        done += 1
+    assert done > len(backends.share(backend, box)) // 4
+
+
 def test_poolings_of_planes_and_cubes_pool_axis_by_axis(backend):
     """Largest of largest and, of sums, sums; where no padding counts less than other samples."""
     for size, kernel, stride in [((5, 6), (3, 2), (2, 3)), ((4, 3, 5), (2, 3, 4), (3, 1, 2))]:

@@ -128,19 +128,19 @@ MUTANTS = [
         "if size is None else [size[0]] * axes, strict=True)",
     ),
     (
-        "sizes",
+        "transposes",
         "output size by the padding of one side",
         "least = (size - 1) * stride + covered - before - after",
         "least = (size - 1) * stride + covered - 2 * before",
     ),
     (
-        "sizes",
+        "transposes",
         "one output size too many",
         "check_among(wanted, least, least + stride - 1)",
         "check_among(wanted, least, least + stride)",
     ),
     (
-        "sizes",
+        "transposes",
         "output sizes that are too small",
         "if not least <= wanted <= most:",
         "if not wanted <= most:",
@@ -188,13 +188,13 @@ MUTANTS = [
         "b == a",
     ),
     (
-        "sizes",
+        "transposes",
         "the smallest size that strides to this, not the largest",
         "[n * s for n, s in",
         "[(n - 1) * s + 1 for n, s in",
     ),
     (
-        "sizes",
+        "transposes",
         "one size less",
         "check_among(output, (n - 1) * s + 1, n * s)",
         "check_among(output, (n - 1) * s + 2, n * s)",
