@@ -69,6 +69,8 @@ def paddings(
             return ((0, 0),) * axes
         placement = "torch"
         if padding in SIZED_PADDINGS:
+            if size is None:
+                raise ValueError(f"padding {padding!r} needs the image's size, got None; give the padding per side")
             check_untraced(f"padding {padding!r}")
             placement = "tensorflow"
         each = zip(kernel_size, stride, dilation, [None] * axes if size is None else size, strict=True)

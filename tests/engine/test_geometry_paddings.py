@@ -34,7 +34,7 @@ def test_each_axis_has_its_own_padding():
 
 def test_they_are_told_the_size():
     for side in SIDES:
-        with pytest.raises(ValueError, match="size must be given"):
+        with pytest.raises(ValueError, match=f"^padding 'same_{side}' needs the image's size, got None"):
             geometry.paddings(f"same_{side}", kernel_size=(3,), stride=(1,), dilation=(1,))
 
 
