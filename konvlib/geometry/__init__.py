@@ -8,6 +8,7 @@ from konvlib.geometry.arguments import (
     METHODS,
     MODES,
     PADDING_MODES,
+    SIZED_PADDINGS,
     as_array,
     check_channels,
     check_ordered,
@@ -55,6 +56,7 @@ from konvlib.geometry.layers import (
     check_bias,
     check_output_grad,
     conv_geometry,
+    padding_steps,
     pool_geometry,
     source_index,
 )
@@ -92,13 +94,20 @@ from konvlib.geometry.sizes import (
     same_padding,
     span,
 )
-from konvlib.geometry.transposes import conv_transpose_geometry, inserted_size, overlap_geometry
+from konvlib.geometry.transposes import (
+    chosen_output_padding,
+    conv_transpose_geometry,
+    inserted_size,
+    outputs_of_same,
+    overlap_geometry,
+)
 
 __all__ = [
     "METHODS",
     "MODES",
     "PADDING_MODES",
     "PADS",
+    "SIZED_PADDINGS",
     "Chain",
     "Composition",
     "ConvGeometry",
@@ -128,6 +137,7 @@ __all__ = [
     "check_spectral_dtype",
     "check_taps",
     "check_transform",
+    "chosen_output_padding",
     "circulant_geometry",
     "col2im_geometry",
     "compose_geometry",
@@ -155,7 +165,9 @@ __all__ = [
     "max_pool_grad_geometry",
     "mean_dtype",
     "one_of",
+    "outputs_of_same",
     "overlap_geometry",
+    "padding_steps",
     "paddings",
     "per_axis",
     "pool_geometry",

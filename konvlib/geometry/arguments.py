@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, TypeGuard
@@ -12,6 +13,9 @@ MODES = ("full", "same", "valid")
 METHODS = ("auto", "direct", "fft", "overlap-add")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
 SAME_PLACEMENTS = ("torch", "tensorflow")
+PADDINGS = ("same", "same_upper", "same_lower", "valid")
+SIZED_PADDINGS = PADDINGS[1:3]
+"""Paddings by name that depend on the size of the image."""
 
 
 def one_of(value: Any, name: str, choices: Sequence[str]) -> str:
@@ -72,6 +76,23 @@ def whole(length: Any) -> int:
 def _is_symbol(value: Any) -> bool:
     """Whether it is torch's symbol for a length that is not fixed; torch itself is not imported here."""
     return type(value).__name__ == "SymInt"
+
+
+def check_untraced(what: str) -> None:
+    """Check that `torch.jit.trace` is not at work, which keeps the numbers that it meets for inputs of other sizes.
+
+    Raises
+    ------
+    ValueError
+        If it is.
+
+    Examples
+    --------
+    >>> check_untraced("output_size")
+    """
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.jit.is_tracing():
+        raise ValueError(f"{what} depends on the size of x, which torch.jit.trace takes to be fixed; use torch.export")
 
 
 def per_axis(value: int | Sequence[int], axes: int, name: str, *, least: int = 1) -> tuple[int, ...]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
-from konvlib.geometry.arguments import PADDING_MODES, check_channels, integer, one_of, per_axis
+from konvlib.geometry.arguments import check_channels, integer, per_axis
 from konvlib.geometry.layers import (
     AXIS_NAMES,
     ConvGeometry,
@@ -15,7 +14,6 @@ from konvlib.geometry.layers import (
     PoolGeometry,
     check_bias,
     check_output_grad,
-    check_reach,
     checked_shape,
     conv_geometry,
     pool_geometry,
@@ -54,10 +52,11 @@ def input_grad_geometry(
     _, depth, *_ = checked_shape(w_shape, "w", axes, weight_axes(axes, "C_out, C_in // groups"))
     size = per_axis(input_size, axes, "input_size")
     x_shape = (batch, depth * integer(groups, "groups", least=1), *size)
-    layer = conv_geometry(x_shape, w_shape, axes=axes, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    layer = conv_geometry(x_shape, w_shape, axes=axes, padding_mode=padding_mode, **options)
     check_output_grad(dy_shape, layer.output_shape)
     check_bias(bias_shape, layer.in_channels)
-    return _with_padding_mode(layer, padding_mode)
+    return layer
 
 
 def weight_grad_geometry(
@@ -88,18 +87,10 @@ def weight_grad_geometry(
     _, out_channels, *_ = checked_shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
     check_channels(in_channels, out_channels, groups)
     w_shape = (out_channels, in_channels // groups, *per_axis(kernel_size, axes, "kernel_size"))
-    layer = conv_geometry(x_shape, w_shape, axes=axes, stride=stride, padding=padding, dilation=dilation, groups=groups)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    layer = conv_geometry(x_shape, w_shape, axes=axes, padding_mode=padding_mode, **options)
     check_output_grad(dy_shape, layer.output_shape)
-    return _with_padding_mode(layer, padding_mode)
-
-
-def _with_padding_mode(layer: ConvGeometry, padding_mode: str) -> ConvGeometry:
-    """A layer that pads with zeros, with another filling of its padding."""
-    if one_of(padding_mode, "padding_mode", PADDING_MODES) == "zeros":
-        return layer
-    for size, padding in zip(layer.input_size, layer.padding, strict=True):
-        check_reach(size, padding, padding_mode)
-    return replace(layer, padding_mode=padding_mode)
+    return layer
 
 
 def bias_grad_shape(dy_shape: Sequence[int], *, axes: int) -> tuple[int, ...]:

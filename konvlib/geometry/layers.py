@@ -102,14 +102,16 @@ class PoolGeometry:
     sides: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # As in a layer; but ``sides`` is what windows show beyond the input, with ``ceil_mode`` more than the padding.
+        # As in a layer; but ``is_even`` is False too where padding is more than half a kernel, which PyTorch does not
+        # take, and ``sides`` is what windows show beyond the input, with ``ceil_mode`` more than the padding.
         each = zip(
             self.input_size, self.kernel_size, self.stride, self.padding, self.dilation, self.output_size, strict=True
         )
         shown = [(b, max((o - 1) * s + d * (k - 1) + 1 - n - b, 0)) for n, k, s, (b, _), d, o in each]
+        even = [b == a and b <= k // 2 for (b, a), k in zip(self.padding, self.kernel_size, strict=True)]
         object.__setattr__(self, "axes", len(self.kernel_size))
         object.__setattr__(self, "before", tuple([before for before, _ in self.padding]))
-        object.__setattr__(self, "is_even", all([before == after for before, after in self.padding]))
+        object.__setattr__(self, "is_even", all(even))
         object.__setattr__(self, "sides", tuple([side for pair in shown[::-1] for side in pair]))
 
     @property
@@ -151,8 +153,7 @@ def conv_geometry(
     TypeError
         If an argument has the wrong kind.
     ValueError
-        If a shape has the wrong rank, if channels and groups do not go together, if the kernel does not fit, or if a
-        padding mode cannot reach so far.
+        If a shape has the wrong rank, if channels and groups do not go together, or if the kernel does not fit.
 
     Examples
     --------
@@ -167,9 +168,7 @@ def conv_geometry(
     check_bias(bias_shape, out_channels)
     one_of(padding_mode, "padding_mode", PADDING_MODES)
     steps, gaps = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
-    pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps)
-    for axis in range(axes):
-        check_reach(size[axis], pads[axis], padding_mode)
+    pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps, size=size)
     each = zip(size, kernel, steps, pads, gaps, strict=True)
     outputs = tuple(conv_size(n, k, stride=s, padding=p, dilation=d) for n, k, s, p, d in each)
     return ConvGeometry(
@@ -192,8 +191,8 @@ def pool_geometry(
     Raises
     ------
     TypeError, ValueError
-        If the rank is wrong, if no window fits, if a padding is more than half the kernel, or if a window with dilation
-        would step over the whole input.
+        If the rank is wrong, if no window fits, if a padding is more than half of what the kernel covers, or if a
+        window with dilation would step over the whole input.
 
     Examples
     --------
@@ -205,7 +204,7 @@ def pool_geometry(
         raise TypeError(f"ceil_mode must be True or False, got {ceil_mode!r}")
     kernel, gaps = per_axis(kernel_size, axes, "kernel_size"), per_axis(dilation, axes, "dilation")
     steps = kernel if stride is None else per_axis(stride, axes, "stride")
-    pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps)
+    pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps, size=size)
     each = zip(size, kernel, steps, pads, gaps, strict=True)
     outputs = tuple(pool_size(n, k, stride=s, padding=p, dilation=d, ceil_mode=ceil_mode) for n, k, s, p, d in each)
     for n, k, s, (before, _), d, windows in zip(size, kernel, steps, pads, gaps, outputs, strict=True):
@@ -216,21 +215,48 @@ def pool_geometry(
 def source_index(index: int, size: int, padding_mode: str) -> int | None:
     """Return which sample of an axis a padded index shows; ``None`` where it shows a zero.
 
-    ``reflect`` mirrors at the first and last sample without repeating them, ``replicate`` repeats them, ``circular``
-    goes round.
+    ``reflect`` mirrors at the first and last sample without repeating them, over and over; ``replicate`` repeats them;
+    ``circular`` goes round and round.
 
     Examples
     --------
     >>> [source_index(-2, 5, mode) for mode in ("zeros", "reflect", "replicate", "circular")]
     [None, 2, 0, 3]
+    >>> [source_index(index, 3, "reflect") for index in range(-4, 8)]
+    [0, 1, 2, 1, 0, 1, 2, 1, 0, 1, 2, 1]
     """
     if 0 <= index < size:
         return index
     if padding_mode == "reflect":
-        return -index if index < 0 else 2 * (size - 1) - index
+        place = index % max(2 * (size - 1), 1)  # a single sample is its own mirror image
+        return min(place, 2 * (size - 1) - place)
     if padding_mode == "replicate":
         return 0 if index < 0 else size - 1
     return index % size if padding_mode == "circular" else None
+
+
+def padding_steps(size: int, padding: tuple[int, int], padding_mode: str) -> list[tuple[int, int, str]]:
+    """Return paddings that reach no further than the samples, to be put on one after the other in place of a wide one.
+
+    Each is ``(before, after, padding_mode)``. All but the last are of whole periods, after which the samples go on as
+    they began: ``size`` of them for ``circular``, ``size - 1`` from mirror to mirror for ``reflect``.
+
+    Examples
+    --------
+    >>> padding_steps(5, (2, 1), "circular"), padding_steps(3, (4, 11), "reflect")
+    ([(2, 1, 'circular')], [(2, 2, 'reflect'), (2, 6, 'reflect'), (0, 3, 'reflect')])
+    """
+    if padding_mode == "reflect" and size == 1:
+        return [(*padding, "replicate")]  # a single sample is its own mirror image
+    if padding_mode not in ("reflect", "circular"):
+        return [(*padding, padding_mode)]
+    edge = int(padding_mode == "reflect")
+    steps, period, (before, after) = [], size - edge, padding
+    while max(before, after) > size - edge:
+        step = [min(side // period * period, size - edge) for side in (before, after)]
+        steps.append((*step, padding_mode))
+        size, before, after = size + sum(step), before - step[0], after - step[1]
+    return [*steps, (before, after, padding_mode)]
 
 
 def checked_shape(shape: Sequence[int], name: str, axes: int, wanted: str) -> tuple[int, ...]:
@@ -281,25 +307,6 @@ def check_bias(shape: Sequence[int] | None, out_channels: int) -> None:
     """
     if shape is not None and tuple(shape) != (out_channels,):
         raise ValueError(f"bias must have shape ({out_channels},), one value per output channel, got {tuple(shape)}")
-
-
-def check_reach(size: int, padding: tuple[int, int], padding_mode: str) -> None:
-    """Check that an axis has the samples that padding on both sides is to show.
-
-    Raises
-    ------
-    ValueError
-        If padding reaches further than ``padding_mode`` can.
-
-    Examples
-    --------
-    >>> check_reach(5, (4, 0), "reflect")
-    """
-    most = {"reflect": size - 1, "circular": size}.get(padding_mode)
-    if most is not None and max(padding) > most:
-        raise ValueError(
-            f"padding must be at most {most} for padding_mode {padding_mode!r} on {size} samples, got {padding}"
-        )
 
 
 def _check_windows_meet_input(size: int, kernel: int, stride: int, before: int, dilation: int, windows: int) -> None:

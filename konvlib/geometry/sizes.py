@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from konvlib.geometry.arguments import SAME_PLACEMENTS, integer, is_sequence, one_of, padding_pair
+from konvlib.geometry.arguments import (
+    PADDINGS,
+    SAME_PLACEMENTS,
+    SIZED_PADDINGS,
+    check_untraced,
+    integer,
+    is_sequence,
+    one_of,
+    padding_pair,
+)
 
 
 def paddings(
@@ -19,23 +28,28 @@ def paddings(
     kernel_size: Sequence[int],
     stride: Sequence[int],
     dilation: Sequence[int],
+    size: Sequence[int] | None = None,
 ) -> tuple[tuple[int, int], ...]:
     """Return one pair ``(before, after)`` per axis.
 
     Parameters
     ----------
     padding : int, str, or sequence
-        One integer for every side of every axis; one integer per axis; one pair per axis; ``"valid"`` (none); or
-        ``"same"`` (as many outputs as inputs, placed as PyTorch places it: see `same_padding`).
+        One integer for every side of every axis; one integer per axis; one pair per axis; ``"valid"`` (none);
+        ``"same"`` (as many outputs as inputs, placed as PyTorch places it); or ``"same_upper"`` (one output per stride,
+        placed as TensorFlow places it: see `same_padding`) and ``"same_lower"`` (an odd sample before, not after).
     kernel_size, stride, dilation : sequence of int
         One integer per axis.
+    size : sequence of int, optional
+        The image's; ``"same_upper"`` and ``"same_lower"`` need it.
 
     Raises
     ------
     TypeError
         If a padding is no integer.
     ValueError
-        If one is negative, if the number of axes differs, or if ``"same"`` meets a stride other than 1.
+        If one is negative, if the number of axes differs, if ``"same"`` meets a stride other than 1, or if there is no
+        ``size`` where it is needed.
 
     Examples
     --------
@@ -45,18 +59,28 @@ def paddings(
     ((0, 1), (2, 2))
     >>> paddings("same", kernel_size=(4, 3), stride=(1, 1), dilation=(1, 2))
     ((1, 2), (2, 2))
+    >>> window = {"kernel_size": (4,), "stride": (2,), "dilation": (1,)}
+    >>> paddings("same_upper", size=(7,), **window), paddings("same_lower", size=(7,), **window)
+    (((1, 2),), ((2, 1),))
     """
     axes = len(kernel_size)
     if isinstance(padding, str):
-        if one_of(padding, "padding", ("same", "valid")) == "valid":
+        if one_of(padding, "padding", PADDINGS) == "valid":
             return ((0, 0),) * axes
-        each = zip(kernel_size, stride, dilation, strict=True)
-        return tuple(same_padding(kernel, stride=step, dilation=gap) for kernel, step, gap in each)
+        placement = "torch"
+        if padding in SIZED_PADDINGS:
+            if size is None:
+                raise ValueError(f"padding {padding!r} needs the image's size, got None; give the padding per side")
+            check_untraced(f"padding {padding!r}")
+            placement = "tensorflow"
+        each = zip(kernel_size, stride, dilation, [None] * axes if size is None else size, strict=True)
+        pairs = [same_padding(k, stride=s, dilation=d, size=n, placement=placement) for k, s, d, n in each]
+        return tuple([pair[::-1] if padding == "same_lower" else pair for pair in pairs])
     if not is_sequence(padding):
         side = integer(padding, "padding", least=0)
         return ((side, side),) * axes
     if len(padding) != axes:
-        fits = f"one integer, {axes} integers or {axes} pairs (before, after), 'same' or 'valid'"
+        fits = f"one integer, {axes} integers or {axes} pairs (before, after), or one of {', '.join(PADDINGS)}"
         raise ValueError(f"padding must be {fits}, got {padding!r}")
     return tuple(padding_pair(item, f"padding[{axis}]") for axis, item in enumerate(padding))
 
@@ -98,7 +122,8 @@ def same_padding(
     reach = span(kernel, dilation=dilation) - 1
     if one_of(placement, "placement", SAME_PLACEMENTS) == "torch":
         if integer(stride, "stride", least=1) != 1:
-            raise ValueError(f"padding 'same' needs stride 1, got stride {stride}; give the padding per side")
+            fits = "give 'same_upper', 'same_lower' or the padding per side"
+            raise ValueError(f"padding 'same' needs stride 1, got stride {stride}; {fits}")
         total = reach
     else:
         if size is None:
@@ -143,21 +168,18 @@ def least_size(
     stride: Sequence[int],
     padding: str | int | Sequence[int] | Sequence[tuple[int, int]],
     dilation: Sequence[int],
-    padding_mode: str,
 ) -> tuple[int, ...]:
     """Return the smallest input that a convolution takes.
 
     Examples
     --------
-    >>> least_size((3, 2), stride=(1, 1), padding=((0, 1), 2), dilation=(1, 1), padding_mode="zeros")
+    >>> least_size((3, 2), stride=(1, 1), padding=((0, 1), 2), dilation=(1, 1))
     (2, 1)
-    >>> least_size((3, 2), stride=(1, 1), padding=((0, 1), 2), dilation=(1, 1), padding_mode="reflect")
-    (2, 3)
     """
-    pads = paddings(padding, kernel_size=kernel_size, stride=stride, dilation=dilation)
-    reaches = [{"reflect": max(pad) + 1, "circular": max(pad)}.get(padding_mode, 1) for pad in pads]
-    each = zip(kernel_size, dilation, pads, reaches, strict=True)
-    return tuple([max(span(kernel, dilation=gap) - sum(pad), reach, 1) for kernel, gap, pad, reach in each])
+    ones = (1,) * len(kernel_size)
+    pads = paddings(padding, kernel_size=kernel_size, stride=stride, dilation=dilation, size=ones)
+    each = zip(kernel_size, dilation, pads, strict=True)
+    return tuple([max(span(kernel, dilation=gap) - sum(pad), 1) for kernel, gap, pad in each])
 
 
 def conv_transpose_size(
@@ -212,7 +234,7 @@ def pool_size(
     r"""Return how many windows a pooling has.
 
     As `conv_size`; with ``ceil_mode`` a last window may hang over the end, if it starts inside the input or the
-    padding before it. A padding is at most half the kernel, so that each window meets the input.
+    padding before it. A padding is at most half of what the kernel covers, so that each window meets the input.
 
     Parameters
     ----------
@@ -222,7 +244,7 @@ def pool_size(
     Raises
     ------
     ValueError
-        If no window fits, or if a padding is more than half the kernel.
+        If no window fits, or if a padding is more than half of what the kernel covers.
 
     Examples
     --------
@@ -232,8 +254,9 @@ def pool_size(
     covered = span(kernel, dilation=dilation)
     stride = kernel if stride is None else integer(stride, "stride", least=1)
     before, after = padding_pair(padding, "padding")
-    if max(before, after) > kernel // 2:
-        raise ValueError(f"padding must be at most half of kernel_size {kernel}, got {(before, after)}")
+    if max(before, after) > covered // 2:
+        gaps = f" with dilation {dilation}" if dilation > 1 else ""
+        raise ValueError(f"padding must be at most half of kernel_size {kernel}{gaps}, got {(before, after)}")
     if not ceil_mode:
         return _windows(size, covered, stride, padding)
     size = integer(size, "size", least=1)

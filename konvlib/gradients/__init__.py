@@ -422,7 +422,7 @@ def max_pool2d_grad(
     TypeError
         If an argument has the wrong kind.
     ValueError
-        If no window fits, if a padding is more than half the kernel, or if ``dy`` is no output of such a pooling; it
+        If no window fits, if a padding is more than half a window, or if ``dy`` is no output of such a pooling; it
         names the argument.
 
     Notes
@@ -537,7 +537,7 @@ def avg_pool2d_grad(
     TypeError
         If an argument has the wrong kind.
     ValueError
-        If no window fits, if a padding is more than half the kernel, or if ``dy`` is no output of such a pooling; it
+        If no window fits, if a padding is more than half a window, or if ``dy`` is no output of such a pooling; it
         names the argument.
 
     See Also

@@ -102,20 +102,27 @@ def unpad(dx: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     >>> unpad(np.array([[[10, 1, 2, 3, 20]]]), layer)
     array([[[11,  2, 23]]])
     """
-    for axis, (size, (before, after)) in enumerate(zip(layer.input_size, layer.padding, strict=True), start=2):
-        part = partial(_part, dx.ndim, axis)
-        first, inside, last = dx[part(0, before)], dx[part(before, before + size)], dx[part(before + size, None)]
-        if layer.padding_mode == "reflect":
-            inside[part(1, before + 1)] += np.flip(first, axis)
-            inside[part(size - 1 - after, size - 1)] += np.flip(last, axis)
-        elif layer.padding_mode == "replicate":
-            inside[part(0, 1)] += first.sum(axis, dtype=dx.dtype, keepdims=True)
-            inside[part(size - 1, size)] += last.sum(axis, dtype=dx.dtype, keepdims=True)
-        elif layer.padding_mode == "circular":
-            inside[part(size - before, size)] += first
-            inside[part(0, after)] += last
-        dx = inside
+    for axis, (size, padding) in enumerate(zip(layer.input_size, layer.padding, strict=True), start=2):
+        for before, after, mode in reversed(geometry.padding_steps(size, padding, layer.padding_mode)):
+            dx = _unpad_axis(dx, axis, before, after, mode)
     return np.ascontiguousarray(dx)
+
+
+def _unpad_axis(dx: np.ndarray, axis: int, before: int, after: int, mode: str) -> np.ndarray:
+    """What padding of one axis received, which reaches no further than the samples, added to what it showed."""
+    size = dx.shape[axis] - before - after
+    part = partial(_part, dx.ndim, axis)
+    first, inside, last = dx[part(0, before)], dx[part(before, before + size)], dx[part(before + size, None)]
+    if mode == "reflect":
+        inside[part(1, before + 1)] += np.flip(first, axis)
+        inside[part(size - 1 - after, size - 1)] += np.flip(last, axis)
+    elif mode == "replicate":
+        inside[part(0, 1)] += first.sum(axis, dtype=dx.dtype, keepdims=True)
+        inside[part(size - 1, size)] += last.sum(axis, dtype=dx.dtype, keepdims=True)
+    elif mode == "circular":
+        inside[part(size - before, size)] += first
+        inside[part(0, after)] += last
+    return inside
 
 
 def _as_dtype(sums: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -71,14 +71,16 @@ def conv2d(
         Added to each output channel.
     stride, dilation : int or sequence of int
         Samples from window to window, and from tap to tap (1 is dense); one for all axes, or one each.
-    padding : int, "same", "valid", or sequence
-        One for all sides; one per axis; one pair ``(before, after)`` per axis; ``"same"`` for as many outputs as inputs
-        (stride 1; an odd total leaves one more after); ``"valid"`` for none.
+    padding : int, "same", "same_upper", "same_lower", "valid", or sequence
+        One for all sides; one per axis; one pair ``(before, after)`` per axis; ``"valid"`` for none; ``"same"``, as in
+        PyTorch, for as many outputs as inputs (stride 1; an odd total leaves one more after). With any stride,
+        ``"same_upper"`` and ``"same_lower"`` give ``ceil(size / stride)`` outputs with the least padding, of which an
+        odd total leaves one more after, as TensorFlow's ``"SAME"``, or before.
     groups : int
         Into how many groups the channels fall, each convolved by itself; ``groups=C`` is depthwise.
     padding_mode : {"zeros", "reflect", "replicate", "circular"}
         What padding holds: zeros; the samples mirrored at the first and last, which are not repeated; these repeated;
-        or the samples from the other end.
+        or the samples from the other end. Padding wider than the image goes on so: mirrored again, or round again.
 
     Returns
     -------
@@ -91,8 +93,7 @@ def conv2d(
     TypeError
         If an argument has the wrong kind.
     ValueError
-        If shapes, channels or groups do not go together, if no window fits, or if ``padding_mode`` cannot reach as far
-        as ``padding``.
+        If shapes, channels or groups do not go together, or if no window fits.
 
     Notes
     -----
@@ -120,6 +121,10 @@ def conv2d(
     >>> conv2d(x, np.ones((1, 1, 3, 3), dtype=int), padding=1, stride=2)
     array([[[[6, 6],
              [6, 7]]]])
+    >>> conv1d([[[1, 3, 2, 0]]], [[[1, 10, 100]]], stride=2, padding="same_upper")
+    array([[[231,   2]]])
+    >>> conv1d([[[1, 3, 2, 0]]], [[[1, 10, 100]]], stride=2, padding="same_lower")
+    array([[[310,  23]]])
     """
     return _conv(2, x, w, bias, stride, padding, dilation, groups, padding_mode)
 
@@ -206,8 +211,8 @@ def max_pool2d(
         The window; one size for all axes, or one each.
     stride : int or sequence of int, optional
         Samples from window to window; by default ``kernel_size``, windows side by side.
-    padding : int, "same", "valid", or sequence
-        As in `konvlib.conv2d`, at most half of ``kernel_size``.
+    padding : int, "same", "same_upper", "same_lower", "valid", or sequence
+        As in `konvlib.conv2d`, at most half of what a window covers.
     dilation : int or sequence of int
         Samples from tap to tap.
     ceil_mode : bool
@@ -324,8 +329,8 @@ def avg_pool2d(
     kernel_size, stride, padding, ceil_mode
         As in `konvlib.max_pool2d`.
     count_include_pad : bool
-        Whether taps in the padding count, as zeros, or take no part. What a window of ``ceil_mode`` has beyond the
-        padding never counts.
+        Whether taps in the padding count, as zeros, or take no part, as in TensorFlow. What a window of ``ceil_mode``
+        has beyond the padding never counts.
 
     Returns
     -------

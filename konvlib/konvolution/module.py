@@ -167,7 +167,8 @@ class _Konv(nn.Module):
         shapes = x.shape, kappa.shape, None if bias is None else bias.shape
         if x.dtype == kappa.dtype and x.device == kappa.device and not runs_kernel(x):
             if torch.compiler.is_compiling():
-                if shapes[1] == self._kappa_shape and (bias is None or shapes[2] == (self.out_channels,)):
+                fits = shapes[1] == self._kappa_shape and (bias is None or shapes[2] == (self.out_channels,))
+                if fits and self.padding not in geometry.SIZED_PADDINGS:
                     number = bases.get_basis(self.basis).number
                     plan, least = _traced(
                         self.basis, number, self.squash, self._kappa_shape, self.in_channels, *options
@@ -272,9 +273,7 @@ def _traced(
 ) -> tuple[Any, Any]:
     """A layer's plan for inputs of any size, and the least size that fits it."""
     given = dict(zip(_OPTIONS, options, strict=True))
-    least = geometry.least_size(
-        kappa_shape[3:], **{name: given[name] for name in _OPTIONS[:3]}, padding_mode=given["padding_mode"]
-    )
+    least = geometry.least_size(kappa_shape[3:], **{name: given[name] for name in _OPTIONS[:3]})
     konv = geometry.konv_geometry((1, in_channels, *least), kappa_shape, axes=len(least), **given)
     return plans.plan_of(konv, basis, squash), least
 
@@ -324,7 +323,8 @@ class Konv2d(_Konv):
     stride, dilation, groups, padding_mode
         As in `torch.nn.Conv2d`.
     padding : int, str, or sequence
-        As in `torch.nn.Conv2d`, or one pair ``(before, after)`` per axis.
+        As in `torch.nn.Conv2d`; or one pair ``(before, after)`` per axis; or ``"same_upper"``, ``"same_lower"`` for one
+        output per stride, as in `konvlib.conv2d`.
     bias : bool
         Whether each output channel has a bias.
     pad : {"basis", "input"}
@@ -472,8 +472,8 @@ def _parameter(shape: tuple[int, ...] | None, kind: dict[str, Any]) -> nn.Parame
 
 
 def _checked_padding(padding: Padding, kernel_size: PerAxis, stride: PerAxis, dilation: PerAxis) -> Any:
-    """``"same"`` and ``"valid"`` as they are; else per axis one integer where both sides are alike, or a pair."""
-    pairs = geometry.paddings(padding, kernel_size=kernel_size, stride=stride, dilation=dilation)
+    """A padding with a name as it is; else per axis one integer where both sides are alike, or a pair."""
+    pairs = geometry.paddings(padding, kernel_size=kernel_size, stride=stride, dilation=dilation, size=kernel_size)
     if isinstance(padding, str):
         return padding
     return tuple(before if before == after else (before, after) for before, after in pairs)

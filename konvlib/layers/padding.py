@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch.nn import functional
 
+from konvlib.geometry import padding_steps
 from konvlib.layers import memory
 
 
@@ -25,9 +26,10 @@ def pad(x: torch.Tensor, padding: Sequence[tuple[int, int]], padding_mode: str) 
     last = memory.is_channels_last(x)
     x = x.movedim(1, -1) if last else x
     for axis, sides in enumerate(padding, start=1 if last else 2):
-        before, after = _borders(x.shape[axis], sides, padding_mode)
-        parts = [*(_shown(x, axis, *border) for border in before), x, *(_shown(x, axis, *border) for border in after)]
-        x = torch.cat(parts, axis)
+        for *step, mode in padding_steps(x.shape[axis], sides, padding_mode):
+            before, after = _borders(x.shape[axis], step, mode)
+            parts = [_shown(x, axis, *border) for border in before], [_shown(x, axis, *border) for border in after]
+            x = torch.cat([*parts[0], x, *parts[1]], axis)
     return x.movedim(-1, 1) if last else x
 
 
@@ -39,18 +41,23 @@ def fold(g: torch.Tensor, padding: Sequence[tuple[int, int]], padding_mode: str)
     >>> fold(torch.tensor([[[1, 10, 100, 1000, 10000]]]), [(1, 1)], "circular")
     tensor([[[10010,   100,  1001]]])
     """
-    for axis, (before, after) in enumerate(padding, start=2):
-        size = g.shape[axis] - before - after
-        total = g.narrow(axis, before, size)
-        starts = (0, before + size)
-        for start, borders in zip(starts, _borders(size, (before, after), padding_mode), strict=True):
-            for first, count, flipped, repeats in borders:
-                part = g.narrow(axis, start, count * repeats).unflatten(axis, (repeats, count)).sum(axis)
-                part = part.flip(axis) if flipped else part
-                sides = [0, 0] * (g.dim() - 1 - axis) + [first, size - first - count]
-                total = total + functional.pad(part, sides)
-        g = total
+    for axis, sides in enumerate(padding, start=2):
+        for *step, mode in reversed(padding_steps(g.shape[axis] - sum(sides), sides, padding_mode)):
+            g = _fold_axis(g, axis, step, mode)
     return g
+
+
+def _fold_axis(g: torch.Tensor, axis: int, padding: Sequence[int], padding_mode: str) -> torch.Tensor:
+    before, size = padding[0], g.shape[axis] - sum(padding)
+    total = g.narrow(axis, before, size)
+    starts = (0, before + size)
+    for start, borders in zip(starts, _borders(size, padding, padding_mode), strict=True):
+        for first, count, flipped, repeats in borders:
+            part = g.narrow(axis, start, count * repeats).unflatten(axis, (repeats, count)).sum(axis)
+            part = part.flip(axis) if flipped else part
+            sides = [0, 0] * (g.dim() - 1 - axis) + [first, size - first - count]
+            total = total + functional.pad(part, sides)
+    return total
 
 
 def flat(padding: Sequence[tuple[int, int]]) -> list[int]:
@@ -64,7 +71,7 @@ def flat(padding: Sequence[tuple[int, int]]) -> list[int]:
     return [side for pair in padding for side in pair]
 
 
-def _borders(size: int, padding: tuple[int, int], padding_mode: str):
+def _borders(size: int, padding: Sequence[int], padding_mode: str):
     """What the border before and the border after hold: each a list of (first sample, samples, flipped, repeats)."""
     before, after = padding
     borders = {

@@ -25,6 +25,7 @@ def conv_transpose1d(
     stride: PerAxis = 1,
     padding: Padding = 0,
     output_padding: PerAxis = 0,
+    output_size: PerAxis | None = None,
     dilation: PerAxis = 1,
     groups: int = 1,
 ) -> T:
@@ -44,7 +45,7 @@ def conv_transpose1d(
     >>> conv_transpose1d([[[1, 3, 2]]], [[[2, 1, 4]]], stride=2)
     array([[[ 2,  1, 10,  3, 16,  2,  8]]])
     """
-    return _conv_transpose(1, x, w, bias, stride, padding, output_padding, dilation, groups)
+    return _conv_transpose(1, x, w, bias, stride, padding, output_padding, output_size, dilation, groups)
 
 
 def conv_transpose2d(
@@ -55,6 +56,7 @@ def conv_transpose2d(
     stride: PerAxis = 1,
     padding: Padding = 0,
     output_padding: PerAxis = 0,
+    output_size: PerAxis | None = None,
     dilation: PerAxis = 1,
     groups: int = 1,
 ) -> T:
@@ -76,12 +78,15 @@ def conv_transpose2d(
         Added to each output channel.
     stride, dilation : int or sequence of int
         Those of the convolution; one for all axes, or one each.
-    padding : int, "same", "valid", or sequence
+    padding : int, "same", "same_upper", "same_lower", "valid", or sequence
         That of the convolution, in every form that `konvlib.conv2d` takes: so many samples are cut off here. ``"same"``
-        needs stride 1 and gives as many outputs as inputs.
+        needs stride 1 and gives as many outputs as inputs. ``"same_upper"`` and ``"same_lower"`` give ``size * stride``
+        outputs, or ``output_size``: those of which the convolution with this padding makes ``size``.
     output_padding : int or sequence of int
         Samples more at the end of each axis, less than its stride or dilation. ``stride`` sizes of the convolution's
         input share one output size; this chooses among them. It pads no zeros: taps reach the new samples too.
+    output_size : int or sequence of int, optional
+        In place of ``output_padding``, which one of these sizes the result has; one for all axes, or one each.
     groups : int
         Into how many groups the channels fall, each transposed by itself.
 
@@ -97,8 +102,8 @@ def conv_transpose2d(
     TypeError
         If an argument has the wrong kind.
     ValueError
-        If shapes, channels or groups do not go together, if ``output_padding`` is too large, or if padding cuts
-        everything off; it names the argument.
+        If shapes, channels or groups do not go together, if ``output_padding`` is too large, if ``output_size`` is none
+        of the possible sizes, if both are given, or if padding cuts everything off; it names the argument.
 
     Notes
     -----
@@ -122,8 +127,12 @@ def conv_transpose2d(
     array([[[ 2,  1, 10,  3, 16,  2,  8]]])
     >>> conv_transpose1d([[[1, 3, 2]]], [[[2, 1, 4]]], stride=2, padding=1, output_padding=1)
     array([[[ 1, 10,  3, 16,  2,  8]]])
+    >>> conv_transpose1d([[[1, 3, 2]]], [[[2, 1, 4]]], stride=2, padding=1, output_size=6)
+    array([[[ 1, 10,  3, 16,  2,  8]]])
+    >>> conv_transpose1d([[[1, 3, 2]]], [[[2, 1, 4]]], stride=2, padding="same_upper")
+    array([[[ 2,  1, 10,  3, 16,  2]]])
     """
-    return _conv_transpose(2, x, w, bias, stride, padding, output_padding, dilation, groups)
+    return _conv_transpose(2, x, w, bias, stride, padding, output_padding, output_size, dilation, groups)
 
 
 def conv_transpose3d(
@@ -134,6 +143,7 @@ def conv_transpose3d(
     stride: PerAxis = 1,
     padding: Padding = 0,
     output_padding: PerAxis = 0,
+    output_size: PerAxis | None = None,
     dilation: PerAxis = 1,
     groups: int = 1,
 ) -> T:
@@ -155,7 +165,7 @@ def conv_transpose3d(
     <BLANKLINE>
              [[1, 3]]]]])
     """
-    return _conv_transpose(3, x, w, bias, stride, padding, output_padding, dilation, groups)
+    return _conv_transpose(3, x, w, bias, stride, padding, output_padding, output_size, dilation, groups)
 
 
 def conv_transpose_by_zero_insertion(
@@ -166,6 +176,7 @@ def conv_transpose_by_zero_insertion(
     stride: PerAxis = 1,
     padding: Padding = 0,
     output_padding: PerAxis = 0,
+    output_size: PerAxis | None = None,
     dilation: PerAxis = 1,
     groups: int = 1,
 ) -> T:
@@ -178,7 +189,7 @@ def conv_transpose_by_zero_insertion(
 
     Parameters
     ----------
-    x, w, bias, stride, padding, output_padding, dilation, groups
+    x, w, bias, stride, padding, output_padding, output_size, dilation, groups
         As in `konvlib.conv_transpose2d`; ``x`` tells the number of axes, one to three.
 
     Returns
@@ -201,7 +212,9 @@ def conv_transpose_by_zero_insertion(
     >>> conv_transpose_by_zero_insertion([[[1, 3, 2]]], [[[2, 1, 4]]], stride=2)
     array([[[ 2,  1, 10,  3, 16,  2,  8]]])
     """
-    backend, operands, layer = _prepared(None, x, w, bias, stride, padding, output_padding, dilation, groups)
+    backend, operands, layer = _prepared(
+        None, x, w, bias, stride, padding, output_padding, output_size, dilation, groups
+    )
     return backend.conv_transpose_by_zero_insertion(*operands, layer)
 
 
@@ -213,6 +226,7 @@ def conv_transpose_by_scattering(
     stride: PerAxis = 1,
     padding: Padding = 0,
     output_padding: PerAxis = 0,
+    output_size: PerAxis | None = None,
     dilation: PerAxis = 1,
     groups: int = 1,
 ) -> T:
@@ -225,7 +239,7 @@ def conv_transpose_by_scattering(
 
     Parameters
     ----------
-    x, w, bias, stride, padding, output_padding, dilation, groups
+    x, w, bias, stride, padding, output_padding, output_size, dilation, groups
         As in `konvlib.conv_transpose2d`; ``x`` tells the number of axes, one to three.
 
     Returns
@@ -248,7 +262,9 @@ def conv_transpose_by_scattering(
     >>> conv_transpose_by_scattering([[[1, 3, 2]]], [[[2, 1, 4]]], stride=2)
     array([[[ 2,  1, 10,  3, 16,  2,  8]]])
     """
-    backend, operands, layer = _prepared(None, x, w, bias, stride, padding, output_padding, dilation, groups)
+    backend, operands, layer = _prepared(
+        None, x, w, bias, stride, padding, output_padding, output_size, dilation, groups
+    )
     return backend.conv_transpose_by_scattering(*operands, layer)
 
 
@@ -299,6 +315,7 @@ def overlap_counts(
     stride: PerAxis = 1,
     padding: Padding = 0,
     output_padding: PerAxis = 0,
+    output_size: PerAxis | None = None,
     dilation: PerAxis = 1,
 ) -> np.ndarray:
     r"""Count how many taps of a transposed convolution reach each output sample.
@@ -309,7 +326,7 @@ def overlap_counts(
     ----------
     size : int or sequence of int
         The size of the input, which tells the number of axes, one to three; one integer for one axis.
-    kernel_size, stride, padding, output_padding, dilation
+    kernel_size, stride, padding, output_padding, output_size, dilation
         As in `konvlib.conv_transpose2d`.
 
     Returns
@@ -345,7 +362,13 @@ def overlap_counts(
            [1, 2, 1]])
     """
     layer = overlap_geometry(
-        size, kernel_size, stride=stride, padding=padding, output_padding=output_padding, dilation=dilation
+        size,
+        kernel_size,
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        output_size=output_size,
+        dilation=dilation,
     )
     return arrays.overlap_counts(layer)
 
@@ -356,13 +379,13 @@ def _conv_transpose(axes: int, x: Any, w: Any, bias: Any, *arguments: Any) -> An
 
 
 def _prepared(
-    axes: int | None, x: Any, w: Any, bias: Any, stride: Any, padding: Any, output_padding: Any, dilation: Any,
-    groups: Any,
+    axes: int | None, x: Any, w: Any, bias: Any, stride: Any, padding: Any, output_padding: Any, output_size: Any,
+    dilation: Any, groups: Any,
 ) -> Any:  # fmt: skip
     return prepared(
         arrays, _tensors, conv_transpose_geometry, {"x": x, "w": w, "bias": bias},
-        {"axes": axes, "stride": stride, "padding": padding, "output_padding": output_padding, "dilation": dilation,
-         "groups": groups},
+        {"axes": axes, "stride": stride, "padding": padding, "output_padding": output_padding,
+         "output_size": output_size, "dilation": dilation, "groups": groups},
     )  # fmt: skip
 
 

@@ -24,7 +24,6 @@ import scipy.signal
 import scipy.special
 
 import konvlib
-from konvlib import geometry
 
 PAGE = Path(__file__).parents[2] / "book" / "conventions.md"
 LIBRARIES = {
@@ -56,7 +55,7 @@ def padded(x: np.ndarray, pairs: Any, mode: str) -> np.ndarray:
 def read_index(i: int, n: int, mode: str) -> int | None:
     if 0 <= i < n:
         return i
-    folded = -i if i < 0 else 2 * (n - 1) - i
+    folded = abs((i + n - 1) % (2 * n - 2) - (n - 1))
     return {"zeros": None, "replicate": min(max(i, 0), n - 1), "reflect": folded, "circular": i % n}[mode]
 
 
@@ -92,8 +91,9 @@ def transposed_cases() -> Iterator[Case]:
         op = tuple(extra if step > 1 else 0 for step in s)
         x, v = integers(2, 4, 3, 5), integers(4, 6 // groups, *k)
         size = [(n - 1) * step + taps + more for n, step, taps, more in zip((3, 5), s, k, op, strict=True)]
+        out = [n + (gap - 1) * (taps - 1) - 2 * side for n, gap, taps, side in zip(size, d, k, p, strict=True)]
         yield {
-            "x": x, "v": v, "k": k, "s": s, "p": p, "op": op, "d": d, "groups": groups, "size": size,
+            "x": x, "v": v, "k": k, "s": s, "p": p, "op": op, "d": d, "groups": groups, "size": size, "out": out,
             "N": 2, "H": 3, "W": 5,
         }  # fmt: skip
 
@@ -158,7 +158,7 @@ ROWS = read_rows(PAGE.read_text(encoding="utf-8"))
 @cache
 def modules(library: str) -> dict[str, Any]:
     """The names that a cell of one library may use."""
-    names: dict[str, Any] = {"np": np, "scipy": scipy, "same_padding": geometry.same_padding}
+    names: dict[str, Any] = {"np": np, "scipy": scipy}
     if library == "torch":
         names["torch"] = pytest.importorskip("torch")
         names["F"] = names["torch"].nn.functional

@@ -23,7 +23,7 @@ MISTAKES["output_padding"] = [
 ]
 MISTAKES["padding"] = [
     (-1, ValueError, "padding must be at least 0, got -1"),
-    ("full", ValueError, "padding must be one of same, valid, got 'full'"),
+    ("full", ValueError, "padding must be one of same, same_upper, same_lower, valid, got 'full'"),
     (1.5, TypeError, "padding must be an integer, got 1.5"),
 ]
 MISTAKES["groups"] = [

@@ -51,6 +51,16 @@ CASES = {
     "weight_grad2 circular": Case(
         konvlib.conv2d_weight_grad, ((2, 1, 3, 3), (2, 2, 3, 4)), CIRCULAR | {"kernel_size": 2}
     ),
+    "input_grad2 wider than the image": Case(
+        konvlib.conv2d_input_grad,
+        ((2, 2, 6, 3), (2, 1, 2, 2)),
+        {"padding": ((5, 4), (0, 1)), "padding_mode": "reflect", "input_size": (3, 3), "stride": (2, 1)},
+    ),
+    "weight_grad1 same": Case(
+        konvlib.conv1d_weight_grad,
+        ((2, 2, 5), (2, 2, 3)),
+        {"kernel_size": 4, "stride": 2, "padding": "same_lower", "dilation": 2},
+    ),
     "weight_grad3": Case(
         konvlib.conv3d_weight_grad, ((1, 1, 3, 3, 2), (1, 2, 2, 2, 1)), {"kernel_size": (2, 1, 2), "stride": (1, 2, 1)}
     ),
@@ -77,6 +87,11 @@ CASES = {
     ),
     "transpose2": Case(konvlib.conv_transpose2d, ((2, 2, 2, 3), (2, 1, 2, 2), (2,)), TRANSPOSE),
     "transpose2 even": Case(konvlib.conv_transpose2d, ((2, 2, 2, 3), (2, 1, 3, 2), (1,)), {"stride": 2, "padding": 1}),
+    "transpose2 same": Case(
+        konvlib.conv_transpose2d,
+        ((2, 2, 2, 3), (2, 1, 3, 2), (1,)),
+        {"stride": (2, 3), "padding": "same_upper", "output_size": (3, 9)},
+    ),
     "transpose3": Case(
         konvlib.conv_transpose3d, ((1, 2, 2, 1, 2), (2, 1, 1, 2, 2), (1,)), {"stride": (1, 2, 1), "padding": 0}
     ),

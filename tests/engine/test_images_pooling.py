@@ -38,7 +38,7 @@ def torch_pool(name, axes, x, *args):
 
 
 def shows_samples(size, kernel, stride, pad, dilation, ceil_mode):
-    """Whether windows fit, padding is at most half the kernel, and each window shows a sample."""
+    """Whether windows fit, padding is at most half of what they cover, and each window shows a sample."""
     options = {"stride": stride, "padding": (pad, pad), "dilation": dilation, "ceil_mode": ceil_mode}
     try:
         windows = geometry.pool_size(size, kernel, **options)
@@ -52,6 +52,8 @@ def max_pools():
     """Of negative samples, so that a zero in the padding would win."""
     rows = []
     for row in filter(lambda row: shows_samples(*row), POOLS):
+        if row[3] > row[1] // 2:
+            continue  # more than PyTorch takes: see test_images_paddings.py
         x = boxes.integers(2, 3, row[0]) - 20
         rows.append((x, row, torch_pool("max", 1, x, *row[1:])))
     assert len(rows) == POOLS_THAT_FIT

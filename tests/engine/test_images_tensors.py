@@ -24,6 +24,18 @@ ROWS = {
         lambda x, w, bias: konvlib.conv2d(x, w, bias, stride=(2, 1), padding=((1, 0), (2, 1)), groups=2),
         [random(2, 4, 5, 6), random(2, 2, 3, 2), random(2)],
     ),
+    "conv2d, same_lower": (
+        lambda x, w: konvlib.conv2d(x, w, stride=(2, 3), padding="same_lower", dilation=(1, 2)),
+        [random(2, 2, 4, 5), random(3, 2, 3, 2)],
+    ),
+    "conv2d, padding wider than the image": (
+        lambda x, w: konvlib.conv2d(x, w, stride=3, padding=((5, 2), (0, 7)), padding_mode="circular"),
+        [random(2, 1, 2, 3), random(2, 1, 2, 2)],
+    ),
+    "conv1d, mirrored more than once": (
+        lambda x, w: konvlib.conv1d(x, w, stride=2, padding=((6, 9),), padding_mode="reflect"),
+        [random(2, 2, 3), random(2, 2, 2)],
+    ),
     "conv2d, even padding": (
         lambda x, w, bias: konvlib.conv2d(x, w, bias, stride=2, padding=1, dilation=(1, 2)),
         [random(2, 2, 4, 5), random(3, 2, 3, 2), random(3)],
@@ -37,10 +49,18 @@ ROWS = {
         lambda x: konvlib.max_pool2d(x, (3, 2), stride=2, padding=UNEVEN, ceil_mode=True),
         [random(2, 2, 5, 6)],
     ),
+    "max_pool2d, same_upper": (
+        lambda x: konvlib.max_pool2d(x, (3, 2), stride=2, padding="same_upper", dilation=(3, 1)),
+        [random(2, 2, 6, 5)],
+    ),
     "max_pool3d": (lambda x: konvlib.max_pool3d(x, 2, stride=1, dilation=(1, 2, 1)), [random(2, 1, 3, 4, 3)]),
     "avg_pool1d": (lambda x: konvlib.avg_pool1d(x, 2, padding=((0, 1),)), [random(2, 2, 5)]),
     "avg_pool2d": (
         lambda x: konvlib.avg_pool2d(x, (3, 2), stride=2, padding=UNEVEN, ceil_mode=True, count_include_pad=False),
+        [random(2, 2, 5, 6)],
+    ),
+    "avg_pool2d, same_lower": (
+        lambda x: konvlib.avg_pool2d(x, (4, 2), stride=(3, 1), padding="same_lower", count_include_pad=False),
         [random(2, 2, 5, 6)],
     ),
     "avg_pool3d": (lambda x: konvlib.avg_pool3d(x, 2, padding=1), [random(2, 1, 3, 4, 3)]),
@@ -56,6 +76,42 @@ def test_everything_that_torch_does(name, check):
 @pytest.mark.parametrize("name", [name for name in ROWS if "2d" in name])
 def test_channels_last_stays(name):
     transforms.channels_last(*ROWS[name])
+
+
+TRACED = {
+    "padding 'same_upper'": lambda x: konvlib.conv2d(x, random(3, 2, 4, 4), stride=3, padding="same_upper"),
+    "padding 'same_lower'": lambda x: konvlib.max_pool2d(x, 3, stride=2, padding="same_lower"),
+    "output_size": lambda x: konvlib.conv_transpose2d(x, random(2, 3, 3, 3), stride=2, output_size=(8, 10)),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", TRACED)
+def test_what_depends_on_the_size_is_no_trace(name):
+    """Which would keep the padding of this size for all others; also where the size is one that was met before."""
+    TRACED[name](random(1, 2, 3, 4))
+    with pytest.raises(ValueError, match=f"^{name} depends on the size of x, which torch.jit.trace takes to be fixed"):
+        torch.jit.trace(TRACED[name], (random(1, 2, 3, 4),))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["circular", "reflect"])
+def test_a_trace_with_padding_wider_than_the_image_is_right_at_other_sizes_or_refused(mode):
+    for padding in (1, 4, 9):
+
+        def layer(x, padding=padding):
+            return konvlib.conv1d(x, random(2, 1, 3), padding=padding, padding_mode=mode)
+
+        traced = torch.jit.trace(layer, (random(1, 1, 5),))
+        assert torch.equal(traced(random(1, 1, 5)), layer(random(1, 1, 5)))
+        for size in range(1, 25):
+            x = random(1, 1, size)
+            try:
+                y = traced(x)
+            except RuntimeError:
+                assert padding > 1 or size == 1  # another number of steps
+                continue
+            assert torch.equal(y, layer(x))
 
 
 @pytest.mark.slow

@@ -126,7 +126,7 @@ WRONG = [
     ({"in_channels": 0}, ValueError, "in_channels must be at least 1, got 0"),
     ({"out_channels": 2.5}, TypeError, r"out_channels must be an integer, got 2\.5"),
     ({"padding": -1}, ValueError, "padding must be at least 0, got -1"),
-    ({"padding": "full"}, ValueError, "padding must be one of same, valid, got 'full'"),
+    ({"padding": "full"}, ValueError, "padding must be one of same, same_upper, same_lower, valid, got 'full'"),
     ({"padding": "same", "stride": 2}, ValueError, "padding 'same' needs stride 1"),
     ({"padding_mode": "mirror"}, ValueError, "padding_mode must be one of zeros, reflect, replicate, circular"),
     ({"pad": "both"}, ValueError, "pad must be one of basis, input, got 'both'"),

@@ -84,7 +84,13 @@ ERRORS = [
     ),
     (ValueError, "kernel_size must be at least 1, got 0", "im2col", (IMAGE, 0), {}),
     (ValueError, "dilation[1] must be at least 1, got 0", "im2col", (IMAGE, 2), {"dilation": (1, 0)}),
-    (ValueError, "padding must be one of same, valid, got 'full'", "im2col", (IMAGE, 2), {"padding": "full"}),
+    (
+        ValueError,
+        "padding must be one of same, same_upper, same_lower, valid, got 'full'",
+        "im2col",
+        (IMAGE, 2),
+        {"padding": "full"},
+    ),
     (ValueError, "x must be rectangular, got rows of different lengths", "im2col", ([[[1], [1, 2]]], 1), {}),
     (
         ValueError,

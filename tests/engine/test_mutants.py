@@ -2,7 +2,7 @@
 
 The folder ``mutants`` lists them. A mistake is caught when at least one test of the package fails: for a backend, the
 tests whose only argument is ``backend`` in ``test_<package>.py`` and in the files that start with this name; for
-`konvlib.geometry`, those of ``test_geometry.py`` without arguments.
+`konvlib.geometry`, those without arguments in such files.
 """
 
 from __future__ import annotations
@@ -63,8 +63,7 @@ def modules_of(package: str) -> list[ModuleType]:
 
 def candidates(package: str, file: str) -> list[Callable[..., None]]:
     arguments = () if package == "geometry" else ("backend",)
-    modules = modules_of(package)[:1] if package == "geometry" else modules_of(package)
-    return [test for module in modules for test in killers(module, *arguments)]
+    return [test for module in modules_of(package) for test in killers(module, *arguments)]
 
 
 def passes_with(test: Callable[..., None], package: str, file: str, module: ModuleType) -> bool:

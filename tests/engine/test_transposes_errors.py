@@ -54,10 +54,15 @@ LAYER_ERRORS = [
     ),
     (TypeError, "dilation must be an integer, got 1.5", (IMAGE, KERNEL), {"dilation": 1.5}),
     (ValueError, "padding must be at least 0, got -1", (IMAGE, KERNEL), {"padding": -1}),
-    (ValueError, "padding must be one of same, valid, got 'full'", (IMAGE, KERNEL), {"padding": "full"}),
     (
         ValueError,
-        "padding 'same' needs stride 1, got stride 2; give the padding per side",
+        "padding must be one of same, same_upper, same_lower, valid, got 'full'",
+        (IMAGE, KERNEL),
+        {"padding": "full"},
+    ),
+    (
+        ValueError,
+        "padding 'same' needs stride 1, got stride 2; give 'same_upper', 'same_lower' or the padding per side",
         (IMAGE, KERNEL),
         {"padding": "same", "stride": 2},
     ),

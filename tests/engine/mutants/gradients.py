@@ -147,6 +147,12 @@ MUTANTS = [
     ),
     (
         "arrays",
+        "wide padding taken off from the inside",
+        "in reversed(geometry.padding_steps(size, padding, layer.padding_mode))",
+        "in geometry.padding_steps(size, padding, layer.padding_mode)",
+    ),
+    (
+        "arrays",
         "circular padding on the same side",
         "inside[part(size - before, size)] += first",
         "inside[part(0, before)] += first",

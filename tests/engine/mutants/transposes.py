@@ -293,8 +293,8 @@ MUTANTS = [
     (
         "__init__",
         "dilation not handed on",
-        "_conv_transpose(2, x, w, bias, stride, padding, output_padding, dilation, groups)",
-        "_conv_transpose(2, x, w, bias, stride, padding, output_padding, 1, groups)",
+        "_conv_transpose(2, x, w, bias, stride, padding, output_padding, output_size, dilation, groups)",
+        "_conv_transpose(2, x, w, bias, stride, padding, output_padding, output_size, 1, groups)",
     ),
     (
         "__init__",
@@ -305,7 +305,19 @@ MUTANTS = [
     (
         "__init__",
         "overlaps: output padding not handed on",
-        "stride=stride, padding=padding, output_padding=output_padding, dilation=dilation\n    )",
-        "stride=stride, padding=padding, dilation=dilation\n    )",
+        "        output_padding=output_padding,\n",
+        "",
+    ),
+    (
+        "__init__",
+        "overlaps: output size not handed on",
+        "        output_size=output_size,\n",
+        "",
+    ),
+    (
+        "__init__",
+        "output size not handed on",
+        '"output_size": output_size, ',
+        "",
     ),
 ]

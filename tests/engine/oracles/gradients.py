@@ -5,11 +5,13 @@ from __future__ import annotations
 from functools import cache
 from itertools import product
 
+import numpy as np
 import torch
 
 from tests.engine import boxes
 
-MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
+MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+"""What NumPy calls them."""
 
 
 def call(backend, name, axes, *args, **options):
@@ -37,11 +39,20 @@ def torch_grads(x, w, dy, axes, groups=1):
     return dx[(..., *inside)].numpy(), dw.numpy()
 
 
+def pad(x, axes, padding_mode="zeros"):
+    """PyTorch's padding with zeros; any other looks up what NumPy's padding of the indices says, however wide."""
+    if padding_mode == "zeros":
+        return torch.nn.functional.pad(x, [side for axis in axes[::-1] for side in (axis.before, axis.after)])
+    for number, axis in enumerate(axes, start=2):
+        places = np.pad(np.arange(axis.size), (axis.before, axis.after), MODES[padding_mode])
+        x = x.index_select(number, torch.from_numpy(places))
+    return x
+
+
 def autograds(x, w, dy, axes, groups=1, padding_mode="zeros"):
     """PyTorch's gradients by input and weight, in doubles, by its autograd."""
     x, w = boxes.tensor(x).requires_grad_(), boxes.tensor(w).requires_grad_()
-    sides = [side for axis in axes[::-1] for side in (axis.before, axis.after)]
-    padded = torch.nn.functional.pad(x, sides, mode=MODES[padding_mode])
+    padded = pad(x, axes, padding_mode)
     stride, dilation = tuple(axis.stride for axis in axes), tuple(axis.dilation for axis in axes)
     y = getattr(torch.nn.functional, f"conv{len(axes)}d")(padded, w, None, stride, 0, dilation, groups)
     return tuple(grad.numpy() for grad in torch.autograd.grad(y, (x, w), boxes.tensor(dy)))
@@ -80,12 +91,11 @@ def rows_of_more_axes():
 
 @cache
 def rows_of_padding_modes():
-    """Two axes, a padding mode that reaches as far as their padding, the operands and PyTorch's gradients."""
+    """Two axes, a padding mode and paddings up to several times as wide as the image, operands, PyTorch's gradients."""
     rows = []
-    for mode, size, before, after in product(MODES, (2, 3, 5), range(4), range(4)):
-        most = {"reflect": size - 1, "circular": size}.get(mode, 3)
-        if max(before, after) <= most:
-            axes = (boxes.Axis(size, 2, 1 + size % 2, before, after, 1), boxes.Axis(4, 3, 2, after % 2, before % 3, 1))
+    for mode, size, before, after in product(MODES, (1, 2, 3, 5), (0, 1, 2, 3, 8), (0, 1, 2, 3, 11)):
+        axes = (boxes.Axis(size, 2, 1 + size % 2, before, after, 1), boxes.Axis(4, 3, 2, after % 2, before % 3, 1))
+        if axes[0].fits:
             x, w, dy = operands(axes, boxes.CHANNELS[1])
             rows.append((axes, mode, (x, w, dy), autograds(x, w, dy, axes, padding_mode=mode)))
     return rows
