@@ -12,7 +12,6 @@ import numpy as np
 from konvlib.geometry.arguments import METHODS, MODES, PADDING_MODES, integer, one_of
 from konvlib.geometry.sizes import convolution_window, correlation_window
 
-
 BOUNDARIES = (*PADDING_MODES, "symmetric")
 WHOLE_METHODS = ("auto", "direct", "fft")
 

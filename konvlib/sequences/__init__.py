@@ -171,8 +171,8 @@ def correlate(
     method, axis : str, int
         As in `convolve`.
     boundary : {"zeros", "reflect", "symmetric", "replicate", "circular"}
-        What is seen beyond the ends of ``f`` in mode ``same``, as in `convolve`. The result then has the ``N`` lags from
-        ``-(M // 2)`` on.
+        What is seen beyond the ends of ``f`` in mode ``same``, as in `convolve`. The result then has the ``N`` lags
+        from ``-(M // 2)`` on.
 
     Returns
     -------
@@ -322,8 +322,8 @@ def resample(x: Operand[T], h: Operand[T], up: int = 1, down: int = 1, *, axis: 
 
     Notes
     -----
-    No product with an inserted zero is computed, and none of a value that is not kept: samples and taps are dealt out to
-    branches, which are convolved each (a polyphase filter). Each branch is computed as `convolve` computes it.
+    No product with an inserted zero is computed, and none of a value that is not kept: samples and taps are dealt out
+    to branches, which are convolved each (a polyphase filter). Each branch is computed as `convolve` computes it.
 
     See Also
     --------
@@ -355,8 +355,8 @@ def convolve_nd(f: Operand[T], g: Operand[T], *, mode: str = "full", method: str
     mode : {"full", "same", "valid"}
         What to keep along each axis, as in `convolve`. In mode ``valid`` one must be the longer along every axis.
     method : {"auto", "direct", "fft"}
-        How to compute it. ``direct`` is the sum above, ``fft`` multiplies spectra. ``auto`` takes the one that does less
-        work, and never changes what the direct sum would give by more than rounding.
+        How to compute it. ``direct`` is the sum above, ``fft`` multiplies spectra. ``auto`` takes the one that does
+        less work, and never changes what the direct sum would give by more than rounding.
 
     Returns
     -------
@@ -366,8 +366,8 @@ def convolve_nd(f: Operand[T], g: Operand[T], *, mode: str = "full", method: str
     Raises
     ------
     TypeError, ValueError
-        If an operand is empty, if they differ in their number of axes, if in mode ``valid`` each is the longer along some
-        axis, and as in `convolve`.
+        If an operand is empty, if they differ in their number of axes, if in mode ``valid`` each is the longer along
+        some axis, and as in `convolve`.
 
     Notes
     -----

@@ -196,7 +196,8 @@ def _repaired(compute: Compute, f: ndarray, g: ndarray, y: ndarray, starts: Sequ
             places = counted.swapaxes(axis, -1)
         return np.broadcast_to(places, y.shape)
 
-    y += repairs.shares(np, f, g, count, met)
+    for part, share in zip((y.real, y.imag), repairs.shares(np, f, g, count, met), strict=False):
+        part += share
 
 
 def normalized_correlation(f: ndarray, g: ndarray, part: SequenceGeometry) -> ndarray:
@@ -236,7 +237,7 @@ def running_sums(a: ndarray, m: int) -> ndarray:
     length = a.shape[-1] - m + 1
     sums, offset, size = a[..., :0], 0, 1
     while size <= m:
-        if m & size:
+        if m // size % 2:
             sums = a[..., offset : offset + length] + (sums if offset else 0)
             offset += size
         a = a[..., : max(0, a.shape[-1] - size)] + a[..., size:]
@@ -325,6 +326,7 @@ def _direct_nd(f: ndarray, g: ndarray, starts: Sequence[int], y: ndarray) -> nda
         each = list(zip(m, f.shape, starts, y.shape, strict=True))
         spans = [(max(0, k - start), min(length, n + k - start)) for k, n, start, length in each]
         if all([first < last for first, last in spans]):
-            seen = tuple([slice(start + a - k, start + b - k) for (k, _, start, _), (a, b) in zip(each, spans)])
+            shifts = [start - k for k, _, start, _ in each]
+            seen = tuple([slice(a + shift, b + shift) for shift, (a, b) in zip(shifts, spans, strict=True)])
             sums[tuple([slice(*span) for span in spans])] += g[m] * f[seen].astype(sums.dtype, copy=False)
     return sums.astype(y.dtype, copy=False)

@@ -1,8 +1,8 @@
 """A window of a convolution by ATen, PyTorch's own library: what tensors get on the CPU.
 
 It is a composite of ATen's operations, so torch differentiates, batches and traces it as it does those. NaN and
-infinity stay where the direct sum has them: a transform goes without them, and what they reach is set after it. Where the values
-are not to be seen, because torch traces or batches the call, it counts where they are, and what they reach is NaN.
+infinity stay where the direct sum has them: a transform goes without them, and what they reach is set afterwards. Where
+the values are not to be seen, because torch traces or batches the call, what they reach is NaN.
 """
 
 from __future__ import annotations

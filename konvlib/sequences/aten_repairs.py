@@ -22,7 +22,9 @@ class Repaired(torch.autograd.Function):
     """A window of the convolution of two tensors, one of them not finite, by a transform."""
 
     @staticmethod
-    def forward(ctx: Any, signal: Tensor, taps: Tensor, start: int, length: int, given: tuple[Transform, Any]) -> Tensor:
+    def forward(
+        ctx: Any, signal: Tensor, taps: Tensor, start: int, length: int, given: tuple[Transform, Any]
+    ) -> Tensor:
         ctx.save_for_backward(signal, taps)
         ctx.start, (transform, ctx.gradient) = start, given
         return repaired(transform, signal, taps, start, length)
@@ -59,7 +61,10 @@ def repaired(transform: Transform, signal: Tensor, taps: Tensor, start: int, len
 
     if signal.isfinite().all() and taps.isfinite().all():
         return y
-    return y + repairs.shares(torch, signal, taps, count, met)
+    parts = (y.real, y.imag) if y.is_complex() else (y,)
+    for part, share in zip(parts, repairs.shares(torch, signal, taps, count, met), strict=True):
+        part += share
+    return y
 
 
 def reaching(places: Tensor, others: int, start: int, length: int) -> Tensor:

@@ -5,6 +5,8 @@ Every dtype works, Python integers and ``fractions.Fraction`` (dtype ``object``)
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -70,8 +72,7 @@ def normalized_correlation(f: np.ndarray, g: np.ndarray, part: SequenceGeometry)
     >>> normalized_correlation(f, g, correlation_geometry((4,), (2,), mode="valid", method="direct"))
     array([1.  , 0.48, 0.  ])
     """
-    if f.dtype.kind in "biu" and g.dtype.kind in "biu":
-        f, g = f.astype(object), g.astype(object)
+    f, g = (a.astype(object) if a.dtype.kind in "biu" else a for a in (f, g))
     products = correlate(f, g, part)
     f, g = _rows(f, g, part)
     first_lag = part.start - (part.m - 1)
@@ -79,13 +80,17 @@ def normalized_correlation(f: np.ndarray, g: np.ndarray, part: SequenceGeometry)
     for row in np.ndindex(part.batch):
         for i in range(part.length):
             window = [f[row][n + first_lag + i] for n in range(part.m) if 0 <= n + first_lag + i < part.n]
-            energy = sum(_square(a) for a in window) * sum(_square(a) for a in g[row])
-            y[row][i] = products[row][i] / np.sqrt(float(energy)) if energy != 0 else 0
+            norms = _norm(window) * _norm(g[row])
+            y[row][i] = products[row][i] / norms if norms != 0 else 0
     return y
 
 
-def _square(a: Any) -> Any:
-    return (a * np.conj(a)).real if isinstance(a, (complex, np.complexfloating)) else a * a
+def _norm(values: Sequence[Any]) -> float:
+    """The root of the sum of squares, which neither overflow nor vanish."""
+    largest = max(abs(value) for value in values)
+    return (
+        float(largest) * float(np.sqrt(sum(float(abs(value) / largest) ** 2 for value in values))) if largest else 0.0
+    )
 
 
 def resample(x: np.ndarray, h: np.ndarray, part: ResampleGeometry) -> np.ndarray:

@@ -46,8 +46,12 @@ def window_counts(places: np.ndarray, others: int, start: int, length: int) -> n
     return full[..., start : start + length]
 
 
-def shares(xp: ModuleType, f: Any, g: Any, count: Callable[[Any, Any], Any], met: Callable[[Any, bool], Any]) -> Any:
-    """Return what the products with samples of f and g that are not finite add up to.
+def shares(
+    xp: ModuleType, f: Any, g: Any, count: Callable[[Any, Any], Any], met: Callable[[Any, bool], Any]
+) -> tuple[Any, ...]:
+    """Return what the products with samples of f and g that are not finite add up to: the real, and an imaginary part.
+
+    They are apart because complex sums, as libraries compute them, are NaN in both parts if one is infinite.
 
     Parameters
     ----------
@@ -64,15 +68,12 @@ def shares(xp: ModuleType, f: Any, g: Any, count: Callable[[Any, Any], Any], met
     >>> f, g = np.array([np.inf, 1, 2]), np.array([-1.0, 0, np.nan])
     >>> full = lambda places, first: np.convolve(places.astype(int), np.ones(3, int))
     >>> shares(np, f, g, np.convolve, full)
-    array([-inf,  nan,  nan,  nan,  nan])
+    (array([-inf,  nan,  nan,  nan,  nan]),)
     """
     if not xp.is_complex(f) if hasattr(xp, "is_complex") else f.dtype.kind != "c":
-        return _share(xp, [(f, g, 1)], count, met)
+        return (_share(xp, [(f, g, 1)], count, met),)
     real = _share(xp, [(f.real, g.real, 1), (f.imag, g.imag, -1)], count, met)
-    imag = _share(xp, [(f.real, g.imag, 1), (f.imag, g.real, 1)], count, met)
-    y = real + 0j
-    y.imag[...] = imag  # not real + 1j * imag, in which zero times infinity would be NaN
-    return y
+    return real, _share(xp, [(f.real, g.imag, 1), (f.imag, g.real, 1)], count, met)
 
 
 def _share(xp: ModuleType, pairs: list[tuple[Any, Any, int]], count: Any, met: Any) -> Any:

@@ -1,7 +1,7 @@
 """Convolving arrays by spectra: one transform, or blocks of the longer sequence; integers exactly.
 
-Real and complex numbers are transformed in the precision of the result. Integers are transformed in double precision and
-rounded, whole where a bound proves that rounding gives the sum, and otherwise cut into limbs, digits to the base
+Real and complex numbers are transformed in the precision of the result. Integers are transformed in double precision
+and rounded, whole where a bound proves that rounding gives the sum, and otherwise cut into limbs, digits to the base
 ``2**bits``, for which it does. Their sums are right modulo ``2**64``, so machine integers wrap as in NumPy.
 """
 
