@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import gcd, log2, prod, sqrt
+from math import log2, prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -207,10 +207,13 @@ class ResampleGeometry:
     length: int
     axis: int
 
+    common: int
+    """The greatest common divisor of both rates."""
+
     @property
     def phases(self) -> int:
         """Every so many outputs, taps meet samples alike."""
-        return self.up // gcd(self.up, self.down)
+        return self.up // self.common
 
     def branches(self) -> Iterator[list[tuple[slice, slice, int]]]:
         """Yield for each phase of the outputs the parts of which they are sums: ``(samples, taps, start)``.
@@ -218,15 +221,15 @@ class ResampleGeometry:
         A part is the full convolution of those samples and those taps, from ``start`` on. Each tap is in one part at
         most, and no product in it has an inserted sample as a factor.
         """
-        period = self.down // gcd(self.up, self.down)
+        period = self.down // self.common
         for phase in range(min(self.phases, self.length)):
             # Output t of a phase is sum_k h[k] x[(place - k) / up] with place = (phase + phases * t) * down, so with
             # place = first * up + residue at t = 0, tap k = residue + up * j meets sample first - j + period * t.
-            first, residue = divmod(phase * self.down, self.up)
+            first, residue = phase * self.down // self.up, phase * self.down % self.up
             parts = []
             for j, tap in enumerate(range(residue, self.m, self.up)[:period]):
-                start, sample = divmod(first - j, period)
-                parts.append((slice(sample, None, period), slice(tap, None, self.up * period), start))
+                samples = slice((first - j) % period, None, period)
+                parts.append((samples, slice(tap, None, self.up * period), (first - j) // period))
             yield parts
 
 
@@ -247,7 +250,10 @@ def resample_geometry(
     """
     up, down = integer(up, "up", least=1), integer(down, "down", least=1)
     axis, batch, n, m = _along(x_shape, h_shape, axis, ("x", "h"))
-    return ResampleGeometry(batch, n, m, up, down, ((n - 1) * up + m - 1) // down + 1, axis)
+    common, rest = up, down
+    while rest:  # not math.gcd: torch may trace this with symbols for rates
+        common, rest = rest, common % rest
+    return ResampleGeometry(batch, n, m, up, down, ((n - 1) * up + m - 1) // down + 1, axis, common)
 
 
 @dataclass(frozen=True, slots=True)

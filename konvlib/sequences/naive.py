@@ -5,7 +5,6 @@ Every dtype works, Python integers and ``fractions.Fraction`` (dtype ``object``)
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -75,13 +74,15 @@ def normalized_correlation(f: np.ndarray, g: np.ndarray, part: SequenceGeometry)
     f, g = (a.astype(object) if a.dtype.kind in "biu" else a for a in (f, g))
     products = correlate(f, g, part)
     f, g = _rows(f, g, part)
-    first_lag = part.start - (part.m - 1)
+    first_lag = part.start + 1 - part.m
     y = np.zeros(products.shape, dtype=np.float64 if products.dtype.kind == "O" else products.dtype)
     for row in np.ndindex(part.batch):
         for i in range(part.length):
             window = [f[row][n + first_lag + i] for n in range(part.m) if 0 <= n + first_lag + i < part.n]
             norms = _norm(window) * _norm(g[row])
             y[row][i] = products[row][i] / norms if norms != 0 else 0
+            if abs(y[row][i]) > 1:  # by rounding
+                y[row][i] /= abs(y[row][i])
     return y
 
 

@@ -108,6 +108,16 @@ def test_large_integers_do_not_take_the_direct_sums_time():
         assert int(y[place]) == (int(terms.sum()) + 2**63) % 2**64 - 2**63
 
 
+def test_integers_in_parts_are_those_of_one_transform():
+    """Sequences are cut where spectra would take more memory than they may: here, nearly none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrays.spectra, "MEMORY", 30_000)
+        for shape, m, mode in [((2, 700), 500, "full"), ((300,), 900, "same"), ((3, 801), 401, "valid")]:
+            f, g = integers(shape, 1, -(2**62), 2**62), integers(m, 2, -(2**62), 2**62)
+            y = konvlib.convolve(f, g, mode=mode, method="fft")
+            assert np.array_equal(y, konvlib.convolve(f, g, mode=mode, method="direct"))
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     n=st.integers(1, 3000),
