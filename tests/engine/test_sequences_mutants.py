@@ -20,7 +20,7 @@ MUTANTS = [
     ("spectra", "what hangs over into the next blocks lost", "sums[..., : m - 1] += carry", "pass"),
     ("spectra", "blocks one too long", "step = size - (m - 1)", "step = size - (m - 2)"),
     ("spectra", "blocks reversed", "f.shape[:-1], count, step)", "f.shape[:-1], count, step)[..., ::-1]"),
-    ("spectra", "limbs without sign", "low = (low ^ half) - half", "pass"),
+    ("spectra", "limbs without sign", "low = (low ^ half) - half", "low = low - half"),
     ("spectra", "limbs one digit off", "sums << (self.bits * digit)", "sums << (self.bits * (digit + 1))"),
     ("spectra", "some pairs of limbs forgotten", "for k in pairs[1:]:", "for k in pairs[2:]:"),
     ("spectra", "cut in the precision of the operand", "part.astype(self.dtype, copy=False)", "part"),

@@ -175,6 +175,8 @@ def spoilt(a, places):
     a, bad = a.copy(), (np.nan, np.inf, -np.inf)
     for value, where in zip(bad, places, strict=True):
         a[..., [place for place in where if place < a.shape[-1]]] = value
+    if a.dtype.kind == "c" and len(places[1]):
+        a[..., -3] = complex(2, -np.inf)
     return a
 
 
