@@ -329,7 +329,7 @@ def limb_bits(f: np.ndarray, g: np.ndarray, axes: int = 1) -> int:
     Examples
     --------
     >>> limb_bits(np.array([3, 5]), np.array([2, 1])), limb_bits(np.array([2**40]), np.array([2**40]))
-    (64, 20)
+    (64, 23)
     """
     peaks = [max(abs(int(a.max(initial=0))), abs(int(a.min(initial=0)))) for a in (f, g)]
     sizes = [(a.shape or (1,))[-axes:] for a in (f, g)]

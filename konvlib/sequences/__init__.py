@@ -251,7 +251,7 @@ def normalized_correlation(
     --------
     >>> import numpy as np
     >>> normalized_correlation([3, 4, 0, 0, 0, 6, 8], [3, 4])
-    array([ 1. ,  0.6,  0. ,  0. ,  0.8,  1. ])
+    array([1. , 0.6, 0. , 0. , 0.8, 1. ])
     """
     backend, f, g, part = _ready(correlation_geometry, f, g, mode, method, axis, ZEROS)
     return _back(backend.normalized_correlation(f, g, part), part.axis)
@@ -336,7 +336,7 @@ def resample(x: Operand[T], h: Operand[T], up: int = 1, down: int = 1, *, axis: 
     >>> resample([1, 3, 2], [1, 1], up=2)
     array([1, 1, 3, 3, 2, 2])
     >>> resample([1, 3, 2, 0, 4], [2, 1, -1], up=3, down=2)
-    array([ 2, -1,  3,  4, -2,  0,  8])
+    array([ 2, -1,  3,  4, -2,  0,  8, -4])
     """
     operands, arguments = {"x": x, "h": h}, {"up": up, "down": down, "axis": axis}
     backend, (x, h), part = prepared(arrays, _tensors, resample_geometry, operands, arguments)

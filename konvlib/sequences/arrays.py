@@ -207,7 +207,7 @@ def normalized_correlation(f: ndarray, g: ndarray, part: SequenceGeometry) -> nd
     --------
     >>> f, g = np.array([3, 4, 0, 0]), np.array([3, 4])
     >>> normalized_correlation(f, g, geometry.correlation_geometry((4,), (2,), mode="valid", method="auto"))
-    array([1.  , 0.48, 0.  ])
+    array([1. , 0.6, 0. ])
     """
     dtype = np.result_type(f, g)
     f, g = (_unscaled(a.astype(_wide(dtype), copy=False)) for a in _aligned(f, g))

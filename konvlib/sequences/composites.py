@@ -29,7 +29,7 @@ def normalized_correlation(
     >>> from konvlib.sequences.tensors import correlate
     >>> f, g = torch.tensor([3.0, 4, 0, 0]), torch.tensor([3.0, 4])
     >>> normalized_correlation(f, g, correlation_geometry((4,), (2,), mode="valid", method="auto"), correlate)
-    tensor([1.0000, 0.4800, 0.0000])
+    tensor([1.0000, 0.6000, 0.0000])
     """
     f, g = (_unscaled(t) for t in (f, g))
     products, m = correlate(f, g, part), part.m

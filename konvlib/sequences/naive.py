@@ -69,7 +69,7 @@ def normalized_correlation(f: np.ndarray, g: np.ndarray, part: SequenceGeometry)
     >>> from konvlib.geometry import correlation_geometry
     >>> f, g = np.array([3, 4, 0, 0]), np.array([3, 4])
     >>> normalized_correlation(f, g, correlation_geometry((4,), (2,), mode="valid", method="direct"))
-    array([1.  , 0.48, 0.  ])
+    array([1. , 0.6, 0. ])
     """
     f, g = (a.astype(object) if a.dtype.kind in "biu" else a for a in (f, g))
     products = correlate(f, g, part)

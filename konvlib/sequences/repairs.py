@@ -35,8 +35,8 @@ def window_counts(places: np.ndarray, others: int, start: int, length: int) -> n
 
     Examples
     --------
-    >>> window_counts(np.array([False, True, False, True]), 3, 0, 6)
-    array([0, 1, 1, 2, 1, 1])
+    >>> window_counts(np.array([False, True, False, True]), 3, 0, 6).tolist()
+    [0, 1, 1, 2, 1, 1]
     """
     size = places.shape[-1]
     until = np.cumsum(places, axis=-1, dtype=np.int32 if size < 2**31 else np.int64)

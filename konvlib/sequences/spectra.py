@@ -248,7 +248,7 @@ def transform_time(size: int) -> float:
     Examples
     --------
     >>> round(transform_time(1 << 20))
-    63
+    63574
     """
     return 0.00025 * size**1.18 * log2(size)
 
@@ -258,7 +258,7 @@ def blocks_time(n: int, m: int, size: int) -> float:
 
     Examples
     --------
-    >>> blocks_time(10_000, 100, 1024) < blocks_time(10_000, 100, 256)
+    >>> blocks_time(10_000, 100, 512) < blocks_time(10_000, 100, 2048)
     True
     """
     return -(-n // (size - m + 1)) * transform_time(size)
@@ -271,7 +271,7 @@ def block_size(n: int, m: int) -> int:
     Examples
     --------
     >>> block_size(100_000, 100)
-    2048
+    512
     """
     least = max(6, (2 * m - 1).bit_length())
     return min((1 << power for power in range(least, least + 5)), key=lambda size: blocks_time(n, m, size))

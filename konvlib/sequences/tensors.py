@@ -64,7 +64,7 @@ def normalized_correlation(f: Tensor, g: Tensor, part: SequenceGeometry) -> Tens
     >>> from konvlib.geometry import correlation_geometry
     >>> f, g = torch.tensor([3.0, 4, 0, 0]), torch.tensor([3.0, 4])
     >>> normalized_correlation(f, g, correlation_geometry((4,), (2,), mode="valid", method="auto"))
-    tensor([1.0000, 0.4800, 0.0000])
+    tensor([1.0000, 0.6000, 0.0000])
     """
     dtype = f.dtype
     f, g = (t.to(sum_dtype(t.dtype)) for t in _aligned(f, g))
