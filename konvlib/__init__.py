@@ -56,7 +56,14 @@ from konvlib.konvolution import (
     konv3d_kappa_grad,
 )
 from konvlib.matrices import circulant_singular_values, col2im, conv2d_im2col, conv_matrix, im2col
-from konvlib.sequences import convolve, correlate
+from konvlib.sequences import (
+    convolve,
+    convolve_nd,
+    correlate,
+    correlation_lags,
+    normalized_correlation,
+    resample,
+)
 from konvlib.strides import Layer, collapse, compose, compose_chain, dilate, factor
 from konvlib.transposes import (
     conv_transpose1d,
@@ -113,7 +120,9 @@ __all__ = [
     "conv_transpose_by_scattering",
     "conv_transpose_by_zero_insertion",
     "convolve",
+    "convolve_nd",
     "correlate",
+    "correlation_lags",
     "dilate",
     "factor",
     "im2col",
@@ -136,7 +145,9 @@ __all__ = [
     "max_pool2d_grad",
     "max_pool3d",
     "max_pool3d_grad",
+    "normalized_correlation",
     "overlap_counts",
+    "resample",
 ]
 
 

@@ -74,12 +74,21 @@ from konvlib.geometry.matrices import (
 )
 from konvlib.geometry.pooling import avg_pool_geometry
 from konvlib.geometry.sequences import (
+    BOUNDARIES,
+    ResampleGeometry,
     SequenceGeometry,
+    WholeGeometry,
+    along,
+    boundary_places,
     check_transform,
     convolution_geometry,
     correlation_geometry,
+    correlation_lags,
     fft_is_exact,
+    limb_bits,
+    resample_geometry,
     sequence_batch,
+    whole_geometry,
 )
 from konvlib.geometry.sizes import (
     ReceptiveField,
@@ -103,6 +112,7 @@ from konvlib.geometry.transposes import (
 )
 
 __all__ = [
+    "BOUNDARIES",
     "METHODS",
     "MODES",
     "PADDING_MODES",
@@ -117,12 +127,16 @@ __all__ = [
     "PerAxis",
     "PoolGeometry",
     "ReceptiveField",
+    "ResampleGeometry",
     "SequenceGeometry",
+    "WholeGeometry",
+    "along",
     "as_array",
     "avg_pool_geometry",
     "avg_pool_grad_geometry",
     "axis_sizes",
     "bias_grad_shape",
+    "boundary_places",
     "chain_geometry",
     "check_bias",
     "check_channels",
@@ -148,6 +162,7 @@ __all__ = [
     "convolution_geometry",
     "convolution_window",
     "correlation_geometry",
+    "correlation_lags",
     "correlation_window",
     "dilate_geometry",
     "fft_is_exact",
@@ -161,6 +176,7 @@ __all__ = [
     "konv_input_grad_geometry",
     "konv_kappa_grad_geometry",
     "least_size",
+    "limb_bits",
     "matrix_geometry",
     "max_pool_grad_geometry",
     "mean_dtype",
@@ -174,6 +190,7 @@ __all__ = [
     "pool_size",
     "receptive_field",
     "recurrence_step",
+    "resample_geometry",
     "same_padding",
     "sequence_batch",
     "source_index",
@@ -182,4 +199,5 @@ __all__ = [
     "spectral_dtype",
     "sum_dtype",
     "weight_grad_geometry",
+    "whole_geometry",
 ]

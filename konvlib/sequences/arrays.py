@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
-from math import log2
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import prod
 
 import numpy as np
+from numpy import ndarray
 
 from konvlib import geometry
-from konvlib.geometry import SequenceGeometry
+from konvlib.geometry import ResampleGeometry, SequenceGeometry, WholeGeometry
+from konvlib.sequences import repairs, spectra
 
 QUICK = 300_000
 """Products up to which the direct sum is quickest for any lengths; a longer look would cost more than it saves."""
@@ -17,11 +18,17 @@ QUICK = 300_000
 SHORT = 11
 """Taps up to which NumPy's direct sum has a loop of its own, the quickest of all for any length."""
 
-CACHED_SAMPLES = 1 << 15
-"""Samples that overlap-add transforms at once, few enough to stay in a core's cache."""
+ROW_PRODUCTS = 4096
+"""Products of a row up to which a batch is summed tap by tap, since a call for each row would take longer."""
+
+FEW = 16
+"""Places up to which products with an infinity are counted one by one."""
+
+TAP_SAMPLES, TRANSFORMED_SAMPLES = 1 << 14, 1 << 21
+"""Samples that are summed tap by tap at once, few enough for a cache; and that are transformed at once."""
 
 
-def convolve(f: np.ndarray, g: np.ndarray, part: SequenceGeometry) -> np.ndarray:
+def convolve(f: ndarray, g: ndarray, part: SequenceGeometry) -> ndarray:
     """Convolve two sequences along their last axis, by the method asked for.
 
     Examples
@@ -30,11 +37,10 @@ def convolve(f: np.ndarray, g: np.ndarray, part: SequenceGeometry) -> np.ndarray
     >>> convolve(f, g, geometry.convolution_geometry(f.shape, g.shape, mode="valid", method="auto"))
     array([ 6, -1,  6])
     """
-    f, g = np.atleast_1d(f, g)
-    return _by_method(f, g, part, lambda: _direct(np.convolve, f, g, part))
+    return _by_method(np.convolve, f, g, part)
 
 
-def correlate(f: np.ndarray, g: np.ndarray, part: SequenceGeometry) -> np.ndarray:
+def correlate(f: ndarray, g: ndarray, part: SequenceGeometry) -> ndarray:
     """Correlate two sequences along their last axis, the second conjugated, by the method asked for.
 
     Examples
@@ -43,9 +49,7 @@ def correlate(f: np.ndarray, g: np.ndarray, part: SequenceGeometry) -> np.ndarra
     >>> correlate(f, g, geometry.correlation_geometry(f.shape, g.shape, mode="valid", method="auto"))
     array([3, 8, 0])
     """
-    f, g = np.atleast_1d(f, g)
-    flipped = np.conj(g[..., ::-1]) if g.dtype.kind == "c" else g[..., ::-1]
-    return _by_method(f, flipped, part, lambda: _direct(np.correlate, f, g, part))
+    return _by_method(np.correlate, f, g, part)
 
 
 def choose_method(n: int, m: int) -> str:
@@ -63,100 +67,266 @@ def choose_method(n: int, m: int) -> str:
     if shorter <= SHORT or n * m <= QUICK:
         return "direct"
     direct = 0.017 * (n + m) + 0.0001 * n * m
-    fft = 40 + _transform_time(n + m - 1)
+    fft = 40 + spectra.transform_time(n + m - 1)
     if longer < 4 * shorter:
         return "direct" if direct < fft else "fft"
-    overlap_add = 60 + _blocks_time(longer, shorter, _block_size(longer, shorter))
+    overlap_add = 60 + spectra.blocks_time(longer, shorter, spectra.block_size(longer, shorter))
     return min((direct, "direct"), (fft, "fft"), (overlap_add, "overlap-add"))[1]
 
 
-def _transform_time(size: int) -> float:
-    """Microseconds for two transforms and one back; more than ``size log size``, since longer ones leave the caches."""
-    return 0.00025 * size**1.18 * log2(size)
-
-
-def _blocks_time(n: int, m: int, size: int) -> float:
-    return -(-n // (size - m + 1)) * _transform_time(size)
-
-
-@lru_cache(1024)
-def _block_size(n: int, m: int) -> int:
-    """The quickest transform length for blocks of ``n`` samples; at least ``2 m``, so that only neighbours overlap."""
-    least = max(6, (2 * m - 1).bit_length())
-    return min((1 << power for power in range(least, least + 5)), key=lambda size: _blocks_time(n, m, size))
-
-
-def _by_method(f: np.ndarray, g: np.ndarray, part: SequenceGeometry, direct: Callable[[], np.ndarray]) -> np.ndarray:
-    """A part of the full convolution of f and g, by FFT or overlap-add; or else what ``direct`` computes."""
-    method, automatic = part.method, part.method == "auto"
-    if automatic:
-        method = choose_method(part.n, part.m)
-        if method != "direct" and not geometry.fft_is_exact(f, g):
-            method = "direct"
+def _by_method(function: Callable[..., ndarray], f: ndarray, g: ndarray, part: SequenceGeometry) -> ndarray:
+    """A part of what ``numpy.convolve`` or ``numpy.correlate`` computes, row by row, by the method asked for."""
+    f, g = _aligned(_extended(f, part), g)
+    y = np.empty((*part.batch, part.length), np.result_type(f, g))
+    method = part.method
+    if method == "auto":
+        method = "direct" if y.dtype.kind == "O" else choose_method(part.n, part.m)
     if method == "direct":
-        return direct()
-    compute = _fft if method == "fft" else _overlap_add
-    dtype = np.result_type(f, g)
-    integers = dtype.kind in "biu"
+        _direct(function, f, g, part, y)
+        return y
+    if function is np.correlate:
+        g = np.conj(g[..., ::-1]) if g.dtype.kind == "c" else g[..., ::-1]
+    compute = spectra.fft_in_parts if method == "fft" else spectra.overlap_add
+    rows = TRANSFORMED_SAMPLES // (part.n + part.m) + 1
     with np.errstate(invalid="ignore", over="ignore"):
-        y = compute(*(a.astype(np.float64) if integers else a for a in (f, g)), part)
-        if automatic and not np.isfinite(y).all():
-            return direct()
-    return np.rint(y).astype(np.int64).astype(dtype) if integers else y.astype(dtype, copy=False)
-
-
-def _direct(function: Callable[..., np.ndarray], f: np.ndarray, g: np.ndarray, part: SequenceGeometry) -> np.ndarray:
-    """``numpy.convolve`` or ``numpy.correlate``, row by row."""
-    if f.ndim == g.ndim == 1:
-        return function(f, g, part.mode)
-    y = np.empty((*part.batch, part.length), dtype=np.result_type(f, g))
-    f, g = (np.broadcast_to(a, (*part.batch, a.shape[-1])) for a in (f, g))
-    for row in np.ndindex(part.batch):
-        y[row] = function(f[row], g[row], part.mode)
+        for piece in _pieces(f, g, y, rows):
+            (_repaired if part.method == "auto" else _plain)(compute, *piece, [part.start])
     return y
 
 
-def _fft(f: np.ndarray, g: np.ndarray, part: SequenceGeometry) -> np.ndarray:
-    """Multiply spectra.
+def _aligned(f: ndarray, g: ndarray) -> tuple[ndarray, ndarray]:
+    """Both with equally many axes, one at least."""
+    axes = max(f.ndim, g.ndim, 1)
+    return f[(None,) * (axes - f.ndim)], g[(None,) * (axes - g.ndim)]
 
-    A circular convolution of ``size`` samples folds entry ``i >= size`` of the full one onto ``i - size``. The
-    transform need only be so long that no fold falls on the entries that are wanted.
+
+def _extended(f: ndarray, part: SequenceGeometry) -> ndarray:
+    """The first sequence with what its boundary shows around it."""
+    if part.boundary == "zeros":
+        return f
+    places = geometry.boundary_places(np.arange(part.before, part.before + part.n), part.samples, part.boundary)
+    return np.atleast_1d(f)[..., places]
+
+
+def _pieces(f: ndarray, g: ndarray, y: ndarray, rows: int, axis: int = 0) -> Iterator[tuple[ndarray, ndarray, ndarray]]:
+    """Cut a batch, of results ``y``, into pieces of about so many rows; none of an empty one."""
+    if not y.size:
+        return
+    if prod(y.shape[:-1]) <= rows or axis == y.ndim - 1:
+        yield f, g, y
+        return
+    step = max(1, rows // prod(y.shape[axis + 1 : -1]))
+    for first in range(0, y.shape[axis], step):
+        cut = (slice(None),) * axis + (slice(first, first + step),)
+        parts = (a[cut] if a.shape[axis] > 1 else a for a in (f, g))
+        yield from _pieces(*parts, y[cut], rows, axis + 1)
+
+
+def _direct(function: Callable[..., ndarray], f: ndarray, g: ndarray, part: SequenceGeometry, y: ndarray) -> None:
+    """The direct sum: tap by tap where the batch has many short rows, else by NumPy's function row by row.
+
+    NumPy sums floats the quickest, so integers go through them where that is exact, and halves to be rounded once.
     """
-    from scipy import fft
-
-    full, end = part.n + part.m - 1, part.start + part.length
-    real, forward, inverse = _transforms(f, g)
-    size = fft.next_fast_len(max(full - part.start, end), real=real)
-    y = inverse(forward(f, size) * forward(g, size), size, overwrite_x=True)
-    return y[..., part.start : end]
-
-
-def _transforms(f: np.ndarray, g: np.ndarray) -> tuple[bool, Callable[..., np.ndarray], Callable[..., np.ndarray]]:
-    """Whether both are real, and the transform and its inverse for them, which are imported where they are used."""
-    from scipy import fft
-
-    real = not (np.iscomplexobj(f) or np.iscomplexobj(g))
-    return (real, fft.rfft, fft.irfft) if real else (real, fft.fft, fft.ifft)
+    dtype = geometry.sum_dtype(y.dtype, f, g, min(part.n, part.m))
+    if dtype != y.dtype:
+        f, g = f.astype(dtype), g.astype(dtype)
+    if prod(part.batch) > 1 and part.n * part.m <= ROW_PRODUCTS:
+        if function is np.correlate:
+            g = np.conj(g[..., ::-1])
+        for piece in _pieces(f, g, y, TAP_SAMPLES // (part.n + part.m) + 1):
+            _tap_by_tap(*piece, part.start, dtype)
+        return
+    f, g = (np.broadcast_to(a, (*part.batch, a.shape[-1])) for a in (f, g))
+    for row in np.ndindex(part.batch):
+        y[row] = _cast(function(f[row], g[row], part.mode), y.dtype)
 
 
-def _overlap_add(f: np.ndarray, g: np.ndarray, part: SequenceGeometry) -> np.ndarray:
-    """Cut the longer sequence into blocks, convolve each with the shorter by FFT, add where the results overlap."""
-    if f.shape[-1] < g.shape[-1]:
-        f, g = g, f
-    n, m = f.shape[-1], g.shape[-1]
-    real, forward, inverse = _transforms(f, g)
-    size = _block_size(n, m)
-    step = size - (m - 1)
-    blocks = -(-n // step)
-    padded = np.zeros((*f.shape[:-1], blocks * step), dtype=f.dtype)
-    padded[..., :n] = f
-    pieces = padded.reshape(*f.shape[:-1], blocks, step)
-    spectrum = forward(g, size)[..., np.newaxis, :]
-    y = np.zeros((*part.batch, blocks + 1, step), dtype=spectrum.real.dtype if real else spectrum.dtype)
-    at_once = max(1, CACHED_SAMPLES // size)
-    for first in range(0, blocks, at_once):
-        last = min(first + at_once, blocks)
-        parts = inverse(forward(pieces[..., first:last, :], size) * spectrum, size, overwrite_x=True)
-        y[..., first:last, :] += parts[..., :step]
-        y[..., first + 1 : last + 1, : m - 1] += parts[..., step:]
-    return y.reshape(*part.batch, -1)[..., part.start : part.start + part.length]
+def _tap_by_tap(f: ndarray, g: ndarray, y: ndarray, start: int, dtype: np.dtype) -> None:
+    """The direct sum of many rows, one tap of the shorter operand after the other."""
+    f, g = (f, g) if f.shape[-1] >= g.shape[-1] else (g, f)
+    sums = np.zeros(y.shape, dtype)
+    _add_taps(f, g, range(g.shape[-1]), start, sums)
+    y[...] = _cast(sums, y.dtype)
+
+
+def _add_taps(f: ndarray, g: ndarray, taps: Iterable[int], start: int, y: ndarray) -> None:
+    """Add what some taps of the second operand contribute to a window of the convolution, which may reach beyond it."""
+    for m in taps:
+        first, last = max(0, m - start), min(y.shape[-1], f.shape[-1] + m - start)
+        if first < last:
+            y[..., first:last] += g[..., m : m + 1] * f[..., start + first - m : start + last - m]
+
+
+def _cast(values: ndarray, dtype: np.dtype) -> ndarray:
+    """Values in the dtype of the result; integers that floats hold wrap."""
+    integral = dtype.kind in "biu" and values.dtype.kind == "f"
+    return (values.astype(np.int64) if integral else values).astype(dtype, copy=False)
+
+
+Compute = Callable[[ndarray, ndarray, Sequence[int], ndarray], None]
+
+
+def _plain(compute: Compute, f: ndarray, g: ndarray, y: ndarray, starts: Sequence[int]) -> None:
+    compute(f, g, starts, y)
+
+
+def _repaired(compute: Compute, f: ndarray, g: ndarray, y: ndarray, starts: Sequence[int]) -> None:
+    """The same, with NaN and infinity where the direct sum has them."""
+    if np.isfinite(f).all() and np.isfinite(g).all():
+        compute(f, g, starts, y)
+        return
+    f, g = (a.astype(y.dtype, copy=False) for a in (f, g))
+    compute(repairs.cleaned(np, f), repairs.cleaned(np, g), starts, y)
+
+    dtype = spectra.count_dtype(f.shape, g.shape, len(starts), blocks=compute is spectra.overlap_add)
+
+    def count(a: ndarray, b: ndarray) -> ndarray:
+        counts, a, b = np.zeros(y.shape, dtype), a.astype(dtype), b.astype(dtype)
+        places = np.flatnonzero(a.any(axis=tuple(range(a.ndim - 1)))) if len(starts) == 1 else a.ravel()
+        if len(places) <= FEW:
+            _add_taps(b, a, places, starts[0], counts)
+        else:
+            compute(a, b, starts, counts)
+        return counts
+
+    def met(places: ndarray, first: bool) -> ndarray:
+        for axis, start in enumerate(starts, -len(starts)):
+            others = (g if first else f).shape[axis]
+            counted = repairs.window_counts(places.swapaxes(axis, -1), others, start, y.shape[axis])
+            places = counted.swapaxes(axis, -1)
+        return np.broadcast_to(places, y.shape)
+
+    for part, share in zip((y.real, y.imag), repairs.shares(np, f, g, count, met), strict=False):
+        part += share
+
+
+def normalized_correlation(f: ndarray, g: ndarray, part: SequenceGeometry) -> ndarray:
+    """Correlate, each lag divided by the norms of the window of f and of g; 0 where one of them is.
+
+    Examples
+    --------
+    >>> f, g = np.array([3, 4, 0, 0]), np.array([3, 4])
+    >>> normalized_correlation(f, g, geometry.correlation_geometry((4,), (2,), mode="valid", method="auto"))
+    array([1. , 0.6, 0. ])
+    """
+    dtype = np.result_type(f, g)
+    f, g = (_unscaled(a.astype(_wide(dtype), copy=False)) for a in _aligned(f, g))
+    products = correlate(f, g, part)
+    m = g.shape[-1]
+    squares = np.pad(_squares(f), [(0, 0)] * (f.ndim - 1) + [(m - 1, m - 1)])
+    windows = running_sums(squares, m)[..., part.start : part.start + part.length]
+    norms = [np.sqrt(energy.astype(np.float64) if dtype.kind == "O" else energy)
+             for energy in (windows, _squares(g).sum(axis=-1, keepdims=True))]  # fmt: skip
+    norm = norms[0] * norms[1]
+    y = products.astype(np.float64) if dtype.kind == "O" else products
+    y = np.where(norm == 0, 0, y / np.where(norm == 0, 1, norm))
+    y = y / np.maximum(1, np.abs(y))  # what rounding puts beyond 1
+    return y.astype(dtype if dtype.kind in "fc" else np.float64, copy=False)
+
+
+def running_sums(a: ndarray, m: int) -> ndarray:
+    """Return the sums of every ``m`` neighbours along the last axis, put together from sums of powers of two.
+
+    Nothing is subtracted, so nothing cancels.
+
+    Examples
+    --------
+    >>> running_sums(np.array([1, 3, 2, 0, 4]), 3)
+    array([6, 5, 6])
+    """
+    length = a.shape[-1] - m + 1
+    sums, offset, size = a[..., :0], 0, 1
+    while size <= m:
+        if m // size % 2:
+            sums = a[..., offset : offset + length] + (sums if offset else 0)
+            offset += size
+        a = a[..., : max(0, a.shape[-1] - size)] + a[..., size:]
+        size *= 2
+    return sums
+
+
+def _wide(dtype: np.dtype) -> np.dtype:
+    """In which dtype quotients are computed: integers in float64, halves in float32."""
+    return np.dtype(np.float64) if dtype.kind in "biu" else np.dtype(np.float32) if dtype.char == "e" else dtype
+
+
+def _unscaled(a: ndarray) -> ndarray:
+    """Rows divided by powers of two near their largest entries, so that squares neither overflow nor vanish."""
+    if a.dtype.kind == "O":
+        return a
+    peaks = np.abs(a).max(axis=-1, keepdims=True, initial=0)
+    limits = np.finfo(a.dtype)
+    powers = np.where(np.isfinite(peaks), np.frexp(peaks)[1], 0).clip(limits.minexp + 1, limits.maxexp - 1)
+    return a / np.ldexp(limits.dtype.type(1), powers)
+
+
+def _squares(a: ndarray) -> ndarray:
+    return a.real**2 + a.imag**2 if a.dtype.kind == "c" else a * np.conj(a) if a.dtype.kind == "O" else a * a
+
+
+def resample(x: ndarray, h: ndarray, part: ResampleGeometry) -> ndarray:
+    """Upsample, convolve, downsample, by branches without zeros.
+
+    Examples
+    --------
+    >>> resample(np.array([1, 3, 2]), np.array([1, 1]), geometry.resample_geometry((3,), (2,), up=2, down=1, axis=-1))
+    array([1, 1, 3, 3, 2, 2])
+    """
+    x, h = _aligned(x, h)
+    dtype = np.result_type(x, h)
+    if dtype.char == "e":
+        x, h = x.astype(np.float32), h.astype(np.float32)
+    y = np.zeros((*part.batch, part.length), np.result_type(x, h))
+    for phase, branches in enumerate(part.branches()):
+        for samples, taps, start in branches:
+            _add_branch(x[..., samples], h[..., taps], start, y[..., phase :: part.phases])
+    return y.astype(dtype, copy=False)
+
+
+def _add_branch(x: ndarray, h: ndarray, start: int, y: ndarray) -> None:
+    """Add a window of a convolution, which may reach beyond it."""
+    if not x.shape[-1]:
+        return
+    if h.shape[-1] <= SHORT:
+        _add_taps(x, h, range(h.shape[-1]), start, y)
+        return
+    part = geometry.convolution_geometry(x.shape, h.shape, mode="full", method="auto")
+    first, last = max(start, 0), min(start + y.shape[-1], part.length)
+    if first < last:
+        y[..., first - start : last - start] += convolve(x, h, part)[..., first:last]
+
+
+def convolve_nd(f: ndarray, g: ndarray, part: WholeGeometry) -> ndarray:
+    """Convolve two arrays along all their axes, by the method asked for.
+
+    Examples
+    --------
+    >>> f, g = np.array([[1, 3], [2, 0]]), np.array([[1, 10]])
+    >>> convolve_nd(f, g, geometry.whole_geometry(f.shape, g.shape, mode="full", method="auto"))
+    array([[ 1, 13, 30],
+           [ 2, 20,  0]])
+    """
+    f, g = (f, g) if f.size >= g.size else (g, f)
+    y = np.zeros(part.lengths, np.result_type(f, g))
+    method = part.method
+    if method == "auto":
+        transform = 40 + spectra.transform_time(prod([n + m - 1 for n, m in zip(f.shape, g.shape, strict=True)]) + 1)
+        method = "direct" if y.dtype.kind == "O" or 0.001 * f.size * g.size < transform or not f.ndim else "fft"
+    if method == "direct" or not f.ndim:
+        return _direct_nd(f, g, part.starts, y)
+    with np.errstate(invalid="ignore", over="ignore"):
+        (_repaired if part.method == "auto" else _plain)(spectra.fft, f, g, y, part.starts)
+    return y
+
+
+def _direct_nd(f: ndarray, g: ndarray, starts: Sequence[int], y: ndarray) -> ndarray:
+    """The direct sum, one tap of the smaller operand after the other; halves are rounded once."""
+    sums = y.astype(np.float32) if y.dtype.char == "e" else y
+    for m in np.ndindex(g.shape):
+        each = list(zip(m, f.shape, starts, y.shape, strict=True))
+        spans = [(max(0, k - start), min(length, n + k - start)) for k, n, start, length in each]
+        if all([first < last for first, last in spans]):
+            shifts = [start - k for k, _, start, _ in each]
+            seen = tuple([slice(a + shift, b + shift) for shift, (a, b) in zip(shifts, spans, strict=True)])
+            sums[tuple([slice(*span) for span in spans])] += g[m] * f[seen].astype(sums.dtype, copy=False)
+    return sums.astype(y.dtype, copy=False)

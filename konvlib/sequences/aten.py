@@ -1,8 +1,8 @@
 """A window of a convolution by ATen, PyTorch's own library: what tensors get on the CPU.
 
 It is a composite of ATen's operations, so torch differentiates, batches and traces it as it does those. NaN and
-infinity stay where the direct sum has them: a row in which a transform spread them is summed directly. Where the values
-are not to be seen, because torch traces or batches the call, it counts where they are, and what they reach is NaN.
+infinity stay where the direct sum has them: a transform goes without them, and what they reach is set afterwards. Where
+the values are not to be seen, because torch traces or batches the call, what they reach is NaN.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from konvlib.registration import is_plain, lowered, lowers
 from konvlib.runtime import COMPLEX, REALS, sum_dtype
+from konvlib.sequences.aten_repairs import Repaired, reaching
 
 DIRECT_TAPS = {
     "cpu": dict.fromkeys((*REALS, *COMPLEX), 32),
@@ -148,27 +149,22 @@ def _repaired(transform: Callable[..., Tensor], signal: Tensor, taps: Tensor, st
         clean = (torch.where(t.isfinite(), t, 0) for t in (signal, taps))
         return _with_nan(transform(*clean, start, length), reached)
     y = transform(signal, taps, start, length)
-    whole = y.detach().isfinite().all(-1)  # rows without NaN and infinity, which a transform spreads
-    if whole.all():
+    if y.detach().isfinite().all():  # else a sample is not finite, or a spectrum overflows
         return y
-    if not whole.any():
-        return _direct(signal, taps, start, length)
-    rows = [[t.expand(*whole.shape, -1)[chosen] for t in (signal, taps)] for chosen in (whole, ~whole)]
-    y = y.new_zeros(y.shape).index_put((~whole,), _direct(*rows[1], start, length))
-    # Whole rows once more, apart: in their derivatives, zero times another row's spectrum would be NaN.
-    return y.index_put((whole,), transform(*rows[0], start, length))
+    return Repaired.apply(signal, taps, start, length, (transform, _gradient))
+
+
+def _gradient(dy: Tensor, operand: Tensor, other: Tensor, start: int) -> Tensor:
+    """Return ``d operand[m] = sum_i dy[i] conj(other[start + i - m])``, a window of a convolution with the flip."""
+    lead = lead_of(dy, other)
+    summed = [axis for axis in range(-len(lead) - 1, -1) if operand.shape[axis] == 1 and lead[axis + 1] != 1]
+    begin, length = other.shape[-1] - 1 - start, operand.shape[-1]
+    return convolve_window(dy, other.conj().flip(-1), begin, length, summed, "auto").expand(operand.shape)
 
 
 def _reached(tensor: Tensor, others: int, start: int, length: int) -> Tensor:
-    """Whether a value of the window is a sum with an entry that is not finite; the other operand has ``others``.
-
-    Value ``i`` of the full convolution has the products of entries ``i - others + 1`` to ``i`` of either operand.
-    """
-    size = tensor.shape[-1]
-    among_first = functional.pad((~tensor.isfinite()).long().cumsum(-1), (1, 0))
-    after_last = torch.arange(start + 1, start + length + 1, device=tensor.device)
-    first = (after_last - others).clamp(0, size)
-    return among_first[..., after_last.clamp(0, size)] > among_first[..., first]
+    """Whether a value of the window is a sum with an entry that is not finite; the other operand has ``others``."""
+    return reaching(~tensor.isfinite(), others, start, length) > 0
 
 
 def _with_nan(y: Tensor, places: Tensor) -> Tensor:

@@ -20,10 +20,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from konvlib.geometry import SequenceGeometry
+from konvlib.geometry import ResampleGeometry, SequenceGeometry, WholeGeometry, boundary_places
 from konvlib.registration import Operator
-from konvlib.runtime import COMPLEX, REALS
-from konvlib.sequences import aten, kernels
+from konvlib.runtime import COMPLEX, REALS, sum_dtype
+from konvlib.sequences import aten, composites, kernels
 
 DTYPES = (*REALS, *COMPLEX)
 
@@ -38,7 +38,7 @@ def convolve(f: Tensor, g: Tensor, part: SequenceGeometry) -> Tensor:
     >>> convolve(f, g, convolution_geometry(f.shape, g.shape, mode="full", method="auto"))
     tensor([ 2.,  7.,  6., -1.,  6.,  4., -4.])
     """
-    f, g = _aligned(f, g)
+    f, g = _aligned(_extended(f, part), g)
     return convolve_window(f, g, part.start, part.length, [], part.method)
 
 
@@ -52,8 +52,58 @@ def correlate(f: Tensor, g: Tensor, part: SequenceGeometry) -> Tensor:
     >>> correlate(f, g, correlation_geometry(f.shape, g.shape, mode="valid", method="auto"))
     tensor([3., 8., 0.])
     """
-    f, g = _aligned(f, g)
+    f, g = _aligned(_extended(f, part), g)
     return convolve_window(f, g.conj().flip(-1), part.start, part.length, [], part.method)
+
+
+def normalized_correlation(f: Tensor, g: Tensor, part: SequenceGeometry) -> Tensor:
+    """Correlate, each lag divided by the norms of the window of f and of g; 0 where one of them is.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import correlation_geometry
+    >>> f, g = torch.tensor([3.0, 4, 0, 0]), torch.tensor([3.0, 4])
+    >>> normalized_correlation(f, g, correlation_geometry((4,), (2,), mode="valid", method="auto"))
+    tensor([1.0000, 0.6000, 0.0000])
+    """
+    dtype = f.dtype
+    f, g = (t.to(sum_dtype(t.dtype)) for t in _aligned(f, g))
+    return composites.normalized_correlation(f, g, part, correlate).to(dtype)
+
+
+def resample(x: Tensor, h: Tensor, part: ResampleGeometry) -> Tensor:
+    """Upsample, convolve, downsample, by branches without zeros.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import resample_geometry
+    >>> x, h = torch.tensor([1.0, 3, 2]), torch.tensor([1.0, 1])
+    >>> resample(x, h, resample_geometry((3,), (2,), up=2, down=1, axis=-1))
+    tensor([1., 1., 3., 3., 2., 2.])
+    """
+    return composites.resample(*_aligned(x, h), part, convolve_window)
+
+
+def convolve_nd(f: Tensor, g: Tensor, part: WholeGeometry) -> Tensor:
+    """Convolve two tensors along all their axes, by the method asked for.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import whole_geometry
+    >>> f, g = torch.tensor([[1.0, 3], [2, 0]]), torch.tensor([[1.0, 10]])
+    >>> convolve_nd(f, g, whole_geometry(f.shape, g.shape, mode="full", method="auto"))
+    tensor([[ 1., 13., 30.],
+            [ 2., 20.,  0.]])
+    """
+    return composites.convolve_nd(f, g, part, convolve_window)
+
+
+def _extended(f: Tensor, part: SequenceGeometry) -> Tensor:
+    """The first sequence with what its boundary shows around it."""
+    if part.boundary == "zeros":
+        return f
+    places = torch.arange(part.before, part.before + part.n, device=f.device)
+    return (f if f.dim() else f[None]).index_select(-1, boundary_places(places, part.samples, part.boundary))
 
 
 def _aligned(f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:

@@ -174,6 +174,34 @@ ERRORS = [
     (TypeError, "mode must be one of full, same, valid, got 0", PAIR, {"mode": 0}),
     (ValueError, "method must be one of auto, direct, fft, overlap-add, got 'FFT'", PAIR, {"method": "FFT"}),
     (TypeError, "method must be one of auto, direct, fft, overlap-add, got None", PAIR, {"method": None}),
+    (TypeError, "axis must be an integer, got 1.5", PAIR, {"axis": 1.5}),
+    (TypeError, "axis must be an integer, got True", PAIR, {"axis": True}),
+    (ValueError, "axis must be at least -1, got -2", PAIR, {"axis": -2}),
+    (ValueError, "axis must be at most 0, got 1", PAIR, {"axis": 1}),
+    (
+        ValueError,
+        "boundary must be one of zeros, reflect, replicate, circular, symmetric, got 'wrap'",
+        PAIR,
+        {"boundary": "wrap", "mode": "same"},
+    ),
+    (
+        TypeError,
+        "boundary must be one of zeros, reflect, replicate, circular, symmetric, got 0",
+        PAIR,
+        {"boundary": 0},
+    ),
+    (
+        ValueError,
+        "mode must be 'same' for boundary 'circular', got 'full'",
+        PAIR,
+        {"boundary": "circular", "mode": "full"},
+    ),
+    (
+        ValueError,
+        "f and g must have other axes that broadcast, got shapes (5, 2) and (4, 3)",
+        (np.ones((5, 2)), np.ones((4, 3))),
+        {"axis": 0},
+    ),
 ]
 ARRAY_ERRORS = [
     (ValueError, "f must be rectangular, got rows of different lengths", ([[1, 2], [3]], [1]), {}),
@@ -186,11 +214,12 @@ ARRAY_ERRORS = [
         {"method": "fft"},
     ),
     (
-        ValueError,
-        "method must be 'direct' for integers this large, got 'fft', which could misround",
-        ([2**40], [2**40]),
-        {"method": "fft"},
+        TypeError,
+        "method must be one of auto, direct, fft, overlap-add, got array([1., 2.])",
+        PAIR,
+        {"method": np.array([1.0, 2.0])},
     ),
+    (TypeError, "mode must be one of full, same, valid, got array([1., 2.])", PAIR, {"mode": np.array([1.0, 2.0])}),
 ]
 
 
@@ -235,13 +264,14 @@ def test_machine_integers_wrap_as_numpys_do_whatever_the_method():
         assert (konvlib.convolve(f, g, method=method) == np.convolve(f, g)).all()
 
 
-def test_integers_that_a_transform_would_miss_are_summed_directly():
+def test_integers_that_a_transform_would_miss_are_cut_into_limbs():
     """Sums of products near 2^54 need more bits than a double holds, so a rounded FFT would be wrong."""
     rng = np.random.default_rng(5)
     f, g = rng.integers(2**27, 2**28, 900), rng.integers(-3, 4, 900) * 2**24
     assert arrays.choose_method(900, 900) == "fft"
     assert not geometry.fft_is_exact(f, g)
-    assert (konvlib.convolve(f, g) == np.convolve(f, g)).all()
+    for method in geometry.METHODS:
+        assert (konvlib.convolve(f, g, method=method) == np.convolve(f, g)).all()
     rounded = np.rint(signal.fftconvolve(f, g)).astype(np.int64)
     assert (rounded != np.convolve(f, g)).any()
 

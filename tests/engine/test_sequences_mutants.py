@@ -1,0 +1,75 @@
+"""The usual mistakes in transforming arrays and in setting bad samples apart: some test catches each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import konvlib
+from konvlib.sequences import arrays
+from tests.engine import test_sequences, test_sequences_functions, test_sequences_operands
+from tests.engine.test_mutants import mutate, passes
+
+MUTANTS = [
+    ("spectra", "wrap-around falls on wanted values", "max(n + m - 1 - start, start + length)", "start + length"),
+    ("spectra", "= for += where blocks overlap", "sums[..., 1:, : m - 1] += parts", "sums[..., 1:, : m - 1] = parts"),
+    ("spectra", "what hangs over into the next blocks lost", "sums[..., : m - 1] += carry", "pass"),
+    ("spectra", "blocks one too long", "step = size - (m - 1)", "step = size - (m - 2)"),
+    ("spectra", "blocks reversed", "f.shape[:-1], count, step)", "f.shape[:-1], count, step)[..., ::-1]"),
+    ("spectra", "limbs without sign", "low = (low ^ half) - half", "low = low - half"),
+    ("spectra", "limbs one digit off", "sums << (self.bits * digit)", "sums << (self.bits * (digit + 1))"),
+    ("spectra", "some pairs of limbs forgotten", "for k in pairs[1:]:", "for k in pairs[2:]:"),
+    ("spectra", "cut in the precision of the operand", "part.astype(self.dtype, copy=False)", "part"),
+    ("spectra", "powers of two not put back", "        values = values * power", "        pass"),
+    ("spectra", "halves of long integers in one place", "[begin - first], sums)", "[begin], sums)"),
+    ("repairs", "infinity times zero is zero", "products, undefined - products", "products, 0 * undefined"),
+    ("repairs", "infinities of both signs are one", "(undefined > 0.5) | (positive & negative)", "undefined > 0.5"),
+    ("repairs", "sign of an infinity lost", "signed = signed + sign * count(infinite, signs)", "signed = counted"),
+    ("repairs", "sign of the imaginary parts' product", "(f.imag, g.imag, -1)", "(f.imag, g.imag, 1)"),
+    ("repairs", "windows one too long", "-= until[..., :-1]", "-= np.roll(until, 1, -1)[..., :-1]"),
+    ("repairs", "the second operand's bad samples forgotten", "((True, (f, g)), (False, (g, f)))", "((True, (f, g)),)"),
+]
+
+
+def checks() -> list[Callable[[], None]]:
+    operands, public = test_sequences_operands, konvlib.sequences
+    bad = [
+        lambda method=method, dtype=dtype: operands.test_bad_samples_reach_what_they_reach_in_the_direct_sum(
+            method, dtype, np.asarray
+        )
+        for method, dtype in (("fft", "f8"), ("overlap-add", "c16"))
+    ]
+    return [
+        lambda: test_sequences.test_every_method_agrees_within_rounding(public),
+        lambda: operands.test_integers_of_any_size_are_exact_modulo_their_wrap("q"),
+        lambda: operands.test_sums_that_overflow_are_infinite_and_others_are_not("f8", np.asarray),
+        operands.test_a_narrow_operand_is_widened_before_it_is_transformed,
+        operands.test_integers_in_parts_are_those_of_one_transform,
+        *bad,
+        lambda: test_sequences_functions.test_all_axes_where_auto_transforms(public),
+    ]
+
+
+def passes_with(check: Callable[[], None], file: str, module: ModuleType) -> bool:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrays, file, module)
+        return passes(check)
+
+
+@pytest.mark.parametrize("file", ["spectra", "repairs"])
+def test_an_unchanged_copy_passes(file: str, tmp_path: Path):
+    copy = mutate(
+        "sequences", file, "from __future__ import annotations", "from __future__ import annotations", tmp_path
+    )
+    assert all(passes_with(check, file, copy) for check in checks())
+
+
+@pytest.mark.parametrize("row", MUTANTS, ids=lambda row: row[1])
+def test_the_mistake_is_caught(row: tuple[str, str, str, str], tmp_path: Path):
+    file, mistake, old, new = row
+    mutant = mutate("sequences", file, old, new, tmp_path)
+    assert not all(passes_with(check, file, mutant) for check in checks()), f"no test catches: {mistake}"
