@@ -24,6 +24,7 @@ from tests.engine.backends import DEVICE
 from tests.kernels.operators import (
     assert_keeps_no_device_memory,
     assert_keeps_no_tensor,
+    integers,
     on_cuda,
     poisoned,
     random,
@@ -160,17 +161,20 @@ def test_vmap(quick_implementation):
 
 
 def test_compiles_whole(quick_implementation):
-    x, kappa, bias, options = operands(LAYERS["2 axes, 2 groups"], quick_implementation)
-    kappa.requires_grad_()
+    """With the same bits: coefficients and gradients of the output are integers, so that sums of degree 0 are exact."""
+    x, _, _, options = operands(LAYERS["2 axes, 2 groups"], quick_implementation)
+    kappa, bias = (integers(shape, quick_implementation) for shape in ((6, 3, 2, 3, 2), (6,)))
+    given = (x, kappa, bias)
 
     def function(x, kappa, bias):
         return squashed_konv(x, kappa, bias, basis="chebyshev", squash="tanh", **options) * 2
 
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
-    # But for rounding of the sums of degree 0, which a trace adds up axis by axis.
-    assert torch.allclose(compiled(x, kappa, bias), function(x, kappa, bias), rtol=1e-14, atol=1e-14)
-    grads = [torch.autograd.grad(f(x, kappa, bias).square().sum(), kappa)[0] for f in (compiled, function)]
-    assert torch.allclose(*grads, rtol=1e-13, atol=1e-12)
+    assert torch.equal(compiled(*given), function(*given))
+    dy = integers(function(*given).shape, quick_implementation, seed=1)
+    leaves = [tensor.requires_grad_() for tensor in given]
+    ours, theirs = (torch.autograd.grad(f(*given), leaves, dy) for f in (compiled, function))
+    assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))
 
 
 def test_autocast_and_flops(quick_implementation):
