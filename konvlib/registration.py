@@ -124,11 +124,12 @@ def last_derivative() -> bool:
     >>> last_derivative(), seen
     (True, [False])
     """
-    return not (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or torch.autograd.forward_ad._current_level >= 0
-    )
+    return not (torch.compiler.is_compiling() or _transformed())
+
+
+def _transformed() -> bool:
+    """Whether `torch.func` or forward mode is at work."""
+    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
 def is_plain(*tensors: Tensor) -> bool:
@@ -158,15 +159,19 @@ class Operator:
         the result and the others are kept for the gradients.
     tensors : int
         How many arguments are tensors.
+    check : function
+        Takes the arguments of the schema and returns their geometry, or raises what the public functions raise. So
+        what is called by its name is checked as well, before anything is computed, and where torch only traces.
     kernel, composite : function
-        Take the arguments of the schema. What the operator returns is made by ``kernel``; ``composite`` returns only
+        Take the tensors and the geometry. What the operator returns is made by ``kernel``; ``composite`` returns only
         the result, which may lie otherwise in memory.
     fake : function
-        Takes the arguments and returns uninitialised results: their shapes, dtypes and layouts.
+        Takes the same and returns uninitialised results: their shapes, dtypes and layouts.
     gradients : function
-        ``gradients(dy, needs, tensors, kept, rest)`` returns a gradient, or None, for each tensor, by kernels.
+        ``gradients(dy, needs, tensors, kept, rest)`` returns a gradient, or None, for each tensor, by kernels; ``rest``
+        are the other arguments.
     kept : function, optional
-        Takes the arguments and returns all results, where no kernel runs; by default only the composite's.
+        Takes what ``composite`` takes and returns all results, where no kernel runs; by default only the composite's.
     autocast : bool
         Whether autocast lowers the operands, as it does for `torch.nn.functional.conv2d`.
     """
@@ -176,6 +181,7 @@ class Operator:
         schema: str,
         *,
         tensors: int,
+        check: Callable[..., Any],
         kernel: Callable[..., Any],
         composite: Callable[..., Tensor],
         fake: Callable[..., Any],
@@ -184,12 +190,12 @@ class Operator:
         autocast: bool = True,
     ) -> None:
         self.name = schema.partition("(")[0]
-        self.tensors, self.kernel, self.composite, self.fake = tensors, kernel, composite, fake
-        self.gradients, self.kept, self.autocast = gradients, kept or composite, autocast
+        self.tensors, self.check, self.gradients, self.autocast = tensors, check, gradients, autocast
+        self._kernel, self._composite, self._kept, self._fake = kernel, composite, kept or composite, fake
         LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
         LIBRARY.impl(self.name, self._computed, "CompositeExplicitAutograd")
         LIBRARY.impl(self.name, self._differentiable, "Autograd")
-        torch.library.register_fake(f"konvlib::{self.name}", fake, lib=LIBRARY)
+        torch.library.register_fake(f"konvlib::{self.name}", self._faked, lib=LIBRARY)
         torch.library.register_vmap(f"konvlib::{self.name}", self._batched, lib=LIBRARY)
         if autocast:
             for kind, key in (("cuda", "AutocastCUDA"), ("cpu", "AutocastCPU")):
@@ -200,21 +206,18 @@ class Operator:
     def __call__(self, *arguments: Any) -> Any:
         """Return the result; where kernels run on the first tensor's device, by the kernel if it can."""
         first = arguments[0]
-        if not runs_kernel(first):
-            return self.composite(*arguments)
-        if torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active():
-            return self._result(self.raw(*arguments))
-        if self.autocast and lowers(first) and not torch._C._are_functorch_transforms_active():
-            return lowered(self, first.device.type, arguments)
-        return self._differentiable_result(*arguments)
+        if runs_kernel(first) and not _transformed():
+            if torch.compiler.is_compiling():
+                return self._result(self.raw(*arguments))
+            if self.autocast and lowers(first):
+                return lowered(self, first.device.type, arguments)
+            if all([t is None or type(t) in PLAIN for t in arguments[: self.tensors]]):
+                return self._result(self._differentiable(*arguments))
+        return self.composite(*arguments)
 
-    def _differentiable_result(self, *arguments: Any) -> Any:
-        tensors, rest = arguments[: self.tensors], arguments[self.tensors :]
-        if not last_derivative() or any([t is not None and type(t) not in PLAIN for t in tensors]):
-            return self.composite(*arguments)
-        if torch.is_grad_enabled() and any([t is not None and t.requires_grad for t in tensors]):
-            return _Accelerated.apply(self, rest, *tensors)[0]
-        return self._result(self.below(*arguments))
+    def composite(self, *arguments: Any) -> Tensor:
+        """Return the result by ATen's operations."""
+        return self._composite(*arguments[: self.tensors], self.check(*arguments))
 
     def below(self, *arguments: Any) -> Any:
         """Run the kernel, past the operator's own derivative, which is a function of Python that costs time."""
@@ -227,18 +230,22 @@ class Operator:
 
     def _computed(self, *arguments: Any) -> Any:
         """Below autograd: the kernel, or where none runs, what the composite gives, in the promised layout."""
-        if runs_kernel(arguments[0]):
-            return self.kernel(*arguments)
-        values, promised = self.kept(*arguments), self.fake(*arguments)
+        given = *arguments[: self.tensors], self.check(*arguments)
+        if runs_kernel(given[0]):
+            return self._kernel(*given)
+        values, promised = self._kept(*given), self._fake(*given)
         if isinstance(promised, Tensor):
             return promised.copy_(values)
         return tuple(place.copy_(value) for place, value in zip(promised, values, strict=True))
 
+    def _faked(self, *arguments: Any) -> Any:
+        return self._fake(*arguments[: self.tensors], self.check(*arguments))
+
     def _differentiable(self, *arguments: Any) -> Any:
-        """The operator called by its name, with autograd: right where its derivative is differentiated again too."""
+        """All results with their derivative, which is right where it is differentiated again, too."""
         tensors, rest = arguments[: self.tensors], arguments[self.tensors :]
-        if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
-            return self.kept(*arguments)
+        if _transformed():
+            return self._kept(*tensors, self.check(*arguments))
         if torch.is_grad_enabled() and any([t is not None and t.requires_grad for t in tensors]):
             results = _Accelerated.apply(self, rest, *tensors)
             return results[0] if len(results) == 1 else results

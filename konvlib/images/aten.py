@@ -94,9 +94,21 @@ def places_of(taps: Tensor, pool: PoolGeometry) -> Tensor:
     """
     places = 0
     for axis, size in enumerate(pool.input_size):
-        tap = taps.long() // prod(pool.kernel_size[axis + 1 :]) % pool.kernel_size[axis]
-        places = places * size + _starts(pool, axis, taps) + tap * pool.dilation[axis]
+        places = places * size + places_along(axis, taps, pool)
     return places
+
+
+def places_along(axis: int, taps: Tensor, pool: PoolGeometry) -> Tensor:
+    """Return which sample of one axis each window's tap shows; what lies outside of the input is padding.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import pool_geometry
+    >>> places_along(0, torch.tensor([[[1, 0]]]), pool_geometry((1, 1, 3), 2, axes=1, stride=1))
+    tensor([[[1, 1]]])
+    """
+    tap = taps.long() // prod(pool.kernel_size[axis + 1 :]) % pool.kernel_size[axis]
+    return _starts(pool, axis, taps) + tap * pool.dilation[axis]
 
 
 def _starts(pool: PoolGeometry, axis: int, like: Tensor) -> Tensor:

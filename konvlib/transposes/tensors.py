@@ -36,9 +36,8 @@ def conv_transpose(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometr
     """
     if not runs_kernel(x):
         return layers.conv_transpose(x, w, bias, layer)
-    x, _ = _extended(x, layer)
-    sides = flat(layer.padding)
-    return operators.conv_transpose(x, w, bias, layer.input_size, layer.stride, sides, layer.dilation, layer.groups)
+    x, rest = operators.shown(_extended(x, layer)[0], layer)
+    return operators.conv_transpose(x, w, bias, layer.input_size, *rest)
 
 
 def conv_transpose_by_scattering(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry) -> Tensor:
