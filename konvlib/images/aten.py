@@ -156,7 +156,8 @@ def gathered(x: Tensor, places: Tensor) -> Tensor:
     >>> gathered(torch.tensor([[[1.0, 3, 2]]]), torch.tensor([[[1, 1]]]))
     tensor([[[3., 3.]]])
     """
-    return x.flatten(2).gather(2, places.flatten(2)).reshape(places.shape)
+    samples, windows = (*x.shape[:2], prod(x.shape[2:])), (*x.shape[:2], prod(places.shape[2:]))
+    return x.reshape(samples).gather(2, places.reshape(windows)).reshape(places.shape)  # not flatten: see `scattered`
 
 
 def avg_pool(x: Tensor, pool: PoolGeometry) -> Tensor:

@@ -1,6 +1,7 @@
 """Operators called by their names, ``torch.ops.konvlib``: what they are given is checked before anything is computed.
 
-So it is where kernels run and where none does, where torch only traces, and under its transforms.
+So it is where kernels run and where none does, where torch only traces, and under its transforms. And every derivative
+of theirs is right, in reverse and in forward mode.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from konvlib.operators import OPERATORS
-from tests.kernels.operators import on_cuda, running
+from tests.engine import transforms
+from tests.kernels.operators import on_cuda, random, running
 
 
 def ones(*shape, dtype=torch.float32):
@@ -186,3 +188,53 @@ def test_a_tap_that_shows_no_sample_sends_nothing_on_a_device(tap, window):
 def test_every_operator_is_tried():
     registered = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith("konvlib::")]
     assert sorted(GOOD) == sorted(OPERATORS) == sorted(name.removeprefix("konvlib::") for name in registered)
+
+
+# Derivatives
+
+DIFFERENTIATED = [
+    transforms.first_derivatives,
+    transforms.second_derivatives,
+    transforms.third_and_fourth_derivatives,
+    transforms.func_grad,
+    transforms.func_vjp,
+    transforms.func_jvp,
+    transforms.both_jacobians,
+    transforms.func_hessian,
+    transforms.vmap_over_each_and_all,
+    transforms.vmap_of_grad,
+    transforms.dual_numbers,
+]
+
+
+def differentiable(name, device):
+    """An operator as a function of its operands, the first of its results, and operands of different numbers."""
+    good, places = GOOD[name], [place for place, given in enumerate(GOOD[name]) if isinstance(given, torch.Tensor)]
+    places = [place for place in places if good[place].is_floating_point()]
+    operands = [random(good[place].shape, device, seed=place) / 2 for place in places]
+
+    def function(*operands):
+        changes = dict(zip(places, operands, strict=True))
+        result = called(name, changes)
+        return result if isinstance(result, torch.Tensor) else result[0]
+
+    return function, operands
+
+
+@pytest.mark.parametrize("check", DIFFERENTIATED, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", GOOD)
+def test_every_derivative_of_what_is_called_by_its_name(name, check):
+    with running("aten") as device:
+        check(*differentiable(name, device))
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_derivative_beside_a_kernel(name):
+    with running("kernel") as device:
+        function, operands = differentiable(name, device)
+        moved = lambda *given: function(*[g.to(device) for g in given])  # noqa: E731
+        for check in (transforms.func_vjp, transforms.func_hessian, transforms.vmap_of_grad, transforms.dual_numbers):
+            check(moved, operands)
+        given = transforms.leaves(operands)
+        assert torch.autograd.gradcheck(moved, given, fast_mode=True)
+        assert torch.autograd.gradgradcheck(moved, given, fast_mode=True)
