@@ -149,6 +149,19 @@ def is_plain(*tensors: Tensor) -> bool:
     )
 
 
+def is_transformed(tensor: Tensor) -> bool:
+    """Whether a tensor is one that `torch.func` batches or differentiates.
+
+    Examples
+    --------
+    >>> seen = []
+    >>> _ = torch.func.grad(lambda x: seen.append(is_transformed(x)) or x)(torch.tensor(3.0))
+    >>> is_transformed(torch.tensor(3.0)), seen
+    (False, [True])
+    """
+    return torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
 class Operator:
     """An operator of torch over a kernel; calling it runs the kernel, or the composite where that is right.
 
