@@ -18,6 +18,7 @@ import konvlib
 from konvlib import runtime
 from konvlib.geometry import konv_geometry
 from konvlib.konvolution import bases, operators, tensors
+from konvlib.layers import autotune
 from konvlib.layers.polynomials import BASES
 from tests.engine import backends
 from tests.engine.backends import DEVICE
@@ -210,6 +211,28 @@ def test_gradients_are_finite_where_others_fail(implementation, value, dtype):
     y = squashed_konv(x, kappa, None, axes=1, basis="chebyshev", squash="tanh", padding=1)
     assert y.isfinite().all()
     assert all(grad.isfinite().all() for grad in torch.autograd.grad(y.float().sum(), (x, kappa)))
+
+
+@pytest.mark.parametrize("way", ["fused", "expanded"])
+@pytest.mark.parametrize(("dtype", "ulps"), [(torch.float32, 4), (torch.float64, 4)])
+def test_the_squash_is_exact_to_rounding(monkeypatch, dtype, ulps, way):
+    """From the smallest samples to those that saturate, and its slope where that is one."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(autotune, "choose", lambda kind, layer, y, known: known[way]())
+    sizes = torch.cat(
+        [torch.logspace(-36, 0, 400), torch.linspace(0.5, 0.75, 200), torch.tensor([1e-8, 0.625, 30, 1e30])]
+    )
+    x = torch.cat([sizes, -sizes]).to(dtype).reshape(1, 1, -1)
+    expected, one = torch.tanh(x.double()), torch.ones(1, 1, 1, 1, dtype=dtype)
+    rest = ("monomial", "tanh", True, [1], [0, 0], [1], 1)
+    with running("kernel") as device:
+        y = operators.konv(x.to(device), one.to(device), None, *rest).cpu()
+        slope = operators.konv_input_grad(torch.ones_like(x).to(device), x.to(device), one.to(device), *rest).cpu()
+        zeros = operators.konv(torch.zeros_like(x).to(device), one.to(device), None, *rest).cpu()
+    assert ((y.double() - expected).abs() <= ulps * torch.finfo(dtype).eps * expected.abs()).all()
+    assert (slope[x.abs() < 1e-9] == 1).all()
+    assert ((slope.double() - (1 - expected**2)).abs() <= ulps * torch.finfo(dtype).eps).all()
+    assert (zeros == 0).all()
 
 
 def test_a_sample_does_not_depend_on_its_batch(implementation):
