@@ -77,8 +77,10 @@ def planned_tensors(
     """
     check_tensors(operands, dtypes)
     shapes = [None if tensor is None else tensor.shape for tensor in operands.values()]
-    if torch.compiler.is_compiling() or any(
-        [tensor is not None and type(tensor) not in PLAIN for tensor in operands.values()]
+    if (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or any([tensor is not None and type(tensor) not in PLAIN for tensor in operands.values()])
     ):
         return check(*shapes, **arguments)
     return dispatch.planned(check, shapes, arguments)
@@ -128,8 +130,30 @@ def last_derivative() -> bool:
 
 
 def _transformed() -> bool:
-    """Whether `torch.func` or forward mode is at work."""
-    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
+    """Whether `torch.func`, forward mode or `torch.jit.trace` is at work."""
+    return (
+        torch._C._are_functorch_transforms_active()
+        or torch.autograd.forward_ad._current_level >= 0
+        or torch.jit.is_tracing()
+    )
+
+
+def check_sizes_may_stay() -> None:
+    """Check that torch does not trace by `torch.jit.trace`, where a computation takes lengths for numbers.
+
+    Raises
+    ------
+    TypeError
+        If it does: at other sizes than those of this call, what it traces would be wrong without a word.
+
+    Examples
+    --------
+    >>> check_sizes_may_stay()
+    """
+    if torch.jit.is_tracing():
+        raise TypeError(
+            "torch.jit.trace must not trace this call, since it would keep its sizes for all others; use torch.export"
+        )
 
 
 def is_plain(*tensors: Tensor) -> bool:

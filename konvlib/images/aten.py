@@ -16,6 +16,7 @@ from torch.nn import functional
 from konvlib.geometry import PoolGeometry
 from konvlib.layers.aten import is_half
 from konvlib.layers.memory import empty, laid_like
+from konvlib.registration import check_sizes_may_stay
 
 Ints = Sequence[int]
 MAX_POOL = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
@@ -55,6 +56,7 @@ def largest_places(x: Tensor, pool: PoolGeometry) -> Tensor:
     x, run = x.detach(), MAX_POOL[pool.axes]
     if pool.is_even:
         return run(x, pool.kernel_size, pool.stride, pool.before, pool.dilation, pool.ceil_mode, return_indices=True)[1]
+    check_sizes_may_stay()
     shown = functional.pad(x, pool.sides, value=float("-inf"))
     rest, places = run(shown, pool.kernel_size, pool.stride, 0, pool.dilation, return_indices=True)[1], 0
     for axis in range(pool.axes):
@@ -142,6 +144,7 @@ def scattered(dy: Tensor, places: Tensor, pool: PoolGeometry) -> Tensor:
     """
     if is_half(dy):
         return scattered(dy.float(), places, pool).to(dy.dtype)
+    check_sizes_may_stay()
     zeros = dy.new_zeros(*dy.shape[:2], prod(pool.input_size))
     windows = (*dy.shape[:2], prod(pool.output_size))  # not flatten, which cannot be batched everywhere
     dx = zeros.scatter_add(2, places.reshape(windows), dy.reshape(windows))
@@ -175,6 +178,7 @@ def avg_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
     if pool.is_even:
         options = pool.ceil_mode, pool.count_include_pad
         return laid_like(x, AVG_POOL[pool.axes](x, pool.kernel_size, pool.stride, pool.before, *options))
+    check_sizes_may_stay()
     shown = functional.pad(x, pool.sides)
     if pool.axes == 1:
         sums = functional.avg_pool2d(shown.unsqueeze(2), (1, *pool.kernel_size), (1, *pool.stride), divisor_override=1)
@@ -195,6 +199,7 @@ def avg_pool_grad(dy: Tensor, pool: PoolGeometry) -> Tensor:
     """
     if is_half(dy):
         return avg_pool_grad(dy.float(), pool).to(dy.dtype)
+    check_sizes_may_stay()
     if pool.is_even:
         options = pool.ceil_mode, pool.count_include_pad, None
         return laid_like(dy, _avg_pool_backward(dy, pool.input_size, pool, pool.before, options))

@@ -11,7 +11,7 @@ from torch import Tensor
 from konvlib.geometry import ConvGeometry
 from konvlib.layers.aten import is_half, wide
 from konvlib.matrices import aten, operators
-from konvlib.registration import is_plain, is_transformed, last_derivative
+from konvlib.registration import check_sizes_may_stay, is_plain, is_transformed, last_derivative
 from konvlib.runtime import COMPLEX, HALVES, REALS, runs_kernel
 
 DTYPES = REALS
@@ -136,6 +136,7 @@ def conv2d_im2col(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry
     """
     if is_half(x):
         return conv2d_im2col(*wide(x, w, bias), layer).to(x.dtype)
+    check_sizes_may_stay()
     pointwise = prod(layer.kernel_size) * prod(layer.stride) == 1 and not any(layer.sides)
     cols = x.flatten(2) if pointwise else im2col(x, layer)
     # Copies of x's columns would cost most: the weight is expanded over the batch instead.

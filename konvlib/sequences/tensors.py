@@ -24,7 +24,7 @@ from torch.utils.flop_counter import register_flop_formula
 from konvlib.geometry import SequenceGeometry
 from konvlib.geometry.arguments import METHODS, one_of
 from konvlib.geometry.sequences import sequence_batch
-from konvlib.registration import Operator, planned_tensors
+from konvlib.registration import Operator, check_sizes_may_stay, planned_tensors
 from konvlib.runtime import COMPLEX, REALS
 from konvlib.sequences import aten, kernels
 
@@ -77,6 +77,7 @@ class Window(NamedTuple):
 
 
 def _check(f: Tensor, g: Tensor, start: int, length: int, summed: Sequence[int], method: str) -> Window:
+    check_sizes_may_stay()
     return planned_tensors(
         DTYPES, _window, {"f": f, "g": g}, {"start": start, "length": length, "summed": tuple(summed), "method": method}
     )
