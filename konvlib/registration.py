@@ -25,12 +25,12 @@ PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def check_tensors(operands: dict[str, Any], dtypes: Sequence[torch.dtype] = REALS) -> None:
-    """Check that operands are tensors that go together; one that is None is left out.
+    """Check that operands are tensors that go together; a bias that is None is left out.
 
     Raises
     ------
     TypeError
-        If one is no tensor, if it has none of ``dtypes``, or if dtypes differ, unless autocast makes them one.
+        If one is no dense tensor, if it has none of ``dtypes``, or if dtypes differ, unless autocast makes them one.
     ValueError
         If devices differ.
 
@@ -42,20 +42,47 @@ def check_tensors(operands: dict[str, Any], dtypes: Sequence[torch.dtype] = REAL
     ...
     TypeError: x must be of dtype float16, bfloat16, float32, float64, got torch.int64; convert it, as with x.double()
     """
-    given = [(name, operand) for name, operand in operands.items() if operand is not None]
+    given = [(name, t) for name, t in operands.items() if t is not None or not name.endswith("bias")]
     first, one = given[0]
     for name, operand in given:
         if not isinstance(operand, Tensor):
             like = {1: "", 2: " like the other operand"}.get(len(given), " like the other operands")
-            raise TypeError(f"{name} must be a torch tensor{like}, got {type(operand).__name__}")
+            raise TypeError(f"{name} must be a torch tensor{like}, got {_named(operand)}")
+        if operand.layout is not torch.strided or operand.is_nested:
+            raise TypeError(f"{name} must be a dense tensor, got {_laid(operand)}")
         if operand.dtype not in dtypes:
             fits = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-            raise TypeError(f"{name} must be of dtype {fits}, got {operand.dtype}; convert it, as with {name}.double()")
+            advice = _conversion(name, operand, [t.dtype for _, t in given if isinstance(t, Tensor)], dtypes)
+            raise TypeError(f"{name} must be of dtype {fits}, got {operand.dtype}; {advice}")
     for name, other in given[1:]:
         if one.device != other.device:
             raise ValueError(f"{first} and {name} must be on one device, got {one.device} and {other.device}")
         if one.dtype != other.dtype and not (lowers(one) and lowers(other)):
             raise TypeError(f"{first} and {name} must have one dtype, got {one.dtype} and {other.dtype}")
+
+
+def _named(operand: Any) -> str:
+    if isinstance(operand, torch.fx.Proxy):
+        return "a Proxy of torch.fx: wrap the function, as with torch.fx.wrap('conv2d'), or use torch.export"
+    return type(operand).__name__
+
+
+def _laid(operand: Tensor) -> str:
+    """How a tensor that is not dense lies in memory, and what makes it dense."""
+    if operand.is_nested:
+        return "a nested one; give its parts one by one, or torch.nested.to_padded_tensor of it"
+    return f"layout {operand.layout}; convert it by its to_dense()"
+
+
+def _conversion(name: str, operand: Tensor, others: Sequence[torch.dtype], dtypes: Sequence[torch.dtype]) -> str:
+    """What to do with an operand of a dtype that is not taken, so that it goes with the others."""
+    if operand.is_complex():
+        return f"give its real and its imaginary part, {name}.real and {name}.imag"
+    if operand.is_quantized:
+        return f"convert it, as with {name}.dequantize()"
+    wanted = next((dtype for dtype in others if dtype in dtypes), torch.float64)
+    method = {torch.float16: "half", torch.bfloat16: "bfloat16", torch.float32: "float"}.get(wanted, "double")
+    return f"convert it, as with {name}.{method}()"
 
 
 def planned_tensors(

@@ -42,7 +42,7 @@ CASES = {
     "konv2d_kappa_grad": (partial(konvlib.konv2d_kappa_grad, degree=3, kernel_size=(2, 3), **GIVEN),
                           [(2, 4, 4, 3), (2, 2, 3, 2)]),
     "konv2d_bias_grad": (konvlib.konv2d_bias_grad, [(2, 2, 3, 2)]),
-    "Konv2d": (layer, [(2, 4, 4, 3), (2, 4, 2, 2, 3), (2,), (4, 1, 1), (4, 1, 1)]),
+    "Konv2d": (layer, [(2, 4, 4, 3), (2, 4, 2, 2, 3), (2,), (4,), (4,)]),
 }  # fmt: skip
 LINEAR = ("konv2d_bias_grad",)
 
