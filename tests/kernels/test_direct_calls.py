@@ -6,12 +6,17 @@ of theirs is right, in reverse and in forward mode.
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from konvlib.operators import OPERATORS
 from tests.engine import transforms
+from tests.engine.backends import DEVICE
 from tests.kernels.operators import on_cuda, random, running
 
 
@@ -188,6 +193,52 @@ def test_a_tap_that_shows_no_sample_sends_nothing_on_a_device(tap, window):
 def test_every_operator_is_tried():
     registered = [name for name in torch._C._dispatch_get_all_op_names() if name.startswith("konvlib::")]
     assert sorted(GOOD) == sorted(OPERATORS) == sorted(name.removeprefix("konvlib::") for name in registered)
+
+
+# In another process
+
+EXPORT = """
+import sys, torch, konvlib
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.konv = konvlib.Konv1d(2, 3, 2, padding=((1, 0),))
+
+    def forward(self, x):
+        return konvlib.max_pool1d(self.konv(x), 2)
+
+device, folder = sys.argv[1:]
+model, x = Model().to(device), torch.randn(2, 2, 8, device=device)
+program = torch.export.export(model, (x,))
+called = {str(node.target).partition(".")[2].partition(".")[0] for node in program.graph.nodes
+          if str(node.target).startswith("konvlib.")}
+assert called == {"konv", "max_pool"}, called
+torch.export.save(program, folder + "/model.pt2")
+torch.save((x, model(x).detach()), folder + "/pair.pt")
+"""
+LOAD = """
+import sys, torch
+{registered}
+x, y = torch.load(sys.argv[1] + "/pair.pt")
+z = torch.export.load(sys.argv[1] + "/model.pt2").module()(x)
+assert torch.allclose(z, y, rtol=1e-3, atol=1e-4)
+"""
+
+
+@pytest.mark.slow
+def test_what_was_exported_with_kernels_is_loaded_in_a_new_process(tmp_path):
+    """One import registers all operators; without it torch says which one it misses."""
+    environment = os.environ | ({"TRITON_INTERPRET": "1"} if DEVICE == "cpu" else {})
+    prepare = "from konvlib import runtime; runtime.INTERPRET = True\n" if DEVICE == "cpu" else ""
+    export = [sys.executable, "-c", prepare + EXPORT, DEVICE, str(tmp_path)]
+    subprocess.run(export, check=True, env=environment)
+    load = [sys.executable, "-c", LOAD.format(registered="import konvlib.operators"), str(tmp_path)]
+    subprocess.run(load, check=True)
+    missing = [sys.executable, "-c", LOAD.format(registered="import konvlib"), str(tmp_path)]
+    failed = subprocess.run(missing, check=False, capture_output=True, text=True)
+    assert failed.returncode
+    assert "konvlib" in failed.stderr
 
 
 # Derivatives
