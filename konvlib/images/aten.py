@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from konvlib.geometry import PoolGeometry
-from konvlib.layers.aten import is_half
+from konvlib.layers.aten import CONV, is_half
 from konvlib.layers.memory import empty, laid_like
 from konvlib.registration import check_sizes_may_stay
 
@@ -180,7 +180,11 @@ def avg_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
         return laid_like(x, AVG_POOL[pool.axes](x, pool.kernel_size, pool.stride, pool.before, *options))
     check_sizes_may_stay()
     shown = functional.pad(x, pool.sides)
-    if pool.axes == 1:
+    if torch.compiler.is_exporting():  # ONNX has no other divisor, and its exporter says nothing of it
+        ones = x.new_ones((1, 1, *pool.kernel_size))
+        sums = CONV[pool.axes](shown.reshape(-1, 1, *shown.shape[2:]), ones, stride=pool.stride)
+        sums = sums.reshape(pool.output_shape)
+    elif pool.axes == 1:
         sums = functional.avg_pool2d(shown.unsqueeze(2), (1, *pool.kernel_size), (1, *pool.stride), divisor_override=1)
         sums = sums.squeeze(2)
     else:
