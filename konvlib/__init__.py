@@ -2,7 +2,8 @@
 
 Every function takes NumPy arrays and torch tensors, and returns what it took. The torch modules ``Konv1d``, ``Konv2d``,
 ``Konv3d`` and their lazy variants are here too. Importing this package imports NumPy and SciPy, never torch; asking for
-one of the modules does.
+one of the modules does. A program that ``torch.export`` made on a CUDA device calls konvlib's operators, which
+``import konvlib.operators`` registers in a process that loads it; one made on the CPU needs nothing of konvlib.
 
 >>> import konvlib
 >>> konvlib.convolve([1, 3, 2, 0, 4], [2, 1, -1])

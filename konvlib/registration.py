@@ -25,12 +25,12 @@ PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def check_tensors(operands: dict[str, Any], dtypes: Sequence[torch.dtype] = REALS) -> None:
-    """Check that operands are tensors that go together; one that is None is left out.
+    """Check that operands are tensors that go together; a bias that is None is left out.
 
     Raises
     ------
     TypeError
-        If one is no tensor, if it has none of ``dtypes``, or if dtypes differ, unless autocast makes them one.
+        If one is no dense tensor, if it has none of ``dtypes``, or if dtypes differ, unless autocast makes them one.
     ValueError
         If devices differ.
 
@@ -42,20 +42,47 @@ def check_tensors(operands: dict[str, Any], dtypes: Sequence[torch.dtype] = REAL
     ...
     TypeError: x must be of dtype float16, bfloat16, float32, float64, got torch.int64; convert it, as with x.double()
     """
-    given = [(name, operand) for name, operand in operands.items() if operand is not None]
+    given = [(name, t) for name, t in operands.items() if t is not None or not name.endswith("bias")]
     first, one = given[0]
     for name, operand in given:
         if not isinstance(operand, Tensor):
             like = {1: "", 2: " like the other operand"}.get(len(given), " like the other operands")
-            raise TypeError(f"{name} must be a torch tensor{like}, got {type(operand).__name__}")
+            raise TypeError(f"{name} must be a torch tensor{like}, got {_named(operand)}")
+        if operand.layout is not torch.strided or operand.is_nested:
+            raise TypeError(f"{name} must be a dense tensor, got {_laid(operand)}")
         if operand.dtype not in dtypes:
             fits = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-            raise TypeError(f"{name} must be of dtype {fits}, got {operand.dtype}; convert it, as with {name}.double()")
+            advice = _conversion(name, operand, [t.dtype for _, t in given if isinstance(t, Tensor)], dtypes)
+            raise TypeError(f"{name} must be of dtype {fits}, got {operand.dtype}; {advice}")
     for name, other in given[1:]:
         if one.device != other.device:
             raise ValueError(f"{first} and {name} must be on one device, got {one.device} and {other.device}")
         if one.dtype != other.dtype and not (lowers(one) and lowers(other)):
             raise TypeError(f"{first} and {name} must have one dtype, got {one.dtype} and {other.dtype}")
+
+
+def _named(operand: Any) -> str:
+    if isinstance(operand, torch.fx.Proxy):
+        return "a Proxy of torch.fx: wrap the function, as with torch.fx.wrap('conv2d'), or use torch.export"
+    return type(operand).__name__
+
+
+def _laid(operand: Tensor) -> str:
+    """How a tensor that is not dense lies in memory, and what makes it dense."""
+    if operand.is_nested:
+        return "a nested one; give its parts one by one, or torch.nested.to_padded_tensor of it"
+    return f"layout {operand.layout}; convert it by its to_dense()"
+
+
+def _conversion(name: str, operand: Tensor, others: Sequence[torch.dtype], dtypes: Sequence[torch.dtype]) -> str:
+    """What to do with an operand of a dtype that is not taken, so that it goes with the others."""
+    if operand.is_complex():
+        return f"give its real and its imaginary part, {name}.real and {name}.imag"
+    if operand.is_quantized:
+        return f"convert it, as with {name}.dequantize()"
+    wanted = next((dtype for dtype in others if dtype in dtypes), torch.float64)
+    method = {torch.float16: "half", torch.bfloat16: "bfloat16", torch.float32: "float"}.get(wanted, "double")
+    return f"convert it, as with {name}.{method}()"
 
 
 def planned_tensors(
@@ -77,8 +104,10 @@ def planned_tensors(
     """
     check_tensors(operands, dtypes)
     shapes = [None if tensor is None else tensor.shape for tensor in operands.values()]
-    if torch.compiler.is_compiling() or any(
-        [tensor is not None and type(tensor) not in PLAIN for tensor in operands.values()]
+    if (
+        torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or any([tensor is not None and type(tensor) not in PLAIN for tensor in operands.values()])
     ):
         return check(*shapes, **arguments)
     return dispatch.planned(check, shapes, arguments)
@@ -124,11 +153,34 @@ def last_derivative() -> bool:
     >>> last_derivative(), seen
     (True, [False])
     """
-    return not (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
+    return not (torch.compiler.is_compiling() or _transformed())
+
+
+def _transformed() -> bool:
+    """Whether `torch.func`, forward mode or `torch.jit.trace` is at work."""
+    return (
+        torch._C._are_functorch_transforms_active()
         or torch.autograd.forward_ad._current_level >= 0
+        or torch.jit.is_tracing()
     )
+
+
+def check_sizes_may_stay() -> None:
+    """Check that torch does not trace by `torch.jit.trace`, where a computation takes lengths for numbers.
+
+    Raises
+    ------
+    TypeError
+        If it does: at other sizes than those of this call, what it traces would be wrong without a word.
+
+    Examples
+    --------
+    >>> check_sizes_may_stay()
+    """
+    if torch.jit.is_tracing():
+        raise TypeError(
+            "torch.jit.trace must not trace this call, since it would keep its sizes for all others; use torch.export"
+        )
 
 
 def is_plain(*tensors: Tensor) -> bool:
@@ -148,6 +200,19 @@ def is_plain(*tensors: Tensor) -> bool:
     )
 
 
+def is_transformed(tensor: Tensor) -> bool:
+    """Whether a tensor is one that `torch.func` batches or differentiates.
+
+    Examples
+    --------
+    >>> seen = []
+    >>> _ = torch.func.grad(lambda x: seen.append(is_transformed(x)) or x)(torch.tensor(3.0))
+    >>> is_transformed(torch.tensor(3.0)), seen
+    (False, [True])
+    """
+    return torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+
+
 class Operator:
     """An operator of torch over a kernel; calling it runs the kernel, or the composite where that is right.
 
@@ -158,15 +223,19 @@ class Operator:
         the result and the others are kept for the gradients.
     tensors : int
         How many arguments are tensors.
+    check : function
+        Takes the arguments of the schema and returns their geometry, or raises what the public functions raise. So
+        what is called by its name is checked as well, before anything is computed, and where torch only traces.
     kernel, composite : function
-        Take the arguments of the schema. What the operator returns is made by ``kernel``; ``composite`` returns only
+        Take the tensors and the geometry. What the operator returns is made by ``kernel``; ``composite`` returns only
         the result, which may lie otherwise in memory.
     fake : function
-        Takes the arguments and returns uninitialised results: their shapes, dtypes and layouts.
+        Takes the same and returns uninitialised results: their shapes, dtypes and layouts.
     gradients : function
-        ``gradients(dy, needs, tensors, kept, rest)`` returns a gradient, or None, for each tensor, by kernels.
+        ``gradients(dy, needs, tensors, kept, rest)`` returns a gradient, or None, for each tensor, by kernels; ``rest``
+        are the other arguments.
     kept : function, optional
-        Takes the arguments and returns all results, where no kernel runs; by default only the composite's.
+        Takes what ``composite`` takes and returns all results, where no kernel runs; by default only the composite's.
     autocast : bool
         Whether autocast lowers the operands, as it does for `torch.nn.functional.conv2d`.
     """
@@ -176,6 +245,7 @@ class Operator:
         schema: str,
         *,
         tensors: int,
+        check: Callable[..., Any],
         kernel: Callable[..., Any],
         composite: Callable[..., Tensor],
         fake: Callable[..., Any],
@@ -184,12 +254,12 @@ class Operator:
         autocast: bool = True,
     ) -> None:
         self.name = schema.partition("(")[0]
-        self.tensors, self.kernel, self.composite, self.fake = tensors, kernel, composite, fake
-        self.gradients, self.kept, self.autocast = gradients, kept or composite, autocast
+        self.tensors, self.check, self.gradients, self.autocast = tensors, check, gradients, autocast
+        self._kernel, self._composite, self._kept, self._fake = kernel, composite, kept or composite, fake
         LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))
         LIBRARY.impl(self.name, self._computed, "CompositeExplicitAutograd")
         LIBRARY.impl(self.name, self._differentiable, "Autograd")
-        torch.library.register_fake(f"konvlib::{self.name}", fake, lib=LIBRARY)
+        torch.library.register_fake(f"konvlib::{self.name}", self._faked, lib=LIBRARY)
         torch.library.register_vmap(f"konvlib::{self.name}", self._batched, lib=LIBRARY)
         if autocast:
             for kind, key in (("cuda", "AutocastCUDA"), ("cpu", "AutocastCPU")):
@@ -200,21 +270,18 @@ class Operator:
     def __call__(self, *arguments: Any) -> Any:
         """Return the result; where kernels run on the first tensor's device, by the kernel if it can."""
         first = arguments[0]
-        if not runs_kernel(first):
-            return self.composite(*arguments)
-        if torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active():
-            return self._result(self.raw(*arguments))
-        if self.autocast and lowers(first) and not torch._C._are_functorch_transforms_active():
-            return lowered(self, first.device.type, arguments)
-        return self._differentiable_result(*arguments)
+        if runs_kernel(first) and not _transformed():
+            if torch.compiler.is_compiling():
+                return self._result(self.raw(*arguments))
+            if self.autocast and lowers(first):
+                return lowered(self, first.device.type, arguments)
+            if all([t is None or type(t) in PLAIN for t in arguments[: self.tensors]]):
+                return self._result(self._differentiable(*arguments))
+        return self.composite(*arguments)
 
-    def _differentiable_result(self, *arguments: Any) -> Any:
-        tensors, rest = arguments[: self.tensors], arguments[self.tensors :]
-        if not last_derivative() or any([t is not None and type(t) not in PLAIN for t in tensors]):
-            return self.composite(*arguments)
-        if torch.is_grad_enabled() and any([t is not None and t.requires_grad for t in tensors]):
-            return _Accelerated.apply(self, rest, *tensors)[0]
-        return self._result(self.below(*arguments))
+    def composite(self, *arguments: Any) -> Tensor:
+        """Return the result by ATen's operations."""
+        return self._composite(*arguments[: self.tensors], self.check(*arguments))
 
     def below(self, *arguments: Any) -> Any:
         """Run the kernel, past the operator's own derivative, which is a function of Python that costs time."""
@@ -227,18 +294,22 @@ class Operator:
 
     def _computed(self, *arguments: Any) -> Any:
         """Below autograd: the kernel, or where none runs, what the composite gives, in the promised layout."""
-        if runs_kernel(arguments[0]):
-            return self.kernel(*arguments)
-        values, promised = self.kept(*arguments), self.fake(*arguments)
+        given = *arguments[: self.tensors], self.check(*arguments)
+        if runs_kernel(given[0]):
+            return self._kernel(*given)
+        values, promised = self._kept(*given), self._fake(*given)
         if isinstance(promised, Tensor):
             return promised.copy_(values)
         return tuple(place.copy_(value) for place, value in zip(promised, values, strict=True))
 
+    def _faked(self, *arguments: Any) -> Any:
+        return self._fake(*arguments[: self.tensors], self.check(*arguments))
+
     def _differentiable(self, *arguments: Any) -> Any:
-        """The operator called by its name, with autograd: right where its derivative is differentiated again too."""
+        """All results with their derivative, which is right where it is differentiated again, too."""
         tensors, rest = arguments[: self.tensors], arguments[self.tensors :]
-        if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
-            return self.kept(*arguments)
+        if _transformed():
+            return self._kept(*tensors, self.check(*arguments))
         if torch.is_grad_enabled() and any([t is not None and t.requires_grad for t in tensors]):
             results = _Accelerated.apply(self, rest, *tensors)
             return results[0] if len(results) == 1 else results

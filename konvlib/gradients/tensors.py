@@ -9,7 +9,7 @@ from konvlib.geometry import ConvGeometry, PoolGeometry
 from konvlib.images import aten, pooling_operators
 from konvlib.layers import aten as layers
 from konvlib.layers import memory, operators
-from konvlib.layers.padding import flat, fold
+from konvlib.layers.padding import fold
 from konvlib.registration import bias_grad, last_derivative
 from konvlib.runtime import REALS, runs_kernel
 
@@ -33,8 +33,8 @@ def conv_input_grad(dy: Tensor, w: Tensor, layer: ConvGeometry) -> Tensor:
         return memory.laid_like(dy, fold(padded, layer.padding, layer.padding_mode))
     if not runs_kernel(dy):
         return layers.conv_transpose(dy, w, None, layer)
-    sides = flat(layer.padding)
-    return operators.conv_transpose(dy, w, None, layer.input_size, layer.stride, sides, layer.dilation, layer.groups)
+    _, rest = operators.shown(dy, layer)
+    return operators.conv_transpose(dy, w, None, layer.input_size, *rest)
 
 
 def conv_weight_grad(x: Tensor, dy: Tensor, layer: ConvGeometry) -> Tensor:
@@ -49,11 +49,8 @@ def conv_weight_grad(x: Tensor, dy: Tensor, layer: ConvGeometry) -> Tensor:
     """
     if not runs_kernel(x):
         return layers.conv_weight_grad(x, dy, layer)
-    sides = flat(layer.padding)
-    if layer.padding_mode != "zeros":
-        x, _ = layers.padded(x, layer)
-        sides = [0] * len(sides)
-    return operators.conv_weight_grad(x, dy, layer.kernel_size, layer.stride, sides, layer.dilation, layer.groups)
+    x, rest = operators.shown(x, layer)
+    return operators.conv_weight_grad(x, dy, layer.kernel_size, *rest)
 
 
 def conv_bias_grad(dy: Tensor, shape: tuple[int, ...]) -> Tensor:

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from konvlib.geometry import PoolGeometry
-from konvlib.layers.aten import is_half
+from konvlib.layers.aten import CONV, is_half
 from konvlib.layers.memory import empty, laid_like
+from konvlib.registration import check_sizes_may_stay
 
 Ints = Sequence[int]
 MAX_POOL = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
@@ -55,6 +56,7 @@ def largest_places(x: Tensor, pool: PoolGeometry) -> Tensor:
     x, run = x.detach(), MAX_POOL[pool.axes]
     if pool.is_even:
         return run(x, pool.kernel_size, pool.stride, pool.before, pool.dilation, pool.ceil_mode, return_indices=True)[1]
+    check_sizes_may_stay()
     shown = functional.pad(x, pool.sides, value=float("-inf"))
     rest, places = run(shown, pool.kernel_size, pool.stride, 0, pool.dilation, return_indices=True)[1], 0
     for axis in range(pool.axes):
@@ -94,9 +96,21 @@ def places_of(taps: Tensor, pool: PoolGeometry) -> Tensor:
     """
     places = 0
     for axis, size in enumerate(pool.input_size):
-        tap = taps.long() // prod(pool.kernel_size[axis + 1 :]) % pool.kernel_size[axis]
-        places = places * size + _starts(pool, axis, taps) + tap * pool.dilation[axis]
+        places = places * size + places_along(axis, taps, pool)
     return places
+
+
+def places_along(axis: int, taps: Tensor, pool: PoolGeometry) -> Tensor:
+    """Return which sample of one axis each window's tap shows; what lies outside of the input is padding.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import pool_geometry
+    >>> places_along(0, torch.tensor([[[1, 0]]]), pool_geometry((1, 1, 3), 2, axes=1, stride=1))
+    tensor([[[1, 1]]])
+    """
+    tap = taps.long() // prod(pool.kernel_size[axis + 1 :]) % pool.kernel_size[axis]
+    return _starts(pool, axis, taps) + tap * pool.dilation[axis]
 
 
 def _starts(pool: PoolGeometry, axis: int, like: Tensor) -> Tensor:
@@ -130,6 +144,7 @@ def scattered(dy: Tensor, places: Tensor, pool: PoolGeometry) -> Tensor:
     """
     if is_half(dy):
         return scattered(dy.float(), places, pool).to(dy.dtype)
+    check_sizes_may_stay()
     zeros = dy.new_zeros(*dy.shape[:2], prod(pool.input_size))
     windows = (*dy.shape[:2], prod(pool.output_size))  # not flatten, which cannot be batched everywhere
     dx = zeros.scatter_add(2, places.reshape(windows), dy.reshape(windows))
@@ -144,7 +159,8 @@ def gathered(x: Tensor, places: Tensor) -> Tensor:
     >>> gathered(torch.tensor([[[1.0, 3, 2]]]), torch.tensor([[[1, 1]]]))
     tensor([[[3., 3.]]])
     """
-    return x.flatten(2).gather(2, places.flatten(2)).reshape(places.shape)
+    samples, windows = (*x.shape[:2], prod(x.shape[2:])), (*x.shape[:2], prod(places.shape[2:]))
+    return x.reshape(samples).gather(2, places.reshape(windows)).reshape(places.shape)  # not flatten: see `scattered`
 
 
 def avg_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
@@ -162,8 +178,13 @@ def avg_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
     if pool.is_even:
         options = pool.ceil_mode, pool.count_include_pad
         return laid_like(x, AVG_POOL[pool.axes](x, pool.kernel_size, pool.stride, pool.before, *options))
+    check_sizes_may_stay()
     shown = functional.pad(x, pool.sides)
-    if pool.axes == 1:
+    if torch.compiler.is_exporting():  # ONNX has no other divisor, and its exporter says nothing of it
+        ones = x.new_ones((1, 1, *pool.kernel_size))
+        sums = CONV[pool.axes](shown.reshape(-1, 1, *shown.shape[2:]), ones, stride=pool.stride)
+        sums = sums.reshape(pool.output_shape)
+    elif pool.axes == 1:
         sums = functional.avg_pool2d(shown.unsqueeze(2), (1, *pool.kernel_size), (1, *pool.stride), divisor_override=1)
         sums = sums.squeeze(2)
     else:
@@ -182,6 +203,7 @@ def avg_pool_grad(dy: Tensor, pool: PoolGeometry) -> Tensor:
     """
     if is_half(dy):
         return avg_pool_grad(dy.float(), pool).to(dy.dtype)
+    check_sizes_may_stay()
     if pool.is_even:
         options = pool.ceil_mode, pool.count_include_pad, None
         return laid_like(dy, _avg_pool_backward(dy, pool.input_size, pool, pool.before, options))

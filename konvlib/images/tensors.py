@@ -8,7 +8,6 @@ from konvlib.geometry import ConvGeometry, PoolGeometry
 from konvlib.images import aten, pooling_operators
 from konvlib.layers import aten as layers
 from konvlib.layers import operators
-from konvlib.layers.padding import flat
 from konvlib.runtime import REALS, runs_kernel
 
 DTYPES = REALS
@@ -27,11 +26,8 @@ def conv(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry) -> Tens
     """
     if not runs_kernel(x):
         return layers.conv(x, w, bias, layer)
-    sides = flat(layer.padding)
-    if layer.padding_mode != "zeros":
-        x, _ = layers.padded(x, layer)
-        sides = [0] * len(sides)
-    return operators.conv(x, w, bias, layer.stride, sides, layer.dilation, layer.groups)
+    x, rest = operators.shown(x, layer)
+    return operators.conv(x, w, bias, *rest)
 
 
 def max_pool(x: Tensor, pool: PoolGeometry) -> Tensor:

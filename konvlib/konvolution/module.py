@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from konvlib import geometry
 from konvlib.geometry import PADDING_MODES, PADS, Padding, PerAxis
+from konvlib.geometry.arguments import whole
 from konvlib.konvolution import aten, bases, plans, tensors
 from konvlib.konvolution.bases import get_basis
 from konvlib.layers.polynomials import SQUASHES
@@ -97,8 +98,13 @@ class _Konv(nn.Module):
     ) -> None:
         super().__init__()
         # Lazy layers know half of their channels: the other half is checked when the first batch comes.
-        geometry.check_channels(out_channels if in_channels is None else in_channels, out_channels, groups)
-        self.in_channels, self.out_channels, self.groups = in_channels, out_channels, groups
+        lazy = isinstance(self, LazyModuleMixin)
+        geometry.check_channels(groups if lazy else in_channels, out_channels, groups)
+        self.in_channels = None if lazy else whole(in_channels)
+        self.out_channels, self.groups = whole(out_channels), whole(groups)
+        for name, flag in (("bias", bias), ("affine", affine), ("recompute", recompute)):
+            if not isinstance(flag, bool):
+                raise TypeError(f"{name} must be True or False, got {flag!r}")
         self.degree = geometry.integer(degree, "degree", least=0)
         self.basis = get_basis(basis).name
         self.squash = geometry.one_of(squash, "squash", SQUASHES)
@@ -124,7 +130,7 @@ class _Konv(nn.Module):
 
     @property
     def _affine_shape(self) -> tuple[int, ...] | None:
-        return None if self.in_channels is None else (self.in_channels, *(1,) * self.axes)
+        return None if self.in_channels is None else (self.in_channels,)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -147,8 +153,12 @@ class _Konv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer of a batch ``(N, C, *size)``, or of one sample ``(C, *size)``."""
+        if isinstance(x, torch.fx.Proxy):
+            return self._as_a_node(x)
         kappa, bias = self.kappa, self.bias
-        if not isinstance(x, torch.Tensor) or x.dim() == self.axes + 1:
+        if not isinstance(x, torch.Tensor) or x.layout is not torch.strided or x.is_nested:
+            check_tensors({"x": x, "kappa": kappa})
+        if x.dim() == self.axes + 1:
             check_tensors({"x": x, "kappa": kappa})
             return self.forward(x.unsqueeze(0)).squeeze(0)
         layer = self._layer(x, kappa, bias)
@@ -157,6 +167,21 @@ class _Konv(nn.Module):
         if self.recompute and torch.is_grad_enabled() and last_derivative():
             return checkpoint(layer, x, kappa, bias, use_reentrant=False, preserve_rng_state=False)
         return layer(x, kappa, bias)
+
+    def _as_a_node(self, x: torch.fx.Proxy) -> torch.fx.Proxy:
+        """The layer as one node of a graph of `torch.fx`, as a layer of torch is."""
+        path = x.tracer.path_of_module(self)
+        if not path:
+            raise TypeError("x must be a tensor, got a Proxy of torch.fx: trace a model that holds the layer")
+        return x.tracer.create_proxy("call_module", path, (x,), {})
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Load parameters; scale and shift had an axis of one entry for each spatial axis once."""
+        for name in (f"{prefix}scale", f"{prefix}shift"):
+            old = state_dict.get(name)
+            if isinstance(old, torch.Tensor) and old.shape[1:] == (1,) * self.axes:
+                state_dict[name] = old.flatten()
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _layer(self, x: torch.Tensor, kappa: torch.Tensor, bias: torch.Tensor | None) -> Callable[..., torch.Tensor]:
         """The layer as a function of ``x``, ``kappa`` and ``bias``, once they are found good.
@@ -213,7 +238,7 @@ class _Konv(nn.Module):
         """Return the layer that computes the same function as a `torch.nn.Conv1d`, `Conv2d` or `Conv3d`.
 
         It has degree 1, no constant and no squash: ``kappa[:, 1]`` is the weight. Its parameters are copies, on the
-        same device and with the same dtype.
+        same device and with the same dtype, and frozen where the convolution's are.
 
         Parameters
         ----------
@@ -246,8 +271,10 @@ class _Konv(nn.Module):
         )
         layer.kappa.zero_()
         layer.kappa[:, 1] = conv.weight
+        layer.kappa.requires_grad_(conv.weight.requires_grad)
         if conv.bias is not None:
             layer.bias.copy_(conv.bias)
+            layer.bias.requires_grad_(conv.bias.requires_grad)
         return layer.train(conv.training)
 
 
@@ -286,7 +313,8 @@ def _fits(shape: Sequence[int], least: Sequence[int]) -> bool:
 
 
 def _affine(layer: Callable[..., torch.Tensor], scale: torch.Tensor, shift: torch.Tensor, x: torch.Tensor, *rest: Any):
-    return layer(x * scale + shift, *rest)
+    shape = (-1, *(1,) * (x.dim() - 2))
+    return layer(x * scale.reshape(shape) + shift.reshape(shape), *rest)
 
 
 class Konv1d(_Konv):
@@ -343,7 +371,7 @@ class Konv2d(_Konv):
     kappa : Parameter, shape (out_channels, degree + 1, in_channels // groups, *kernel_size)
         The coefficients of each tap's polynomial, the constant first.
     bias : Parameter, shape (out_channels,), or None
-    scale, shift : Parameter, shape (in_channels, 1, 1), or None
+    scale, shift : Parameter, shape (in_channels,), or None
 
     Raises
     ------

@@ -11,7 +11,8 @@ nothing, else the polynomial of zero. The operators check what they are given.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
@@ -21,8 +22,10 @@ from konvlib.geometry import ConvGeometry, KonvGeometry
 from konvlib.konvolution import aten, plans, ways
 from konvlib.konvolution.bases import get_basis
 from konvlib.layers import memory
+from konvlib.layers import operators as layers
 from konvlib.layers.polynomials import BASES, SQUASHES, Expansion
-from konvlib.registration import Operator, bias_grad, check_tensors, pullback
+from konvlib.registration import Operator, bias_grad, planned_tensors, pullback
+from konvlib.runtime import REALS
 
 FUSED_DEGREES = 8
 """Up to which degree polynomials are evaluated in a kernel's registers; beyond, degree by degree in memory."""
@@ -30,50 +33,61 @@ FUSED_DEGREES = 8
 Ints = Sequence[int]
 
 
-def _checked(
-    x_shape: Ints,
-    kappa_shape: Ints,
-    basis: str,
-    squash: str,
-    masked: bool,
-    stride: Ints,
-    padding: Ints,
-    dilation: Ints,
-    groups: int,
-) -> tuple[ConvGeometry, Expansion]:
+class Fused(NamedTuple):
+    """What the operators compute: the layer that visits the same samples, and what it makes of them."""
+
+    layer: ConvGeometry
+    expansion: Expansion
+
+
+def _konv_geometry(
+    x_shape: Ints, kappa_shape: Ints, bias_shape: Ints | None, *, basis: str, squash: str, masked: bool, **options: Any
+) -> Fused:
+    layer = geometry.konv_geometry(x_shape, kappa_shape, **options).layer  # which takes degrees from any on
+    if bias_shape is not None and tuple(bias_shape) != (1, *layer.output_shape[1:]):
+        geometry.check_bias(bias_shape, layer.out_channels)
+    return Fused(layer, _expansion(kappa_shape[1], basis, squash, masked))
+
+
+def _input_grad_geometry(dy_shape: Ints, x_shape: Ints, kappa_shape: Ints, **options: Any) -> Fused:
+    fused = _konv_geometry(x_shape, kappa_shape, None, **options)
+    geometry.check_output_grad(dy_shape, fused.layer.output_shape)
+    return fused
+
+
+def _kappa_grad_geometry(
+    x_shape: Ints, dy_shape: Ints, *, degrees: int, basis: str, squash: str, masked: bool, **options: Any
+) -> Fused:
+    expansion = _expansion(degrees, basis, squash, masked)
+    return Fused(geometry.weight_grad_geometry(x_shape, dy_shape, **options), expansion)
+
+
+def _expansion(degrees: int, basis: str, squash: str, masked: bool) -> Expansion:
     get_basis(basis)
-    geometry.one_of(squash, "squash", SQUASHES)
-    sides = tuple(zip(padding[::2], padding[1::2], strict=True))
-    options = {"stride": tuple(stride), "padding": sides, "dilation": tuple(dilation), "groups": groups}
-    w_shape = (kappa_shape[0], *kappa_shape[2:])
-    layer = geometry.conv_geometry(x_shape, w_shape, axes=len(stride), **options)
-    return layer, Expansion(kappa_shape[1], basis, squash, masked)
+    return Expansion(
+        geometry.integer(degrees, "degrees", least=1), basis, geometry.one_of(squash, "squash", SQUASHES), masked
+    )
 
 
-def _checked_konv(x, kappa, bias, *rest) -> tuple[ConvGeometry, Expansion]:
-    check_tensors({"x": x, "kappa": kappa, "bias": bias})
-    layer, expansion = _checked(x.shape, kappa.shape, *rest)
-    if bias is not None and tuple(bias.shape) not in ((layer.out_channels,), (1, *layer.output_shape[1:])):
-        geometry.check_bias(bias.shape, layer.out_channels)
-    return layer, expansion
+def _arguments(basis: str, squash: str, masked: bool, *rest: Any) -> dict[str, Any]:
+    return {"basis": basis, "squash": squash, "masked": masked, **layers.arguments(*rest)}
 
 
-def _checked_input_grad(dy, x, kappa, *rest) -> tuple[ConvGeometry, Expansion]:
-    check_tensors({"dy": dy, "x": x, "kappa": kappa})
-    layer, expansion = _checked(x.shape, kappa.shape, *rest)
-    geometry.check_output_grad(dy.shape, layer.output_shape)
-    return layer, expansion
+def _check_konv(x: Tensor, kappa: Tensor, bias: Tensor | None, *rest: Any) -> Fused:
+    return planned_tensors(REALS, _konv_geometry, {"x": x, "kappa": kappa, "bias": bias}, _arguments(*rest))
 
 
-def _checked_kappa_grad(x, dy, degrees, kernel_size, *rest) -> tuple[ConvGeometry, Expansion]:
-    check_tensors({"x": x, "dy": dy})
-    kappa_shape = (dy.shape[1], degrees, x.shape[1] // rest[-1], *kernel_size)
-    layer, expansion = _checked(x.shape, kappa_shape, *rest)
-    geometry.check_output_grad(dy.shape, layer.output_shape)
-    return layer, expansion
+def _check_input_grad(dy: Tensor, x: Tensor, kappa: Tensor, *rest: Any) -> Fused:
+    return planned_tensors(REALS, _input_grad_geometry, {"dy": dy, "x": x, "kappa": kappa}, _arguments(*rest))
 
 
-def _planned(x: Tensor, layer: ConvGeometry, expansion: Expansion) -> tuple[plans.Plan, plans.Constants]:
+def _check_kappa_grad(x: Tensor, dy: Tensor, degrees: int, kernel_size: Ints, *rest: Any) -> Fused:
+    given = {"degrees": degrees, "kernel_size": tuple(kernel_size), **_arguments(*rest)}
+    return planned_tensors(REALS, _kappa_grad_geometry, {"x": x, "dy": dy}, given)
+
+
+def _planned(x: Tensor, fused: Fused) -> tuple[plans.Plan, plans.Constants]:
+    layer, expansion = fused
     pad = "basis" if expansion.masked else "input"
     plan = plans.plan_of(KonvGeometry(layer, expansion.degrees, pad), expansion.basis, expansion.squash)
     return plan, plans.constants_of(plan, x)
@@ -83,55 +97,39 @@ def _is_fused(expansion: Expansion) -> bool:
     return expansion.degrees <= FUSED_DEGREES and expansion.basis in BASES
 
 
-def _composite_konv(x, kappa, bias, *rest) -> Tensor:
-    layer, expansion = _checked_konv(x, kappa, bias, *rest)
-    return aten.without_degree_0(x, kappa, bias, *_planned(x, layer, expansion))
+def _composite_konv(x: Tensor, kappa: Tensor, bias: Tensor | None, fused: Fused) -> Tensor:
+    return aten.without_degree_0(x, kappa, bias, *_planned(x, fused))
 
 
-def _composite_input_grad(dy, x, kappa, *rest) -> Tensor:
-    layer, expansion = _checked_input_grad(dy, x, kappa, *rest)
-    return aten.konv_input_grad(dy, x, kappa, *_planned(x, layer, expansion))
+def _composite_input_grad(dy: Tensor, x: Tensor, kappa: Tensor, fused: Fused) -> Tensor:
+    return aten.konv_input_grad(dy, x, kappa, *_planned(x, fused))
 
 
-def _composite_kappa_grad(x, dy, degrees, kernel_size, *rest) -> Tensor:
-    layer, expansion = _checked_kappa_grad(x, dy, degrees, kernel_size, *rest)
-    return aten.konv_kappa_grad(x, dy, *_planned(x, layer, expansion))
+def _composite_kappa_grad(x: Tensor, dy: Tensor, fused: Fused) -> Tensor:
+    return aten.konv_kappa_grad(x, dy, *_planned(x, fused))
 
 
-def _run_konv(x, kappa, bias, *rest) -> Tensor:
-    layer, expansion = _checked_konv(x, kappa, bias, *rest)
-    if _is_fused(expansion):
-        return ways.konv(x, kappa, bias, layer, expansion)
-    return _fake_konv(x, kappa, bias, *rest).copy_(_composite_konv(x, kappa, bias, *rest))
+def _run(way: Callable[..., Tensor], composite: Callable[..., Tensor], fake: Callable[..., Tensor]):
+    """The kernels' way where they know basis and degree, else the composite, in the promised layout."""
+
+    def run(*given: Any) -> Tensor:
+        *tensors, fused = given
+        return way(*tensors, *fused) if _is_fused(fused.expansion) else fake(*given).copy_(composite(*given))
+
+    return run
 
 
-def _run_input_grad(dy, x, kappa, *rest) -> Tensor:
-    layer, expansion = _checked_input_grad(dy, x, kappa, *rest)
-    if _is_fused(expansion):
-        return ways.konv_input_grad(dy, x, kappa, layer, expansion)
-    return _fake_input_grad(dy, x, kappa).copy_(_composite_input_grad(dy, x, kappa, *rest))
+def _fake_konv(x: Tensor, kappa: Tensor, bias: Tensor | None, fused: Fused) -> Tensor:
+    return memory.empty(x, fused.layer.output_shape)
 
 
-def _run_kappa_grad(x, dy, degrees, kernel_size, *rest) -> Tensor:
-    layer, expansion = _checked_kappa_grad(x, dy, degrees, kernel_size, *rest)
-    if _is_fused(expansion):
-        return ways.konv_kappa_grad(x, dy, layer, expansion)
-    given = x, dy, degrees, kernel_size, *rest
-    return _fake_kappa_grad(*given).copy_(_composite_kappa_grad(*given))
-
-
-def _fake_konv(x, kappa, bias, basis, squash, masked, stride, padding, dilation, groups) -> Tensor:
-    each = zip(x.shape[2:], kappa.shape[3:], stride, padding[::2], padding[1::2], dilation, strict=True)
-    size = [(n + before + after - d * (k - 1) - 1) // s + 1 for n, k, s, before, after, d in each]
-    return memory.empty(x, (x.shape[0], kappa.shape[0], *size))
-
-
-def _fake_input_grad(dy, x, kappa, *rest) -> Tensor:
+def _fake_input_grad(dy: Tensor, x: Tensor, kappa: Tensor, fused: Fused) -> Tensor:
     return memory.empty(x, x.shape)
 
 
-def _fake_kappa_grad(x, dy, degrees, kernel_size, basis, squash, masked, stride, padding, dilation, groups) -> Tensor:
-    return x.new_empty((dy.shape[1], degrees, x.shape[1] // groups, *kernel_size))
+def _fake_kappa_grad(x: Tensor, dy: Tensor, fused: Fused) -> Tensor:
+    out_channels, *rest = fused.layer.weight_shape
+    return x.new_empty((out_channels, fused.expansion.degrees, *rest))
 
 
 def _konv_gradients(dy, needs, tensors, kept, rest):
@@ -145,7 +143,7 @@ def _konv_gradients(dy, needs, tensors, kept, rest):
 
 def _input_grad_gradients(g, needs, tensors, kept, rest):
     """The input gradient is linear in ``dy`` and ``kappa`` only: its derivatives are the composite's."""
-    return pullback(_composite_input_grad, tensors, rest, needs, g)
+    return pullback(konv_input_grad.composite, tensors, rest, needs, g)
 
 
 def _kappa_grad_gradients(g, needs, tensors, kept, rest):
@@ -163,7 +161,8 @@ _LAYER = (
 konv = Operator(
     f"konv(Tensor x, Tensor kappa, Tensor? bias, {_LAYER}",
     tensors=3,
-    kernel=_run_konv,
+    check=_check_konv,
+    kernel=_run(ways.konv, _composite_konv, _fake_konv),
     composite=_composite_konv,
     fake=_fake_konv,
     gradients=_konv_gradients,
@@ -174,7 +173,8 @@ is ``(C_out,)``, or a map ``(1, C_out, *output_size)``."""
 konv_input_grad = Operator(
     f"konv_input_grad(Tensor dy, Tensor x, Tensor kappa, {_LAYER}",
     tensors=3,
-    kernel=_run_input_grad,
+    check=_check_input_grad,
+    kernel=_run(ways.konv_input_grad, _composite_input_grad, _fake_input_grad),
     composite=_composite_input_grad,
     fake=_fake_input_grad,
     gradients=_input_grad_gradients,
@@ -184,7 +184,8 @@ konv_input_grad = Operator(
 konv_kappa_grad = Operator(
     f"konv_kappa_grad(Tensor x, Tensor dy, SymInt degrees, SymInt[] kernel_size, {_LAYER}",
     tensors=2,
-    kernel=_run_kappa_grad,
+    check=_check_kappa_grad,
+    kernel=_run(ways.konv_kappa_grad, _composite_kappa_grad, _fake_kappa_grad),
     composite=_composite_kappa_grad,
     fake=_fake_kappa_grad,
     gradients=_kappa_grad_gradients,

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from konvlib.geometry import KonvGeometry
+from konvlib.gradients import tensors as gradients
 from konvlib.konvolution import aten, bases, operators, plans
-from konvlib.layers.padding import flat, fold, pad
+from konvlib.layers import operators as layer_operators
+from konvlib.layers.padding import fold
 from konvlib.layers.polynomials import BASES
-from konvlib.registration import bias_grad
 from konvlib.runtime import REALS, runs_kernel, sum_dtype
 
 DTYPES = REALS
@@ -53,7 +54,7 @@ def squashed_konv(
         kappa = _changed(kappa, basis, known)
     added = aten.degree_0(kappa[:, :1], bias, constants).to(x.dtype)
     added = added if added.dim() == 1 else added.unsqueeze(0)
-    shown, options = _shown(x, given)
+    shown, options = layer_operators.shown(x, given.layer)
     return operators.konv(shown, kappa[:, 1:], added, known, squash, given.pad == "basis", *options)
 
 
@@ -74,7 +75,7 @@ def konv_input_grad(dy: Tensor, x: Tensor, kappa: Tensor, given: KonvGeometry, b
         return aten.konv_input_grad(dy, x, kappa[:, 1:], plan, plans.constants_of(plan, x))
     if known != basis:
         kappa = _changed(kappa, basis, known)
-    shown, options = _shown(x, given)
+    shown, options = layer_operators.shown(x, given.layer)
     dx = operators.konv_input_grad(dy, shown, kappa[:, 1:], known, "none", given.pad == "basis", *options)
     layer = given.layer
     return dx if shown is x else fold(dx, layer.padding, layer.padding_mode)
@@ -96,22 +97,15 @@ def konv_kappa_grad(x: Tensor, dy: Tensor, given: KonvGeometry, basis: str) -> T
     constant = aten.degree_0_grad(dy, plan, constants).unsqueeze(1)
     if known is None:
         return torch.cat((constant, aten.konv_kappa_grad(x, dy, plan, constants)), 1) if given.degree else constant
-    shown, options = _shown(x, given)
+    shown, options = layer_operators.shown(x, given.layer)
     kernel = given.layer.kernel_size
     rest = operators.konv_kappa_grad(shown, dy, given.degree, kernel, known, "none", given.pad == "basis", *options)
     dkappa = torch.cat((constant, rest), 1)
     return dkappa if known == basis else _changed(dkappa, known, basis, transposed=True)
 
 
-def konv_bias_grad(dy: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return the layer's gradient by its bias.
-
-    Examples
-    --------
-    >>> konv_bias_grad(torch.tensor([[[1.0, 5], [2, 0]]]), (1, 2, 2))
-    tensor([6., 2.])
-    """
-    return bias_grad(dy)
+konv_bias_grad = gradients.conv_bias_grad
+"""The layer's gradient by its bias, as that of any layer."""
 
 
 def _kernels_basis(x: Tensor, given: KonvGeometry, basis: str) -> str | None:
@@ -143,11 +137,3 @@ def _changed(kappa: Tensor, source: str, target: str, *, transposed: bool = Fals
     change = _change(target, source, degree).T if transposed else _change(source, target, degree)
     matrix = torch.as_tensor(change, device=kappa.device, dtype=sum_dtype(kappa.dtype))
     return torch.einsum("ij,oj...->oi...", matrix, kappa.to(matrix.dtype)).to(kappa.dtype)
-
-
-def _shown(x: Tensor, given: KonvGeometry) -> tuple[Tensor, tuple]:
-    """``x`` with padding that holds samples, and the arguments of its operators: padding is with zeros there."""
-    layer, sides = given.layer, flat(given.layer.padding)
-    if layer.padding_mode != "zeros":
-        x, sides = pad(x, layer.padding, layer.padding_mode), [0] * len(sides)
-    return x, (layer.stride, sides, layer.dilation, layer.groups)

@@ -41,7 +41,8 @@ def konv(
         z, wide = _expanded(x, layer, expansion)
         plain = bias if bias is not None and bias.dim() == 1 else None
         y = aten.conv(z, w, plain, wide)
-        return memory.laid_out(y if plain is bias else y.add_(bias), x)
+        y = y if plain is bias else y.add_(bias)
+        return y if memory.is_channels_last(x) else y.contiguous()
 
     ways = {"fused": lambda: forward.conv(x, w, bias, layer, expansion), "expanded": expanded, "library": library}
     return autotune.choose(_kind("konv", expansion), layer, x, ways)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from konvlib.geometry import ConvGeometry
 from konvlib.layers.memory import laid_like
 from konvlib.layers.padding import pad
-from konvlib.registration import lowered, lowers
+from konvlib.registration import check_sizes_may_stay, lowered, lowers
 from konvlib.runtime import HALVES
 
 CONV = {1: torch.conv1d, 2: torch.conv2d, 3: torch.conv3d}
@@ -81,6 +81,7 @@ def conv_weight_grad(x: Tensor, dy: Tensor, layer: ConvGeometry) -> Tensor:
         return lowered(conv_weight_grad, x.device.type, (x, dy, layer))
     if is_half(x):
         return conv_weight_grad(*wide(x, dy), layer).to(x.dtype)
+    check_sizes_may_stay()
     shown, padding = padded(x, layer)
     w, zeros = x.new_empty(1).expand(layer.weight_shape), [0] * layer.axes
     _, dw, _ = torch.ops.aten.convolution_backward(

@@ -75,18 +75,6 @@ def laid_like(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return y.movedim(1, -1).contiguous().movedim(-1, 1)
 
 
-def laid_out(result: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """``result`` itself if it lies in memory as `empty` would make it, else a copy that does.
-
-    Examples
-    --------
-    >>> laid_out(torch.ones(2, 3, 4).transpose(1, 2), torch.ones(1, 2, 3)).stride()
-    (12, 3, 1)
-    """
-    wanted = empty(like, result.shape)
-    return result if result.stride() == wanted.stride() else wanted.copy_(result)
-
-
 def with_channels_last(x: torch.Tensor) -> torch.Tensor:
     """``x`` itself if its channels lie next to each other, else a copy of which that is true.
 

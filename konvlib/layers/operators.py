@@ -15,32 +15,73 @@ from torch.utils.flop_counter import register_flop_formula
 
 from konvlib import geometry
 from konvlib.geometry import ConvGeometry
-from konvlib.layers import aten, depthwise, forward, input_grad, memory, weight_grad
+from konvlib.layers import aten, depthwise, forward, input_grad, memory, padding, weight_grad
 from konvlib.registration import Operator, bias_grad, planned_tensors
 from konvlib.runtime import REALS
 
 Ints = Sequence[int]
 
 
-def _layer(x: Tensor, w: Tensor, bias: Tensor | None, stride: Ints, padding: Ints, dilation: Ints, groups: int):
-    arguments = _arguments(stride, padding, dilation, groups)
-    return planned_tensors(REALS, geometry.conv_geometry, {"x": x, "w": w, "bias": bias}, arguments)
+def shown(x: Tensor, layer: ConvGeometry) -> tuple[Tensor, tuple[Ints, Ints, Ints, int]]:
+    """Return ``x`` as the operators take it, which pad with zeros alone, and the layer's arguments for them.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x = torch.tensor([[[1.0, 3, 2]]])
+    >>> shown(x, geometry.conv_geometry(x.shape, (1, 1, 2), axes=1, padding=1))
+    (tensor([[[1., 3., 2.]]]), ((1,), [1, 1], (1,), 1))
+    >>> shown(x, geometry.conv_geometry(x.shape, (1, 1, 2), axes=1, padding=1, padding_mode="circular"))
+    (tensor([[[2., 1., 3., 2., 1.]]]), ((1,), [0, 0], (1,), 1))
+    """
+    if layer.padding_mode != "zeros":
+        x, layer = padding.pad(x, layer.padding, layer.padding_mode), layer.of_padded()
+    return x, (layer.stride, padding.flat(layer.padding), layer.dilation, layer.groups)
 
 
-def _transposed_layer(dy, w, bias, input_size, stride, padding, dilation, groups) -> ConvGeometry:
-    arguments = {"input_size": tuple(input_size), **_arguments(stride, padding, dilation, groups)}
-    return planned_tensors(REALS, geometry.input_grad_geometry, {"dy": dy, "w": w, "bias": bias}, arguments)
+def _layer(x: Tensor, w: Tensor, bias: Tensor | None, *rest: Any) -> ConvGeometry:
+    return planned_tensors(REALS, geometry.conv_geometry, {"x": x, "w": w, "bias": bias}, arguments(*rest))
 
 
-def _weight_grad_layer(x, dy, kernel_size, stride, padding, dilation, groups) -> ConvGeometry:
-    arguments = {"kernel_size": tuple(kernel_size), **_arguments(stride, padding, dilation, groups)}
-    return planned_tensors(REALS, geometry.weight_grad_geometry, {"x": x, "dy": dy}, arguments)
+def _transposed_layer(dy, w, bias, input_size, *rest) -> ConvGeometry:
+    given = {"input_size": tuple(input_size), **arguments(*rest)}
+    return planned_tensors(REALS, geometry.input_grad_geometry, {"dy": dy, "w": w, "bias": bias}, given)
 
 
-def _arguments(stride: Ints, padding: Ints, dilation: Ints, groups: int) -> dict[str, Any]:
-    pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
-    given = {"stride": tuple(stride), "padding": pairs, "dilation": tuple(dilation), "groups": groups}
-    return {"axes": len(stride), **given}
+def _weight_grad_layer(x, dy, kernel_size, *rest) -> ConvGeometry:
+    given = {"kernel_size": tuple(kernel_size), **arguments(*rest)}
+    return planned_tensors(REALS, geometry.weight_grad_geometry, {"x": x, "dy": dy}, given)
+
+
+def arguments(stride: Ints, sides: Ints, dilation: Ints, groups: int) -> dict[str, Any]:
+    """Return an operator's arguments as a geometry's check takes them: the inverse of what `shown` gives.
+
+    Examples
+    --------
+    >>> arguments([2], [1, 0], [1], 1)
+    {'axes': 1, 'stride': (2,), 'padding': ((1, 0),), 'dilation': (1,), 'groups': 1}
+    """
+    axes = axes_of(stride, "stride")
+    given = {"stride": tuple(stride), "padding": padding.pairs(sides, axes), "dilation": tuple(dilation)}
+    return {"axes": axes, **given, "groups": groups}
+
+
+def axes_of(values: Ints, name: str) -> int:
+    """Return for how many axes an operator's argument has an entry.
+
+    Raises
+    ------
+    ValueError
+        If it is for none, or for more than three.
+
+    Examples
+    --------
+    >>> axes_of([2, 1], "stride")
+    2
+    """
+    if not 1 <= len(values) <= memory.AXES:
+        raise ValueError(f"{name} must have one entry for each of one to three axes, got {list(values)}")
+    return len(values)
 
 
 def _is_depthwise(layer: ConvGeometry) -> bool:
@@ -48,33 +89,16 @@ def _is_depthwise(layer: ConvGeometry) -> bool:
     return layer.groups == layer.in_channels
 
 
-def _run_conv(x, w, bias, *rest) -> Tensor:
-    layer = _layer(x, w, bias, *rest)
+def _run_conv(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry) -> Tensor:
     return (depthwise if _is_depthwise(layer) else forward).conv(x, w, bias, layer)
 
 
-def _run_conv_transpose(dy, w, bias, *rest) -> Tensor:
-    layer = _transposed_layer(dy, w, bias, *rest)
+def _run_conv_transpose(dy: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry) -> Tensor:
     return (depthwise if _is_depthwise(layer) else input_grad).conv_transpose(dy, w, bias, layer)
 
 
-def _run_conv_weight_grad(x, dy, *rest) -> Tensor:
-    layer = _weight_grad_layer(x, dy, *rest)
+def _run_conv_weight_grad(x: Tensor, dy: Tensor, layer: ConvGeometry) -> Tensor:
     return (depthwise if _is_depthwise(layer) else weight_grad).conv_weight_grad(x, dy, layer)
-
-
-def _fake_conv(x, w, bias, stride, padding, dilation, groups) -> Tensor:
-    each = zip(x.shape[2:], w.shape[2:], stride, padding[::2], padding[1::2], dilation, strict=True)
-    size = [(n + before + after - d * (k - 1) - 1) // s + 1 for n, k, s, before, after, d in each]
-    return memory.empty(x, (x.shape[0], w.shape[0], *size))
-
-
-def _fake_conv_transpose(dy, w, bias, input_size, stride, padding, dilation, groups) -> Tensor:
-    return memory.empty(dy, (dy.shape[0], w.shape[1] * groups, *input_size))
-
-
-def _fake_conv_weight_grad(x, dy, kernel_size, stride, padding, dilation, groups) -> Tensor:
-    return memory.empty(x, (dy.shape[1], x.shape[1] // groups, *kernel_size))
 
 
 def _conv_gradients(dy, needs, tensors, kept, rest):
@@ -104,9 +128,10 @@ _LAYER = "SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups) -
 conv = Operator(
     f"conv(Tensor x, Tensor w, Tensor? bias, {_LAYER}",
     tensors=3,
+    check=_layer,
     kernel=_run_conv,
-    composite=lambda x, w, bias, *rest: aten.conv(x, w, bias, _layer(x, w, bias, *rest)),
-    fake=_fake_conv,
+    composite=aten.conv,
+    fake=lambda x, w, bias, layer: memory.empty(x, layer.output_shape),
     gradients=_conv_gradients,
 )
 """The layer with weight ``w``: ``conv(x, w, bias, stride, padding, dilation, groups)``."""
@@ -114,9 +139,10 @@ conv = Operator(
 conv_transpose = Operator(
     f"conv_transpose(Tensor dy, Tensor w, Tensor? bias, SymInt[] input_size, {_LAYER}",
     tensors=3,
+    check=_transposed_layer,
     kernel=_run_conv_transpose,
-    composite=lambda dy, w, bias, *rest: aten.conv_transpose(dy, w, bias, _transposed_layer(dy, w, bias, *rest)),
-    fake=_fake_conv_transpose,
+    composite=aten.conv_transpose,
+    fake=lambda dy, w, bias, layer: memory.empty(dy, layer.input_shape),
     gradients=_conv_transpose_gradients,
 )
 """The input gradient of the layer with inputs of ``input_size``, with a bias."""
@@ -124,9 +150,10 @@ conv_transpose = Operator(
 conv_weight_grad = Operator(
     f"conv_weight_grad(Tensor x, Tensor dy, SymInt[] kernel_size, {_LAYER}",
     tensors=2,
+    check=_weight_grad_layer,
     kernel=_run_conv_weight_grad,
-    composite=lambda x, dy, *rest: aten.conv_weight_grad(x, dy, _weight_grad_layer(x, dy, *rest)),
-    fake=_fake_conv_weight_grad,
+    composite=aten.conv_weight_grad,
+    fake=lambda x, dy, layer: memory.empty(x, layer.weight_shape),
     gradients=_conv_weight_grad_gradients,
 )
 """The weight gradient of the layer with kernels of ``kernel_size``."""

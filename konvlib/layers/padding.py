@@ -71,6 +71,24 @@ def flat(padding: Sequence[tuple[int, int]]) -> list[int]:
     return [side for pair in padding for side in pair]
 
 
+def pairs(sides: Sequence[int], axes: int) -> tuple[tuple[int, int], ...]:
+    """Padding as a geometry takes it: the inverse of `flat`.
+
+    Raises
+    ------
+    ValueError
+        If there are not two entries for each axis.
+
+    Examples
+    --------
+    >>> pairs([1, 2, 3, 4], 2)
+    ((1, 2), (3, 4))
+    """
+    if len(sides) != 2 * axes:
+        raise ValueError(f"padding must have {2 * axes} entries, before and after each axis, got {list(sides)}")
+    return tuple(zip(sides[::2], sides[1::2], strict=True))
+
+
 def _borders(size: int, padding: Sequence[int], padding_mode: str):
     """What the border before and the border after hold: each a list of (first sample, samples, flipped, repeats)."""
     before, after = padding

@@ -58,7 +58,7 @@ def conv_matrix(
     scipy.sparse.csr_array, or sparse CSR tensor, shape (C_out * prod(output_size), C * prod(size))
         With the dtype of ``w``. There is an entry for each tap of each window that meets the input, also where the
         weight is zero; the entries of a row are sorted by column. A tensor is
-        differentiable by ``w`` once and in reverse mode, as all that torch makes of sparse values is.
+        differentiable by ``w`` in reverse mode, also twice; torch has no other modes of sparse values.
 
     Raises
     ------

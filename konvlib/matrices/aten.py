@@ -14,6 +14,7 @@ from torch.nn.functional import fold, pad, unfold
 
 from konvlib.geometry import ConvGeometry
 from konvlib.layers.aten import is_half
+from konvlib.registration import check_sizes_may_stay
 
 
 def im2col(x: Tensor, layer: ConvGeometry) -> Tensor:
@@ -37,6 +38,7 @@ def im2col(x: Tensor, layer: ConvGeometry) -> Tensor:
         return unfold(x.unsqueeze(2), (1, *kernel), (1, *gaps), (0, *padding), (1, *steps))
     if layer.axes == 2:
         return unfold(x, kernel, gaps, padding, steps)
+    check_sizes_may_stay()
     batch, channels, depth = x.shape[:3]
     taps, windows = prod(kernel[1:]), prod(layer.output_size[1:])
     planes = unfold(x.flatten(1, 2), kernel[1:], gaps[1:], padding[1:], steps[1:])
@@ -68,6 +70,7 @@ def col2im(cols: Tensor, layer: ConvGeometry) -> Tensor:
     elif layer.axes == 2:
         x = fold(cols, size, kernel, gaps, padding, steps)
     else:
+        check_sizes_may_stay()
         batch, channels, depth = cols.shape[0], layer.in_channels, size[0]
         taps, windows = prod(kernel[1:]), prod(layer.output_size[1:])
         cols = cols.reshape(batch, channels, kernel[0], taps, layer.output_size[0], windows).transpose(3, 4)

@@ -10,10 +10,13 @@ from math import prod
 
 from torch import Tensor
 
+from konvlib import geometry
 from konvlib.geometry import ConvGeometry
-from konvlib.layers.padding import flat
+from konvlib.layers.operators import axes_of
+from konvlib.layers.padding import flat, pairs
 from konvlib.matrices import aten, columns
-from konvlib.registration import Operator
+from konvlib.registration import Operator, planned_tensors
+from konvlib.runtime import REALS
 
 Ints = Sequence[int]
 
@@ -30,41 +33,43 @@ def windows_of(layer: ConvGeometry) -> tuple[Ints, ...]:
     return layer.kernel_size, layer.stride, flat(layer.padding), layer.dilation, layer.output_size
 
 
-def _layer(
-    batch: int, channels: int, size: Ints, kernel: Ints, stride: Ints, padding: Ints, dilation: Ints, windows: Ints
-) -> ConvGeometry:
-    """The windows that an operator's arguments describe, as of a convolution with one output channel."""
-    pairs = tuple(zip(padding[::2], padding[1::2], strict=True))
-    regular = tuple(kernel), tuple(stride), pairs, tuple(dilation), "zeros", tuple(windows)
-    return ConvGeometry(batch, channels, 1, 1, tuple(size), *regular)
+def _check_im2col(x: Tensor, kernel: Ints, stride: Ints, sides: Ints, dilation: Ints, windows: Ints) -> ConvGeometry:
+    given = {"kernel_size": tuple(kernel), **_arguments(kernel, stride, sides, dilation)}
+    return _with_windows(planned_tensors(REALS, geometry.im2col_geometry, {"x": x}, given), windows)
 
 
-def _im2col_composite(x: Tensor, *windows: Ints) -> Tensor:
-    return aten.im2col(x, _layer(*x.shape[:2], x.shape[2:], *windows))
+def _check_col2im(cols: Tensor, kernel, stride, sides, dilation, windows, size) -> ConvGeometry:
+    given = {"output_size": tuple(size), "kernel_size": tuple(kernel), **_arguments(kernel, stride, sides, dilation)}
+    return _with_windows(planned_tensors(REALS, geometry.col2im_geometry, {"cols": cols}, given), windows)
 
 
-def _col2im_composite(cols: Tensor, *rest: Ints) -> Tensor:
-    *windows, size = rest
-    return aten.col2im(cols, _layer(cols.shape[0], cols.shape[1] // prod(windows[0]), size, *windows))
+def _arguments(kernel: Ints, stride: Ints, sides: Ints, dilation: Ints) -> dict[str, Ints]:
+    return {"stride": tuple(stride), "padding": pairs(sides, axes_of(kernel, "kernel")), "dilation": tuple(dilation)}
 
 
-def _fake_im2col(x, kernel, stride, padding, dilation, windows) -> Tensor:
-    return x.new_empty((x.shape[0], x.shape[1] * prod(kernel), prod(windows)))
+def _with_windows(layer: ConvGeometry, windows: Ints) -> ConvGeometry:
+    if tuple(windows) != layer.output_size:
+        raise ValueError(f"windows must be {layer.output_size}, as many as fit, got {tuple(windows)}")
+    return layer
 
 
-def _fake_col2im(cols, kernel, stride, padding, dilation, windows, size) -> Tensor:
-    return cols.new_empty((cols.shape[0], cols.shape[1] // prod(kernel), *size))
+def _fake_im2col(x: Tensor, layer: ConvGeometry) -> Tensor:
+    return x.new_empty((layer.batch, prod(layer.weight_shape), prod(layer.output_size)))
 
 
-def _run_im2col(x, *windows) -> Tensor:
-    cols = _fake_im2col(x, *windows)
-    columns.im2col(cols, x, *windows)
+def _fake_col2im(cols: Tensor, layer: ConvGeometry) -> Tensor:
+    return cols.new_empty(layer.input_shape)
+
+
+def _run_im2col(x: Tensor, layer: ConvGeometry) -> Tensor:
+    cols = _fake_im2col(x, layer)
+    columns.im2col(cols, x, *windows_of(layer))
     return cols
 
 
-def _run_col2im(cols, *rest) -> Tensor:
-    x = _fake_col2im(cols, *rest)
-    columns.col2im(x, cols, *rest[:-1])
+def _run_col2im(cols: Tensor, layer: ConvGeometry) -> Tensor:
+    x = _fake_col2im(cols, layer)
+    columns.col2im(x, cols, *windows_of(layer))
     return x
 
 
@@ -82,8 +87,9 @@ _WINDOWS = "SymInt[] kernel, SymInt[] stride, SymInt[] padding, SymInt[] dilatio
 im2col = Operator(
     f"im2col(Tensor x, {_WINDOWS}) -> Tensor",
     tensors=1,
+    check=_check_im2col,
     kernel=_run_im2col,
-    composite=_im2col_composite,
+    composite=aten.im2col,
     fake=_fake_im2col,
     gradients=_im2col_gradients,
     autocast=False,
@@ -93,8 +99,9 @@ im2col = Operator(
 col2im = Operator(
     f"col2im(Tensor cols, {_WINDOWS}, SymInt[] size) -> Tensor",
     tensors=1,
+    check=_check_col2im,
     kernel=_run_col2im,
-    composite=_col2im_composite,
+    composite=aten.col2im,
     fake=_fake_col2im,
     gradients=_col2im_gradients,
     autocast=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from konvlib.geometry import ConvGeometry
 from konvlib.layers.aten import is_half, wide
 from konvlib.matrices import aten, operators
-from konvlib.registration import is_plain
+from konvlib.registration import check_sizes_may_stay, is_plain, is_transformed, last_derivative
 from konvlib.runtime import COMPLEX, HALVES, REALS, runs_kernel
 
 DTYPES = REALS
@@ -37,7 +38,40 @@ def conv_matrix(w: Tensor, layer: ConvGeometry) -> Tensor:
     columns = (columns + first_column.to(index)[:, None]).flatten()
     starts = torch.zeros(shape[0] + 1, dtype=index, device=w.device)
     torch.cumsum(per_row.repeat(layer.out_channels), 0, out=starts[1:])
-    return torch.sparse_csr_tensor(starts, columns, w.flatten(1)[:, taps].flatten(), shape, check_invariants=False)
+    entries = w.flatten(1)[:, taps].flatten()
+    if is_transformed(w):
+        raise TypeError(
+            "w must be an ordinary tensor for a sparse matrix, got one that torch.func transforms; use conv"
+        )
+    make = _Sparse.apply if entries.requires_grad and last_derivative() else _sparse
+    return make(entries, starts, columns, shape)
+
+
+def _sparse(entries: Tensor, starts: Tensor, columns: Tensor, shape: tuple[int, int]) -> Tensor:
+    return torch.sparse_csr_tensor(starts, columns, entries, shape, check_invariants=False)
+
+
+class _Sparse(torch.autograd.Function):
+    """`_sparse` with a derivative that has derivatives: torch's own is right once."""
+
+    @staticmethod
+    def forward(ctx: Any, entries: Tensor, starts: Tensor, columns: Tensor, shape: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(starts, columns)
+        ctx.set_materialize_grads(False)
+        return _sparse(entries, starts, columns, shape)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return None, None, None, None
+        starts, columns = ctx.saved_tensors
+        if grad.layout == torch.strided:
+            rows = torch.repeat_interleave(starts.diff())
+            return grad[rows, columns], None, None, None
+        if not (torch.equal(grad.crow_indices(), starts) and torch.equal(grad.col_indices(), columns)):
+            pattern = _sparse(torch.ones_like(columns, dtype=grad.dtype), starts, columns, tuple(grad.shape))
+            grad = grad.sparse_mask(pattern)
+        return grad.values(), None, None, None
 
 
 def _places(layer: ConvGeometry, index: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
@@ -102,6 +136,7 @@ def conv2d_im2col(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry
     """
     if is_half(x):
         return conv2d_im2col(*wide(x, w, bias), layer).to(x.dtype)
+    check_sizes_may_stay()
     pointwise = prod(layer.kernel_size) * prod(layer.stride) == 1 and not any(layer.sides)
     cols = x.flatten(2) if pointwise else im2col(x, layer)
     # Copies of x's columns would cost most: the weight is expanded over the batch instead.

@@ -15,15 +15,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+<<<<<<< HEAD
 from konvlib.geometry import ResampleGeometry, SequenceGeometry, WholeGeometry, boundary_places
 from konvlib.registration import Operator
 from konvlib.runtime import COMPLEX, REALS, sum_dtype
 from konvlib.sequences import aten, composites, kernels
+=======
+from konvlib.geometry import SequenceGeometry
+from konvlib.geometry.arguments import METHODS, one_of
+from konvlib.geometry.sequences import sequence_batch
+from konvlib.registration import Operator, check_sizes_may_stay, planned_tensors
+from konvlib.runtime import COMPLEX, REALS
+from konvlib.sequences import aten, kernels
+>>>>>>> work-tensors
 
 DTYPES = (*REALS, *COMPLEX)
 
@@ -114,11 +124,44 @@ def _aligned(f: Tensor, g: Tensor) -> tuple[Tensor, Tensor]:
     ] if g.dim() < axes else g
 
 
-def _run(f: Tensor, g: Tensor, start: int, length: int, summed: Sequence[int], method: str) -> Tensor:
+class Window(NamedTuple):
+    """What the operator computes of the full convolution, and how."""
+
+    start: int
+    length: int
+    summed: tuple[int, ...]
+    method: str
+
+
+def _check(f: Tensor, g: Tensor, start: int, length: int, summed: Sequence[int], method: str) -> Window:
+    check_sizes_may_stay()
+    return planned_tensors(
+        DTYPES, _window, {"f": f, "g": g}, {"start": start, "length": length, "summed": tuple(summed), "method": method}
+    )
+
+
+def _window(
+    f_shape: Sequence[int], g_shape: Sequence[int], start: int, length: int, summed: tuple[int, ...], method: str
+) -> Window:
+    axes = len(f_shape)
+    if not axes or len(g_shape) != axes:
+        shapes = f"{tuple(f_shape)} and {tuple(g_shape)}"
+        raise ValueError(f"f and g must have equally many axes, one at least, got shapes {shapes}")
+    sequence_batch(f_shape, g_shape)
+    if length < 0:
+        raise ValueError(f"length must be at least 0, got {length}")
+    if len(set(summed)) < len(summed) or any([not -axes <= axis < -1 for axis in summed]):
+        fits = f"different leading axes, from {-axes} to -2" if axes > 1 else "empty, since there are no leading axes"
+        raise ValueError(f"summed must be {fits}, got {list(summed)}")
+    return Window(start, length, summed, one_of(method, "method", METHODS))
+
+
+def _run(f: Tensor, g: Tensor, window: Window) -> Tensor:
     """The operator by its kernels; a transform is torch's own, and what it spread is mended by a kernel.
 
     That kernel looks for NaN and infinity itself, so that the host never waits for the device.
     """
+    start, length, summed, method = window
     if aten.is_empty(f, g, start, length):
         return f.new_zeros(aten.result_shape(f, g, length, summed))
     signal, taps = (f, g) if f.shape[-1] >= g.shape[-1] else (g, f)
@@ -132,8 +175,8 @@ def _run(f: Tensor, g: Tensor, start: int, length: int, summed: Sequence[int], m
     return spectral.to(f.dtype).contiguous()
 
 
-def _fake(f, g, start, length, summed, method) -> Tensor:
-    return f.new_empty(aten.result_shape(f, g, length, summed))
+def _fake(f: Tensor, g: Tensor, window: Window) -> Tensor:
+    return f.new_empty(aten.result_shape(f, g, window.length, window.summed))
 
 
 def _gradients(dy, needs, tensors, kept, rest):
@@ -155,8 +198,9 @@ def _gradient(dy: Tensor, operand: Tensor, other: Tensor, start: int, method: st
 convolve_window = Operator(
     "convolve_window(Tensor f, Tensor g, SymInt start, SymInt length, int[] summed, str method) -> Tensor",
     tensors=2,
+    check=_check,
     kernel=_run,
-    composite=aten.convolve_window,
+    composite=lambda f, g, window: aten.convolve_window(f, g, *window),
     fake=_fake,
     gradients=_gradients,
 )

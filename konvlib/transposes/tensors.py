@@ -18,6 +18,7 @@ from konvlib.layers import operators
 from konvlib.layers.memory import empty, laid_like
 from konvlib.layers.padding import flat
 from konvlib.matrices import col2im
+from konvlib.registration import check_sizes_may_stay
 from konvlib.runtime import REALS, runs_kernel
 
 DTYPES = REALS
@@ -36,9 +37,8 @@ def conv_transpose(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometr
     """
     if not runs_kernel(x):
         return layers.conv_transpose(x, w, bias, layer)
-    x, _ = _extended(x, layer)
-    sides = flat(layer.padding)
-    return operators.conv_transpose(x, w, bias, layer.input_size, layer.stride, sides, layer.dilation, layer.groups)
+    x, rest = operators.shown(_extended(x, layer)[0], layer)
+    return operators.conv_transpose(x, w, bias, layer.input_size, *rest)
 
 
 def conv_transpose_by_scattering(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry) -> Tensor:
@@ -54,6 +54,7 @@ def conv_transpose_by_scattering(x: Tensor, w: Tensor, bias: Tensor | None, laye
     """
     if layers.is_half(x):
         return conv_transpose_by_scattering(*layers.wide(x, w, bias), layer).to(x.dtype)
+    check_sizes_may_stay()
     extended, windows = _extended(x, layer)
     depth, width = layer.out_channels // layer.groups, layer.in_channels // layer.groups
     weights = w.reshape(layer.groups, depth, width * math.prod(layer.kernel_size)).mT
@@ -74,6 +75,7 @@ def conv_transpose_by_zero_insertion(x: Tensor, w: Tensor, bias: Tensor | None, 
     >>> conv_transpose_by_zero_insertion(x, w, None, conv_transpose_geometry(x.shape, w.shape, stride=2))
     tensor([[[2., 1., 7., 3., 3.]]])
     """
+    check_sizes_may_stay()
     z, sides = insert_zeros(x, layer.stride), []
     for axis, before in enumerate(layer.before):
         margin = layer.dilation[axis] * (layer.kernel_size[axis] - 1) - before

@@ -91,11 +91,11 @@ def test_padding_takes_a_pair_per_axis():
 @pytest.mark.parametrize("pad", ["basis", "input"])
 def test_the_affine_comes_before_the_squash_and_the_padding_after_both(pad):
     layer = Konv2d(2, 3, 3, padding=1, pad=pad, affine=True, dtype=torch.float64)
-    assert layer.scale.flatten().tolist() == [1, 1]
-    assert layer.shift.flatten().tolist() == [0, 0]
+    assert layer.scale.tolist() == [1, 1]
+    assert layer.shift.tolist() == [0, 0]
     with torch.no_grad():
-        layer.scale.copy_(torch.tensor([2.0, -3.0]).reshape(2, 1, 1))
-        layer.shift.copy_(torch.tensor([0.5, 1.0]).reshape(2, 1, 1))
+        layer.scale.copy_(torch.tensor([2.0, -3.0]))
+        layer.shift.copy_(torch.tensor([0.5, 1.0]))
     x = random((2, 2, 4, 5), "cpu")
     moved = torch.stack((2 * x[:, 0] + 0.5, 1 - 3 * x[:, 1]), 1)
     given = konv_geometry(x.shape, layer.kappa.shape, axes=2, padding=1, pad=pad)

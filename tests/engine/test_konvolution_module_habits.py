@@ -110,6 +110,66 @@ def test_a_lazy_layer_refuses_a_batch_that_does_not_fit_and_takes_the_next():
     assert layer(torch.ones(1, 4, 4, 5)).shape == (1, 6, 3, 4)
 
 
+def test_parameters_that_are_exempt_from_weight_decay_have_one_axis():
+    layer = Konv2d(2, 3, 2, affine=True)
+    assert {name for name, p in layer.named_parameters() if p.ndim <= 1} == {"bias", "scale", "shift"}
+
+
+@pytest.mark.parametrize("axes", KONVS)
+@pytest.mark.parametrize("lazy", [False, True])
+def test_scales_of_older_checkpoints_are_loaded(axes, lazy):
+    """They had an axis of one entry for each spatial axis."""
+    usual = KONVS[axes](2, 3, 2, affine=True)
+    with torch.no_grad():
+        usual.scale.copy_(torch.tensor([2.0, -3.0]))
+    old = {f"0.{name}": value.clone() for name, value in usual.state_dict().items()}
+    for name in ("0.scale", "0.shift"):
+        old[name] = old[name].reshape(2, *(1,) * axes)
+    model = nn.Sequential(LAZY[axes](3, 2, affine=True) if lazy else KONVS[axes](2, 3, 2, affine=True))
+    model.load_state_dict(old)
+    x = torch.randn(1, 2, *SIZE[:axes])
+    assert torch.equal(model(x), usual(x))
+    assert old["0.scale"].shape == (2, *(1,) * axes)
+
+
+@pytest.mark.parametrize("axes", KONVS)
+def test_what_was_frozen_stays_frozen(axes):
+    conv = getattr(nn, f"Conv{axes}d")(2, 3, 2)
+    for frozen in ({"weight"}, {"bias"}, {"weight", "bias"}, set()):
+        for name, parameter in conv.named_parameters():
+            parameter.requires_grad_(name not in frozen)
+        layer = KONVS[axes].from_conv(conv)
+        assert layer.kappa.requires_grad == ("weight" not in frozen)
+        assert layer.bias.requires_grad == ("bias" not in frozen)
+
+
+@pytest.mark.parametrize(("axes", "memory"), [(2, torch.channels_last), (3, torch.channels_last_3d)])
+def test_a_model_beside_other_convolutions_lies_channels_last(axes, memory):
+    """Though kappa has an axis more than memory formats know; of the other layers nothing changes."""
+    conv = getattr(nn, f"Conv{axes}d")
+    model = nn.Sequential(conv(3, 3, 1), KONVS[axes](3, 4, 2, affine=True), Konv1d(3, 4, 2))
+    x = torch.randn(2, 3, *SIZE[:axes])
+    expected = model[:2](x)
+    assert model.to(memory_format=memory) is model
+    y = model[:2](x.to(memory_format=memory))
+    assert torch.allclose(y, expected, rtol=1e-4, atol=1e-5)
+    assert y.is_contiguous(memory_format=memory)
+    assert model[1].kappa.shape == (4, 4, 3, *(2,) * axes)
+    assert model[1].kappa.flatten(1, 2).is_contiguous(memory_format=memory)
+    y.sum().backward()
+    assert model[1].kappa.grad.shape == model[1].kappa.shape
+
+
+def test_fx_takes_a_layer_for_one_node():
+    model = nn.Sequential(Konv2d(2, 3, 2, affine=True), nn.Sequential(nn.ReLU(), Konv2d(3, 2, 2)))
+    graph, x = torch.fx.symbolic_trace(model), torch.randn(2, 2, 5, 6)
+    assert [node.target for node in graph.graph.nodes if node.op == "call_module"] == ["0", "1.0", "1.1"]
+    assert not [node for node in graph.graph.nodes if node.op == "get_attr"]
+    assert torch.equal(graph(x), model(x))
+    with pytest.raises(TypeError, match="trace a model that holds the layer"):
+        torch.fx.symbolic_trace(model[0])
+
+
 WRONG = [
     ({"basis": "fourier"}, ValueError, "basis must be one of monomial, chebyshev, chebyshev2, legendre, hermite"),
     ({"basis": 3}, TypeError, "basis must be one of"),
@@ -130,6 +190,11 @@ WRONG = [
     ({"padding": "same", "stride": 2}, ValueError, "padding 'same' needs stride 1"),
     ({"padding_mode": "mirror"}, ValueError, "padding_mode must be one of zeros, reflect, replicate, circular"),
     ({"pad": "both"}, ValueError, "pad must be one of basis, input, got 'both'"),
+    ({"in_channels": None}, TypeError, "in_channels must be an integer, got None"),
+    ({"out_channels": None}, TypeError, "out_channels must be an integer, got None"),
+    ({"bias": torch.tensor([1, 1])}, TypeError, r"bias must be True or False, got tensor\(\[1, 1\]\)"),
+    ({"affine": 1}, TypeError, "affine must be True or False, got 1"),
+    ({"recompute": None}, TypeError, "recompute must be True or False, got None"),
 ]
 
 
@@ -137,6 +202,22 @@ WRONG = [
 def test_each_wrong_argument_is_refused_when_the_layer_is_made(wrong, error, words):
     with pytest.raises(error, match=words):
         Konv2d(**{"in_channels": 4, "out_channels": 6, "kernel_size": 3, **wrong})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ((None, 3), TypeError, "out_channels must be an integer, got None"),
+        ((0, 3), ValueError, "out_channels must be at least 1, got 0"),
+        ((6, None), TypeError, "kernel_size must be an integer, got None"),
+    ],
+)
+@pytest.mark.parametrize("layer", LAZY.values())
+def test_lazy_layers_name_what_is_wrong(layer, arguments, error, words):
+    with pytest.raises(error, match=words):
+        layer(*arguments)
+    with pytest.raises(ValueError, match="out_channels must be divisible by groups, got 6 channels in 4 groups"):
+        layer(6, 2, groups=4)
 
 
 @pytest.mark.parametrize("affine", [False, True])

@@ -87,7 +87,7 @@ def test_second_derivatives_of_singular_values():
 
 
 def test_the_matrix_is_differentiable_by_its_weight():
-    """Once and in reverse mode, as all that torch makes of sparse values is."""
+    """In reverse mode, also twice; torch has no forward mode and no transforms of sparse values."""
     options = {"stride": (1, 2), "padding": ((1, 0), (0, 2)), "dilation": (2, 1), "groups": 2}
     w, x = random(4, 2, 2, 3).requires_grad_(), random(2, 4, 3, 5)
 
@@ -101,7 +101,18 @@ def test_the_matrix_is_differentiable_by_its_weight():
     )
     for use in uses:
         assert torch.autograd.gradcheck(use, (w,))
+        assert torch.autograd.gradgradcheck(use, (w,))
     assert transforms.close(uses[1](w), konvlib.conv2d(x, w, **options).flatten(1).T)
+    losses = (lambda w, x: (matrix(w) @ x.flatten(1).T)[:, 0], lambda w, x: konvlib.conv2d(x, w, **options)[0])
+    hessians = [torch.autograd.functional.hessian(transforms.cubed(loss), (w.detach(), x)) for loss in losses]
+    assert all(transforms.close(*rows) for rows in zip(*hessians, strict=True))
+    other = torch.eye(*matrix(w).shape, dtype=w.dtype).to_sparse_csr()
+    (ours,) = torch.autograd.grad((matrix(w) + other).to_dense().pow(3).sum(), w)
+    (theirs,) = torch.autograd.grad((matrix(w).to_dense() + other.to_dense()).pow(3).sum(), w)
+    assert transforms.close(ours, theirs)
+    for transform in (torch.func.grad, torch.func.jacfwd, torch.func.vmap):
+        with pytest.raises(TypeError, match="w must be an ordinary tensor for a sparse matrix"):
+            transform(lambda w: matrix(w).to_dense().sum())(w.detach() if transform is not torch.func.vmap else w[None])
 
 
 def test_a_batch_of_none_has_gradients():

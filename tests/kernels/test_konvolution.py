@@ -18,12 +18,14 @@ import konvlib
 from konvlib import runtime
 from konvlib.geometry import konv_geometry
 from konvlib.konvolution import bases, operators, tensors
+from konvlib.layers import autotune
 from konvlib.layers.polynomials import BASES
 from tests.engine import backends
 from tests.engine.backends import DEVICE
 from tests.kernels.operators import (
     assert_keeps_no_device_memory,
     assert_keeps_no_tensor,
+    integers,
     on_cuda,
     poisoned,
     random,
@@ -160,17 +162,20 @@ def test_vmap(quick_implementation):
 
 
 def test_compiles_whole(quick_implementation):
-    x, kappa, bias, options = operands(LAYERS["2 axes, 2 groups"], quick_implementation)
-    kappa.requires_grad_()
+    """With the same bits: coefficients and gradients of the output are integers, so that sums of degree 0 are exact."""
+    x, _, _, options = operands(LAYERS["2 axes, 2 groups"], quick_implementation)
+    kappa, bias = (integers(shape, quick_implementation) for shape in ((6, 3, 2, 3, 2), (6,)))
+    given = (x, kappa, bias)
 
     def function(x, kappa, bias):
         return squashed_konv(x, kappa, bias, basis="chebyshev", squash="tanh", **options) * 2
 
     compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
-    # But for rounding of the sums of degree 0, which a trace adds up axis by axis.
-    assert torch.allclose(compiled(x, kappa, bias), function(x, kappa, bias), rtol=1e-14, atol=1e-14)
-    grads = [torch.autograd.grad(f(x, kappa, bias).square().sum(), kappa)[0] for f in (compiled, function)]
-    assert torch.allclose(*grads, rtol=1e-13, atol=1e-12)
+    assert torch.equal(compiled(*given), function(*given))
+    dy = integers(function(*given).shape, quick_implementation, seed=1)
+    leaves = [tensor.requires_grad_() for tensor in given]
+    ours, theirs = (torch.autograd.grad(f(*given), leaves, dy) for f in (compiled, function))
+    assert all(torch.equal(*pair) for pair in zip(ours, theirs, strict=True))
 
 
 def test_autocast_and_flops(quick_implementation):
@@ -206,6 +211,28 @@ def test_gradients_are_finite_where_others_fail(implementation, value, dtype):
     y = squashed_konv(x, kappa, None, axes=1, basis="chebyshev", squash="tanh", padding=1)
     assert y.isfinite().all()
     assert all(grad.isfinite().all() for grad in torch.autograd.grad(y.float().sum(), (x, kappa)))
+
+
+@pytest.mark.parametrize("way", ["fused", "expanded"])
+@pytest.mark.parametrize(("dtype", "ulps"), [(torch.float32, 4), (torch.float64, 4)])
+def test_the_squash_is_exact_to_rounding(monkeypatch, dtype, ulps, way):
+    """From the smallest samples to those that saturate, and its slope where that is one."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setattr(autotune, "choose", lambda kind, layer, y, known: known[way]())
+    sizes = torch.cat(
+        [torch.logspace(-36, 0, 400), torch.linspace(0.5, 0.75, 200), torch.tensor([1e-8, 0.625, 30, 1e30])]
+    )
+    x = torch.cat([sizes, -sizes]).to(dtype).reshape(1, 1, -1)
+    expected, one = torch.tanh(x.double()), torch.ones(1, 1, 1, 1, dtype=dtype)
+    rest = ("monomial", "tanh", True, [1], [0, 0], [1], 1)
+    with running("kernel") as device:
+        y = operators.konv(x.to(device), one.to(device), None, *rest).cpu()
+        slope = operators.konv_input_grad(torch.ones_like(x).to(device), x.to(device), one.to(device), *rest).cpu()
+        zeros = operators.konv(torch.zeros_like(x).to(device), one.to(device), None, *rest).cpu()
+    assert ((y.double() - expected).abs() <= ulps * torch.finfo(dtype).eps * expected.abs()).all()
+    assert (slope[x.abs() < 1e-9] == 1).all()
+    assert ((slope.double() - (1 - expected**2)).abs() <= ulps * torch.finfo(dtype).eps).all()
+    assert (zeros == 0).all()
 
 
 def test_a_sample_does_not_depend_on_its_batch(implementation):

@@ -1,0 +1,114 @@
+"""Layers and poolings exported to ONNX by torch's exporter, and run by ONNX Runtime, for batches of any size.
+
+What is exact here is exact there; sums of real numbers are rounded in another order.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+import konvlib
+
+UNEVEN = ((1, 0), (0, 1))
+w = torch.randn(4, 2, 3, 2, generator=torch.Generator().manual_seed(0))
+swapped = w[:2]
+
+
+class Function(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+PLANE, VOLUME, LINE = (2, 2, 8, 9), (2, 2, 4, 5, 6), (2, 2, 9)
+FIRST = {
+    "Konv2d": (konvlib.Konv2d(2, 4, (3, 2), padding=1, affine=True), PLANE),
+    "Konv1d, padded input": (konvlib.Konv1d(2, 3, 2, stride=2, padding=1, pad="input", basis="legendre"), LINE),
+    "conv2d": (lambda x: konvlib.conv2d(x, w, stride=(2, 1), padding=((1, 0), (0, 2))), PLANE),
+    "avg_pool2d, uneven": (lambda x: konvlib.avg_pool2d(x, 3, stride=2, padding=UNEVEN, ceil_mode=True), PLANE),
+}
+MORE = {
+    "Konv2d, circular": (konvlib.Konv2d(2, 4, 3, padding=UNEVEN, padding_mode="circular", groups=2), PLANE),
+    "Konv2d, many degrees": (konvlib.Konv2d(2, 3, 2, degree=9), PLANE),
+    "Konv2d of degree 0": (konvlib.Konv2d(2, 3, 2, degree=0, padding=1), PLANE),
+    "Konv3d": (konvlib.Konv3d(2, 3, 2, basis="hermite", squash="none"), VOLUME),
+    "Konv2d, recomputed": (konvlib.Konv2d(2, 3, 2, recompute=True, padding="same"), PLANE),
+    "conv1d": (lambda x: konvlib.conv1d(x, w[:, :, 0], dilation=2), LINE),
+    "conv2d, reflect": (lambda x: konvlib.conv2d(x, w, padding=1, padding_mode="reflect"), PLANE),
+    "conv2d, replicate": (lambda x: konvlib.conv2d(x, w, padding=1, padding_mode="replicate"), PLANE),
+    "conv3d": (lambda x: konvlib.conv3d(x, w[:, :, None]), VOLUME),
+    "conv_transpose2d": (lambda x: konvlib.conv_transpose2d(x, swapped, stride=2, padding=1, output_padding=1), PLANE),
+    "conv_transpose2d, uneven": (lambda x: konvlib.conv_transpose2d(x, swapped, stride=2, padding=UNEVEN), PLANE),
+    "conv_transpose_by_scattering": (lambda x: konvlib.conv_transpose_by_scattering(x, swapped, stride=2), PLANE),
+    "zero insertion": (lambda x: konvlib.conv_transpose_by_zero_insertion(x, swapped, stride=2), PLANE),
+    "max_pool2d": (lambda x: konvlib.max_pool2d(x, 2, padding=1), PLANE),
+    "max_pool2d, uneven": (lambda x: konvlib.max_pool2d(x, 3, stride=2, padding=UNEVEN, ceil_mode=True), PLANE),
+    "max_pool2d, dilated": (lambda x: konvlib.max_pool2d(x, 2, stride=2, dilation=2, ceil_mode=True), PLANE),
+    "avg_pool1d, uneven": (lambda x: konvlib.avg_pool1d(x, 3, padding=((1, 0),), count_include_pad=False), LINE),
+    "avg_pool2d": (lambda x: konvlib.avg_pool2d(x, 2, padding=1, count_include_pad=False), PLANE),
+    "avg_pool2d, ceil_mode": (lambda x: konvlib.avg_pool2d(x, 3, stride=2, padding=1, ceil_mode=True), PLANE),
+    "avg_pool3d, uneven": (lambda x: konvlib.avg_pool3d(x, 2, padding=((0, 1), 0, (1, 0))), VOLUME),
+    "im2col": (lambda x: konvlib.im2col(x, 2, padding=UNEVEN), PLANE),
+    "col2im": (lambda x: konvlib.col2im(x.flatten(2).repeat(1, 2, 1), (9, 10), 2), PLANE),
+    "conv2d_im2col": (lambda x: konvlib.conv2d_im2col(x, w), PLANE),
+    "convolve by FFT": (lambda x: konvlib.convolve(x, w[0, 0, 0], method="fft"), LINE),
+    "dilate": (lambda x: konvlib.dilate(x, (2, 3)), PLANE),
+}
+
+
+def exported(function, shape, **options):
+    """The model of ONNX, with a free batch, and its function in ONNX Runtime."""
+    module = function if isinstance(function, nn.Module) else Function(function)
+    sizes = ({0: torch.export.Dim("batch", min=2, max=64)},)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's, about itself
+        program = torch.onnx.export(
+            module, (torch.randn(shape),), dynamo=True, dynamic_shapes=sizes, verbose=False, **options
+        )
+    model = program.model_proto
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    (name,) = [given.name for given in session.get_inputs()]
+    return model, lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
+
+
+def agrees(function, shape, **options):
+    model, run = exported(function, shape, **options)
+    onnx.checker.check_model(model, full_check=True)
+    assert {opset.domain for opset in model.opset_import} == {""}  # the operators of ONNX itself
+    for batch in (2, 5):
+        x = torch.randn(batch, *shape[1:])
+        with torch.no_grad():
+            y = function(x)
+        assert run(x).shape == y.shape
+        assert torch.allclose(run(x), y, rtol=1e-4, atol=1e-5)
+    return model
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_onnx_runtime_computes_the_same(name):
+    agrees(*FIRST[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MORE)
+def test_onnx_runtime_computes_the_same_of_the_others(name):
+    agrees(*MORE[name])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opset", [18, 23, 26])
+def test_every_opset_of_the_day(opset):
+    """From the first that torch's exporter makes on."""
+    model = agrees(*FIRST["Konv2d"], opset_version=opset)
+    assert [given.version for given in model.opset_import] == [opset]
