@@ -39,6 +39,9 @@ from konvlib.images import (
     max_pool1d,
     max_pool2d,
     max_pool3d,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
 )
 from konvlib.konvolution import (
     bases,
@@ -136,6 +139,9 @@ __all__ = [
     "max_pool2d_grad",
     "max_pool3d",
     "max_pool3d_grad",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "overlap_counts",
 ]
 

@@ -70,7 +70,13 @@ from konvlib.geometry.matrices import (
     spatial_axes,
     spectral_dtype,
 )
-from konvlib.geometry.pooling import avg_pool_geometry
+from konvlib.geometry.pooling import (
+    avg_pool_geometry,
+    check_indices,
+    max_pool_geometry,
+    max_unpool_geometry,
+    wide_dtype,
+)
 from konvlib.geometry.sequences import (
     SequenceGeometry,
     check_transform,
@@ -120,6 +126,7 @@ __all__ = [
     "check_expansion",
     "check_factor",
     "check_finite",
+    "check_indices",
     "check_new_basis",
     "check_ordered",
     "check_output_grad",
@@ -152,7 +159,9 @@ __all__ = [
     "konv_kappa_grad_geometry",
     "least_size",
     "matrix_geometry",
+    "max_pool_geometry",
     "max_pool_grad_geometry",
+    "max_unpool_geometry",
     "mean_dtype",
     "one_of",
     "overlap_geometry",
@@ -170,4 +179,5 @@ __all__ = [
     "spectral_dtype",
     "sum_dtype",
     "weight_grad_geometry",
+    "wide_dtype",
 ]
