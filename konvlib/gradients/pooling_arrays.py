@@ -8,8 +8,8 @@ import numpy as np
 
 from konvlib import geometry
 from konvlib.geometry import PoolGeometry
-from konvlib.images.pooling_arrays import divisors, in_tiles, places_of_largest
-from konvlib.images.running import axis_of, spread
+from konvlib.images.pooling_arrays import divisors, places_of_largest, tiles
+from konvlib.images.running import Axis, axis_of, spread
 
 
 def max_pool_grad(x: np.ndarray, dy: np.ndarray, pool: PoolGeometry) -> np.ndarray:
@@ -45,9 +45,25 @@ def avg_pool_grad(dy: np.ndarray, pool: PoolGeometry) -> np.ndarray:
     wide = geometry.wide_dtype(dtype)
     dx = dy.astype(wide, copy=False) / divisors(pool, wide)
     for number in reversed(range(pool.axes)):
-        axis = axis_of(pool, number)
-        dx = in_tiles(lambda part, axis=axis: spread(part, axis, np), dx, number, axis.size)
+        dx = _spread_along(dx, axis_of(pool, number), number)
     return dx.astype(dtype, copy=False)
+
+
+def _spread_along(dy: np.ndarray, axis: Axis, number: int) -> np.ndarray:
+    """Along one axis, give each sample what the windows that show it received, tile by tile."""
+    size, kernel, stride, dilation, first, count = axis
+    shape, inner = dy.shape, prod(dy.shape[number + 3 :])
+    flat = dy.reshape(prod(shape[: number + 2]), count, inner)
+    dx = np.empty((len(flat), size, inner), dtype=dy.dtype)
+    reach = dilation * (kernel - 1)
+    for rows, samples, columns in tiles(Axis(max(size, count), kernel, 1, dilation, 0, size), len(flat), inner):
+        begin = max(0, -((first + reach - samples.start) // stride))  # the windows that show these samples
+        end = max(begin, min(count, (samples.stop - 1 - first) // stride + 1))
+        part = Axis(
+            samples.stop - samples.start, kernel, stride, dilation, first + begin * stride - samples.start, end - begin
+        )
+        dx[rows, samples, columns] = spread(flat[rows, begin:end, columns], part, np) if begin < end else 0
+    return dx.reshape(*shape[: number + 2], size, *shape[number + 3 :])
 
 
 def _sums_at(places: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:

@@ -23,7 +23,7 @@ Ints = Sequence[int]
 MAX_POOL = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
 AVG_POOL = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
 PLACES, SUMS = largest_and_places(torch), sums(torch)
-MOST_TAPS = 512
+MOST_TAPS = 100
 """Up to how many taps of a window ATen visits."""
 
 AVG_POOL_BACKWARD = {2: torch.ops.aten.avg_pool2d_backward.default, 3: torch.ops.aten.avg_pool3d_backward.default}

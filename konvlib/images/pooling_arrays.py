@@ -7,10 +7,9 @@ what goes in and comes out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import reduce
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -134,8 +133,8 @@ def divisors(pool: PoolGeometry, dtype: np.dtype) -> np.ndarray:
 
     Examples
     --------
-    >>> divisors(geometry.avg_pool_geometry((1, 1, 3), 2, axes=1, padding=1, ceil_mode=True), np.dtype(float))
-    array([2., 2.])
+    >>> divisors(geometry.avg_pool_geometry((1, 1, 3), 2, axes=1, ceil_mode=True), np.dtype(float))
+    array([2., 1.])
     """
     if pool.divisor_override is not None:
         return np.array(pool.divisor_override, dtype=dtype)
@@ -143,13 +142,22 @@ def divisors(pool: PoolGeometry, dtype: np.dtype) -> np.ndarray:
 
 
 def _counts(pool: PoolGeometry, number: int) -> np.ndarray:
-    """How many taps of each window count, along one axis: those in the input, or in it and its padding."""
+    """How many taps of each window count, along one axis: those in the input, or in it and its padding.
+
+    One number where it is the same for all.
+    """
     size, kernel, stride, dilation, first, count = axis_of(pool, number)
     before, after = pool.padding[number] if pool.count_include_pad else (0, 0)
-    starts = np.arange(count) * stride + first
+    whole = max(0, -((first + before) // stride)), (size + after - 1 - dilation * (kernel - 1) - first) // stride + 1
+    if whole[0] == 0 and whole[1] >= count:
+        return np.array([kernel])
+    counts = np.full(count, kernel)
+    at_edges = np.r_[: min(whole[0], count), min(max(whole), count) : count]
+    starts = at_edges * stride + first
     lowest = np.maximum(-((starts + before) // dilation), 0)
     highest = np.minimum((size + after - 1 - starts) // dilation, kernel - 1)
-    return highest - lowest + 1
+    counts[at_edges] = highest - lowest + 1
+    return counts
 
 
 def _largest_and_places(x: np.ndarray, pool: PoolGeometry) -> tuple[np.ndarray, np.ndarray]:
@@ -182,10 +190,11 @@ def pooled(
     inner, step = prod(shape[number + 3 :]), prod(pool.input_size[number + 1 :])
     flat = [piece.reshape(prod(shape[: number + 2]), axis.size, inner) for piece in pieces]
     results = [np.empty((len(flat[0]), axis.count, inner), dtype=dtype) for dtype in dtypes]
-    for rows, windows, columns in _tiles(axis, len(flat[0]), inner):
+    kinds = [np.dtype(np.float32) if dtype.char == "e" else dtype for dtype in dtypes]  # which processors compare
+    for rows, windows, columns in tiles(axis, len(flat[0]), inner):
         part, samples = _part(axis, windows)
         given = tuple(
-            piece[rows, samples, columns].astype(dtype, copy=False) for piece, dtype in zip(flat, dtypes, strict=False)
+            piece[rows, samples, columns].astype(kind, copy=False) for piece, kind in zip(flat, kinds, strict=False)
         )
         if len(dtypes) == 2:
             own = (np.arange(samples.start, samples.stop, dtype=dtypes[1]) * dtypes[1].type(step))[:, None]
@@ -207,8 +216,14 @@ def _part(axis: Axis, windows: slice) -> tuple[Axis, slice]:
     return part, slice(low, high)
 
 
-def _tiles(axis: Axis, outer: int, inner: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Tiles of rows, windows and columns: whole rows if several fit, else columns of one, else some windows of them."""
+def tiles(axis: Axis, outer: int, inner: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Tiles of rows, windows and columns: whole rows if several fit, else columns of one, else some windows of them.
+
+    Examples
+    --------
+    >>> list(tiles(Axis(5, 2, 1, 1, 0, 4), 2, 3))
+    [(slice(0, 2, None), slice(0, 4, None), slice(0, 3, None))]
+    """
     rows, columns, windows = max(1, TILE // (axis.size * inner)), inner, axis.count
     if axis.size * inner > TILE:
         columns = max(min(inner, NARROW), TILE // axis.size)
@@ -223,22 +238,3 @@ def _tiles(axis: Axis, outer: int, inner: int) -> Iterator[tuple[slice, slice, s
                     slice(window, min(window + windows, axis.count)),
                     slice(column, min(column + columns, inner)),
                 )
-
-
-def in_tiles(function: Callable[[np.ndarray], Any], x: np.ndarray, number: int, size: int) -> np.ndarray:
-    """Apply a function of ``(outer, size, inner)`` along one axis, tile by tile; it gives ``size`` samples of each.
-
-    Examples
-    --------
-    >>> in_tiles(lambda part: part[:, ::-1], np.array([[[1, 3, 2]]]), 0, 3)
-    array([[[2, 3, 1]]])
-    """
-    shape = x.shape
-    inner = prod(shape[number + 3 :])
-    flat = x.reshape(prod(shape[: number + 2]), shape[number + 2], inner)
-    result = np.empty((len(flat), size, inner), dtype=x.dtype)
-    longest = max(size, flat.shape[1])
-    whole = Axis(longest, longest, 1, 1, 0, 1)
-    for rows, _, columns in _tiles(whole, len(flat), inner):
-        result[rows, :, columns] = function(flat[rows, :, columns])
-    return result.reshape(*shape[: number + 2], size, *shape[number + 3 :])

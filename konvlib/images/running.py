@@ -17,6 +17,8 @@ from functools import reduce
 from math import gcd
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from konvlib.geometry import PoolGeometry
 
 Pieces = tuple[Any, ...]
@@ -76,7 +78,6 @@ def largest_and_places(xp: Any) -> Operation:
 
     Examples
     --------
-    >>> import numpy as np
     >>> x, places = np.array([[[1], [3], [3]]]), np.array([[[0], [1], [2]]])
     >>> largest, place = over_windows((x, places), Axis(3, 2, 1, 1, 0, 2), largest_and_places(np))
     >>> largest.ravel(), place.ravel()
@@ -96,7 +97,6 @@ def sums(xp: Any) -> Operation:
 
     Examples
     --------
-    >>> import numpy as np
     >>> over_windows((np.array([[[1], [3], [2]]]),), Axis(3, 2, 1, 1, 0, 2), sums(np))[0].ravel()
     array([4, 5])
     """
@@ -111,7 +111,6 @@ def over_windows(pieces: Pieces, axis: Axis, how: Operation) -> Pieces:
 
     Examples
     --------
-    >>> import numpy as np
     >>> x = np.array([[[1], [3], [2], [0], [4]]])
     >>> over_windows((x,), Axis(5, 10**9, 10**9, 1, 0, 1), sums(np))[0].ravel()
     array([10])
@@ -129,7 +128,6 @@ def spread(dy: Any, axis: Axis, xp: Any) -> Any:
 
     Examples
     --------
-    >>> import numpy as np
     >>> spread(np.array([[[1], [5]]]), Axis(4, 2, 1, 1, 0, 2), np).ravel()
     array([1, 6, 5, 0])
     """
@@ -196,7 +194,7 @@ def _from_the_first(pieces: Pieces, end: int, stride: int, count: int, how: Oper
     rest = _cut(pieces, slice(end, min(size, end + (count - 1) * stride)))
     scanned = _scanned(_joined([_folded(_cut(pieces, slice(end)), how), rest], how), how)
     ends = how.xp.arange(count, device=pieces[0].device) * stride
-    return tuple(piece[:, ends.clip(max=piece.shape[1] - 1)] for piece in scanned)
+    return tuple(_at(piece, ends.clip(max=piece.shape[1] - 1)) for piece in scanned)
 
 
 def _to_the_last(pieces: Pieces, stride: int, count: int, how: Operation) -> Pieces:
@@ -285,7 +283,7 @@ def _by_taps(pieces: Pieces, axis: Axis, how: Operation) -> Pieces:
     """Windows with few taps that can show a sample: tap by tap, each window from its first that does."""
     total = None
     for at, shown in _samples_of_taps(axis, how.xp, pieces[0].device):
-        part = tuple(piece[:, at] for piece in pieces)
+        part = tuple(_at(piece, at) for piece in pieces)
         if not how.repeats:
             part = tuple(how.xp.where(shown[:, None], piece, 0) for piece in part)
         total = part if total is None else how.of(total, part)
@@ -323,7 +321,7 @@ def _spread_dense(dy: Any, axis: Axis, how: Operation) -> Any:
             end += last - low + 1
     tables.append((_zeros(how.xp, dy, 1),))
     (table,) = _joined(tables, how)
-    return table[:, how.xp.where(place < 0, end, place)]
+    return _at(table, how.xp.where(place < 0, end, place))
 
 
 def _spread_by_taps(dy: Any, axis: Axis, xp: Any) -> Any:
@@ -334,7 +332,7 @@ def _spread_by_taps(dy: Any, axis: Axis, xp: Any) -> Any:
     for tap in _taps_that_show(axis):
         windows, rest = (offsets - tap * dilation) // stride, (offsets - tap * dilation) % stride
         shown = (rest == 0) & (windows >= 0) & (windows < count)
-        total = total + xp.where(shown[:, None], dy[:, windows.clip(min=0, max=count - 1)], 0)
+        total = total + xp.where(shown[:, None], _at(dy, windows.clip(min=0, max=count - 1)), 0)
     return total
 
 
@@ -358,6 +356,11 @@ def _interleaved(parts: list[Pieces], count: int, how: Operation) -> Pieces:
 
 def _cut(pieces: Pieces, part: slice) -> Pieces:
     return tuple(piece[:, part] for piece in pieces)
+
+
+def _at(piece: Any, index: Any) -> Any:
+    """Samples by their numbers; both libraries' own functions are several times as quick as ``piece[:, index]``."""
+    return piece.take(index, 1) if isinstance(piece, np.ndarray) else piece.index_select(1, index)
 
 
 def _joined(parts: list[Pieces], how: Operation) -> Pieces:
