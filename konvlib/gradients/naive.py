@@ -119,6 +119,7 @@ def avg_pool_grad(dy: np.ndarray, pool: PoolGeometry) -> np.ndarray:
     dx = np.zeros(pool.input_shape, dtype=geometry.wide_dtype(dtype))
     dy = dy.astype(dx.dtype)
     for b, c, *i in np.ndindex(pool.output_shape):
+        share = dy[(b, c, *i)] / divisor(pool, i)
         for _, j in taps(pool, i):
-            dx[(b, c, *j)] += dy[(b, c, *i)] / divisor(pool, i)
+            dx[(b, c, *j)] += share
     return dx.astype(dtype)

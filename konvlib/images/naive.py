@@ -103,7 +103,8 @@ def avg_pool(x: np.ndarray, pool: PoolGeometry) -> np.ndarray:
     .. math:: y[b, c, i] = \frac{1}{\lvert U_i \rvert} \sum_{u} x[b, c, s\,i + d\,u - p]
 
     Padding counts as zeros with ``count_include_pad``, and takes no part without. What a window of ``ceil_mode`` has
-    beyond the padding never counts. Halves are summed and divided as float32, and rounded once.
+    beyond the padding never counts. Halves are summed and divided as float32, and rounded once; integers are summed as
+    integers of any size.
 
     Examples
     --------
@@ -112,7 +113,7 @@ def avg_pool(x: np.ndarray, pool: PoolGeometry) -> np.ndarray:
     array([[[2., 1.]]])
     """
     y = np.empty(pool.output_shape, dtype=geometry.mean_dtype(x.dtype).newbyteorder("="))
-    x = x.astype(geometry.wide_dtype(x.dtype))
+    x = x.astype(object if x.dtype.kind in "biu" else geometry.wide_dtype(x.dtype))
     for b, c, *i in np.ndindex(pool.output_shape):
         window = [x[(b, c, *source)] for _, source in taps(pool, i)]
         total = x.dtype.type(0) if x.dtype != object else 0

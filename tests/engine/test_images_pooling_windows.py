@@ -131,19 +131,20 @@ def test_byte_orders_are_what_they_hold(exact_backend):
     assert exact_backend.avg_pool1d(np.full((1, 1, 64), 2000, ">f2"), 64).item() == 2000
 
 
-def test_sums_of_integers_are_exact(exact_backend):
+def test_sums_of_integers_are_exact(backend):
     """Beyond what single precision holds, and beyond doubles, where the mean of whole numbers is whole."""
     big = np.array([[[2**30 + 1, 2**30 - 3, 2**29 + 5, 7]]])
-    assert exact_backend.avg_pool1d(big, 4).item() == (2**30 + 2**30 + 2**29 + 10) / 4
+    assert backend.avg_pool1d(big, 4).item() == (2**30 + 2**30 + 2**29 + 10) / 4
     x = np.array([[[2**24 + 1, 0, 1, 0]]], np.int32)
-    assert exact_backend.avg_pool1d(x, 2).tolist() == [[[2**23 + 0.5, 0.5]]]
+    assert backend.avg_pool1d(x, 2).tolist() == [[[2**23 + 0.5, 0.5]]]
 
 
-def test_sums_of_large_integers_are_of_integers():
+def test_sums_of_large_integers_are_of_integers(backend):
     """Terms cancel that no double tells from their neighbours."""
+    backends.needs_arrays(backend)
     x = np.array([[[2**60 + 1, -(2**60), 3, 0]]])
-    assert images.avg_pool1d(x, 4).item() == 1
-    assert images.avg_pool1d(np.array([[[2**64 - 1, 2**64 - 1]]], np.uint64), 2).item() == 2.0**64
+    assert backend.avg_pool1d(x, 4).item() == 1
+    assert backend.avg_pool1d(np.array([[[2**64 - 1, 2**64 - 1]]], np.uint64), 2).item() == 2.0**64
 
 
 HUGE = [
@@ -171,7 +172,7 @@ def test_windows_larger_than_any_input_return_at_once(row):
 
 def test_large_windows_are_those_of_a_definition_with_fewer_steps(backend):
     """A window that is the sum of smaller ones: 40 by 40 of 20 by 10, counted by a table of sums."""
-    if backends.is_interpreted(backend) or isinstance(backend, backends.ArrayBackend):
+    if backends.is_interpreted(backend) or backends.is_definition(backend):
         return
     x = boxes.integers(1, 2, 61, 50)
     table = np.pad(x.cumsum(2).cumsum(3), ((0, 0), (0, 0), (1, 0), (1, 0)))
@@ -190,6 +191,21 @@ def test_a_sum_loses_no_digits_to_others_in_the_row():
         for window, value in enumerate(y):
             terms = x[0, 0, window * stride : window * stride + kernel]
             assert abs(value - math.fsum(terms)) <= kernel.bit_length() * 2.0**-52 * math.fsum(abs(terms))
+
+
+def test_long_rows_in_several_tiles(backend):
+    """Every sample is known, so every output is."""
+    if backends.is_definition(backend) or backends.is_interpreted(backend):
+        return
+    x = np.arange(300_000.0).reshape(1, 1, -1) % 1000
+    for kernel, stride, padding in ((5, 1, 2), (3, 7, 0), (9, 2, 4)):
+        y, indices = backend.max_pool1d(x, kernel, stride=stride, padding=padding, return_indices=True)
+        padded = np.pad(x, ((0, 0), (0, 0), (padding, padding)), constant_values=-1)
+        windows = np.lib.stride_tricks.sliding_window_view(padded[0, 0], kernel)[::stride]
+        assert (y[0, 0] == windows.max(1)).all()
+        assert (indices[0, 0] == windows.argmax(1) + np.arange(len(windows)) * stride - padding).all()
+        sums = backend.avg_pool1d(x, kernel, stride=stride, padding=padding, divisor_override=1)
+        assert (sums[0, 0] == windows.clip(0).sum(1)).all()
 
 
 def test_tiles_of_any_size_give_the_same(monkeypatch):
