@@ -40,6 +40,9 @@ from konvlib.images import (
     max_pool1d,
     max_pool2d,
     max_pool3d,
+    max_unpool1d,
+    max_unpool2d,
+    max_unpool3d,
 )
 from konvlib.konvolution import (
     bases,
@@ -146,6 +149,9 @@ __all__ = [
     "max_pool2d_grad",
     "max_pool3d",
     "max_pool3d_grad",
+    "max_unpool1d",
+    "max_unpool2d",
+    "max_unpool3d",
     "normalized_correlation",
     "overlap_counts",
     "resample",

@@ -72,7 +72,13 @@ from konvlib.geometry.matrices import (
     spatial_axes,
     spectral_dtype,
 )
-from konvlib.geometry.pooling import avg_pool_geometry
+from konvlib.geometry.pooling import (
+    avg_pool_geometry,
+    check_indices,
+    max_pool_geometry,
+    max_unpool_geometry,
+    wide_dtype,
+)
 from konvlib.geometry.sequences import (
     BOUNDARIES,
     ResampleGeometry,
@@ -143,6 +149,7 @@ __all__ = [
     "check_expansion",
     "check_factor",
     "check_finite",
+    "check_indices",
     "check_new_basis",
     "check_ordered",
     "check_output_grad",
@@ -178,7 +185,9 @@ __all__ = [
     "least_size",
     "limb_bits",
     "matrix_geometry",
+    "max_pool_geometry",
     "max_pool_grad_geometry",
+    "max_unpool_geometry",
     "mean_dtype",
     "one_of",
     "outputs_of_same",
@@ -200,4 +209,5 @@ __all__ = [
     "sum_dtype",
     "weight_grad_geometry",
     "whole_geometry",
+    "wide_dtype",
 ]

@@ -147,16 +147,17 @@ def avg_pool_grad_geometry(
     input_size: PerAxis,
     stride: PerAxis | None = None,
     padding: Padding = 0,
+    dilation: PerAxis = 1,
     ceil_mode: bool = False,
     count_include_pad: Any = True,
+    divisor_override: int | None = None,
 ) -> PoolGeometry:
     """Return the geometry of the pooling of inputs of ``input_size``, if ``dy`` fits its output.
 
     Raises
     ------
     TypeError, ValueError
-        As `pool_geometry`; also if ``count_include_pad`` is no bool, or if ``dy`` has another shape than the pooling's
-        output.
+        As `avg_pool_geometry`; also if ``dy`` has another shape than the pooling's output.
 
     Examples
     --------
@@ -171,8 +172,10 @@ def avg_pool_grad_geometry(
         axes=axes,
         stride=stride,
         padding=padding,
+        dilation=dilation,
         ceil_mode=ceil_mode,
         count_include_pad=count_include_pad,
+        divisor_override=divisor_override,
     )
     return _fitting(pool, dy_shape)
 

@@ -96,6 +96,7 @@ class PoolGeometry:
     output_size: tuple[int, ...]
     ceil_mode: bool = False
     count_include_pad: bool = True
+    divisor_override: int | None = None
     axes: int = field(init=False, repr=False, compare=False)
     before: tuple[int, ...] = field(init=False, repr=False, compare=False)
     is_even: bool = field(init=False, repr=False, compare=False)

@@ -415,7 +415,8 @@ def max_pool2d_grad(
     Returns
     -------
     ndarray or tensor, shape (N, C, *input_size)
-        With the dtype of ``dy``, since ``x`` says only where it goes; integers wrap as NumPy's do.
+        With the dtype of ``dy``, since ``x`` says only where it goes; integers wrap as NumPy's do. Halves are summed as
+        float32, and rounded once.
 
     Raises
     ------
@@ -481,12 +482,14 @@ def avg_pool1d_grad(
     input_size: PerAxis,
     stride: PerAxis | None = None,
     padding: Padding = 0,
+    dilation: PerAxis = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> T:
     r"""Differentiate an average pooling over one axis by its input: `konvlib.avg_pool2d_grad`, with one axis fewer.
 
-    .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + u - p = j} \frac{dy[b, c, i]}{n(i)}
+    .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + d\,u - p = j} \frac{dy[b, c, i]}{n(i)}
 
     ``dy`` is ``(N, C, output_size)``, the result ``(N, C, input_size)``.
 
@@ -499,7 +502,9 @@ def avg_pool1d_grad(
     >>> avg_pool1d_grad([[[3, 6]]], 3, input_size=5, stride=2)
     array([[[1., 1., 3., 2., 2.]]])
     """
-    return _avg_pool_grad(1, dy, kernel_size, input_size, stride, padding, ceil_mode, count_include_pad)
+    return _avg_pool_grad(
+        1, dy, kernel_size, input_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override
+    )
 
 
 def avg_pool2d_grad(
@@ -509,12 +514,14 @@ def avg_pool2d_grad(
     input_size: PerAxis,
     stride: PerAxis | None = None,
     padding: Padding = 0,
+    dilation: PerAxis = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> T:
     r"""Differentiate an average pooling over two spatial axes by its input.
 
-    .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + u - p = j} \frac{dy[b, c, i]}{n(i)}
+    .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + d\,u - p = j} \frac{dy[b, c, i]}{n(i)}
 
     Here ``n(i)`` is the number by which window ``i`` divides its sum. The pooling is linear, and this its transpose.
 
@@ -524,13 +531,14 @@ def avg_pool2d_grad(
         The gradient by the output.
     input_size : int or sequence of int
         The size of the input, which ``dy`` does not tell.
-    kernel_size, stride, padding, ceil_mode, count_include_pad
+    kernel_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override
         Those of the pooling, as in `konvlib.avg_pool2d`.
 
     Returns
     -------
     ndarray or tensor, shape (N, C, *input_size)
-        With the dtype of ``dy``; float64 if it holds integers.
+        With the dtype of ``dy``; float64 if it holds integers. Halves are divided and summed as float32, and rounded
+        once.
 
     Raises
     ------
@@ -551,7 +559,9 @@ def avg_pool2d_grad(
     array([[[[1., 1., 2., 2., 0.],
              [1., 1., 2., 2., 0.]]]])
     """
-    return _avg_pool_grad(2, dy, kernel_size, input_size, stride, padding, ceil_mode, count_include_pad)
+    return _avg_pool_grad(
+        2, dy, kernel_size, input_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override
+    )
 
 
 def avg_pool3d_grad(
@@ -561,12 +571,14 @@ def avg_pool3d_grad(
     input_size: PerAxis,
     stride: PerAxis | None = None,
     padding: Padding = 0,
+    dilation: PerAxis = 1,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
+    divisor_override: int | None = None,
 ) -> T:
     r"""Differentiate an average pooling over three axes by its input: `konvlib.avg_pool2d_grad`, with one axis more.
 
-    .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + u - p = j} \frac{dy[b, c, i]}{n(i)}
+    .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + d\,u - p = j} \frac{dy[b, c, i]}{n(i)}
 
     ``dy`` is ``(N, C, *output_size)``, the result ``(N, C, *input_size)``.
 
@@ -581,7 +593,9 @@ def avg_pool3d_grad(
     <BLANKLINE>
              [[3., 3.]]]]])
     """
-    return _avg_pool_grad(3, dy, kernel_size, input_size, stride, padding, ceil_mode, count_include_pad)
+    return _avg_pool_grad(
+        3, dy, kernel_size, input_size, stride, padding, dilation, ceil_mode, count_include_pad, divisor_override
+    )
 
 
 def _conv_input_grad(
@@ -625,13 +639,14 @@ def _max_pool_grad(
 
 
 def _avg_pool_grad(
-    axes: int, dy: Any, kernel_size: Any, input_size: Any, stride: Any, padding: Any, ceil_mode: Any,
-    count_include_pad: Any,
+    axes: int, dy: Any, kernel_size: Any, input_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: Any,
+    count_include_pad: Any, divisor_override: Any,
 ) -> Any:  # fmt: skip
     backend, (dy,), pool = prepared(
         arrays, _tensors, avg_pool_grad_geometry, {"dy": dy},
         {"kernel_size": kernel_size, "axes": axes, "input_size": input_size, "stride": stride, "padding": padding,
-         "ceil_mode": ceil_mode, "count_include_pad": count_include_pad},
+         "dilation": dilation, "ceil_mode": ceil_mode, "count_include_pad": count_include_pad,
+         "divisor_override": divisor_override},
     )  # fmt: skip
     return backend.avg_pool_grad(dy, pool)
 

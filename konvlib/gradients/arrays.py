@@ -1,19 +1,20 @@
-"""Gradients of the layers with NumPy: one matrix product per block of windows, slices for the taps of a pooling."""
+"""Gradients of the layers with NumPy: one matrix product per block of windows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial, reduce
+from functools import partial
 from math import prod
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from konvlib import geometry
-from konvlib.geometry import ConvGeometry, PoolGeometry
+from konvlib.geometry import ConvGeometry
+from konvlib.gradients.pooling_arrays import avg_pool_grad, max_pool_grad
 from konvlib.images.arrays import pad
 from konvlib.transposes.arrays import blocks, by_phases, channels_first
 
+__all__ = ["avg_pool_grad", "conv_bias_grad", "conv_input_grad", "conv_weight_grad", "max_pool_grad", "unpad"]
 BLOCK = 1 << 20
 """About how many entries the matrix of windows holds at once, whatever the size of the layer."""
 
@@ -56,41 +57,6 @@ def conv_bias_grad(dy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     array([6, 2])
     """
     return dy.sum(axis=(0, *range(2, len(shape))), dtype=dy.dtype)
-
-
-def max_pool_grad(x: np.ndarray, dy: np.ndarray, pool: PoolGeometry) -> np.ndarray:
-    """Return the gradient of a max pooling by its input, one axis at a time.
-
-    The first largest sample of a window, row by row, lies in the first row whose own first largest is as large.
-
-    Examples
-    --------
-    >>> x, dy = np.array([[[1, 3, 3, 2, 5]]]), np.array([[[10, 20]]])
-    >>> max_pool_grad(x, dy, geometry.pool_geometry(x.shape, 3, axes=1, stride=2))
-    array([[[ 0, 10,  0,  0, 20]]])
-    """
-    chosen = []
-    for axis in reversed(range(pool.axes)):
-        x, taps = _largest(x, pool, axis)
-        chosen.append(taps)
-    for axis in range(pool.axes):
-        dy = _send_to_taps(dy, pool, axis, chosen.pop())
-    return dy
-
-
-def avg_pool_grad(dy: np.ndarray, pool: PoolGeometry) -> np.ndarray:
-    """Return the gradient of an average pooling by its input, one axis at a time.
-
-    Examples
-    --------
-    >>> avg_pool_grad(np.array([[[3, 6]]]), geometry.pool_geometry((1, 1, 5), 3, axes=1, stride=2))
-    array([[[1., 1., 3., 2., 2.]]])
-    """
-    counts = [_counts(pool, axis) for axis in range(pool.axes)]
-    dx = dy / reduce(np.multiply.outer, counts).astype(geometry.mean_dtype(dy.dtype))
-    for axis in reversed(range(pool.axes)):
-        dx = _send_to_taps(dx, pool, axis)
-    return dx
 
 
 def unpad(dx: np.ndarray, layer: ConvGeometry) -> np.ndarray:
@@ -145,55 +111,6 @@ def _correlate(layer: ConvGeometry, x: np.ndarray, dy: np.ndarray) -> np.ndarray
         samples = windows[(..., batch, lines, *[slice(None)] * (axes - 1))].reshape(groups, dw.shape[2], -1)
         dw += channels_first(dy[batch, :, lines], groups) @ samples.swapaxes(1, 2)
     return dw.reshape(layer.weight_shape)
-
-
-def _largest(x: np.ndarray, pool: PoolGeometry, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first largest sample of each window along one axis, and its tap; the last NaN is larger than any other."""
-    stride, dilation, before = pool.stride[axis], pool.dilation[axis], pool.padding[axis][0]
-    starts = np.arange(pool.output_size[axis]) * stride - before
-    first = np.where(starts < 0, -(starts // dilation), 0)
-    largest = np.take(x, starts + first * dilation, axis + 2)
-    shape = [-1 if each == axis else 1 for each in range(len(pool.stride))]
-    taps = np.broadcast_to(first.reshape(shape), largest.shape).astype(np.min_scalar_type(pool.kernel_size[axis]))
-    for tap, windows, samples in _taps(pool, axis):
-        value, best = x[samples], largest[windows]
-        better = value > best
-        if x.dtype.kind in "fcO":
-            better |= value != value
-        np.copyto(best, value, where=better)
-        np.copyto(taps[windows], tap, where=better)
-    return largest, taps
-
-
-def _send_to_taps(dy: np.ndarray, pool: PoolGeometry, axis: int, chosen: np.ndarray | None = None) -> np.ndarray:
-    """Along one axis, send each window's gradient to all its samples, or to the chosen one."""
-    shape = list(dy.shape)
-    shape[axis + 2] = pool.input_size[axis]
-    dx = np.zeros(shape, dtype=dy.dtype)
-    for tap, windows, samples in _taps(pool, axis):
-        sent = dy[windows]
-        dx[samples] += sent if chosen is None else np.where(chosen[windows] == tap, sent, dy.dtype.type(0))
-    return dx
-
-
-def _taps(pool: PoolGeometry, axis: int) -> Iterator[tuple[int, tuple[slice, ...], tuple[slice, ...]]]:
-    """For each tap along an axis, the windows in which it shows a sample, and these samples."""
-    size, stride, dilation = pool.input_size[axis], pool.stride[axis], pool.dilation[axis]
-    part = partial(_part, len(pool.stride) + 2, axis + 2)
-    for tap in range(pool.kernel_size[axis]):
-        offset = tap * dilation - pool.padding[axis][0]
-        first = max(-(offset // stride), 0)
-        end = min((size - 1 - offset) // stride + 1, pool.output_size[axis])
-        if first < end:
-            yield tap, part(first, end), part(first * stride + offset, (end - 1) * stride + offset + 1, stride)
-
-
-def _counts(pool: PoolGeometry, axis: int) -> np.ndarray:
-    """By how many samples each window's sum is divided, along one axis."""
-    before, after = pool.padding[axis] if pool.count_include_pad else (0, 0)
-    starts = np.arange(pool.output_size[axis]) * pool.stride[axis] - pool.padding[axis][0]
-    ends = np.minimum(starts + pool.kernel_size[axis], pool.input_size[axis] + after)
-    return ends - np.maximum(starts, -before)
 
 
 def _part(ndim: int, axis: int, start: int, stop: int | None, step: int | None = None) -> tuple[slice, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from konvlib import geometry
 from konvlib.geometry import ConvGeometry, PoolGeometry
-from konvlib.images.naive import padded_taps, taps
+from konvlib.images.naive import divisor, taps
 
 
 def conv_input_grad(dy: np.ndarray, w: np.ndarray, layer: ConvGeometry) -> np.ndarray:
@@ -82,6 +82,7 @@ def max_pool_grad(x: np.ndarray, dy: np.ndarray, pool: PoolGeometry) -> np.ndarr
         m(i) = \operatorname{argmax}_{j = s\,i + d\,u - p} x[b, c, j]
 
     Each window sends its gradient to the first of its largest samples, in row-major order; to its last NaN, if any.
+    Halves are summed as float32, and rounded once.
 
     Examples
     --------
@@ -89,7 +90,8 @@ def max_pool_grad(x: np.ndarray, dy: np.ndarray, pool: PoolGeometry) -> np.ndarr
     >>> max_pool_grad(x, dy, geometry.pool_geometry(x.shape, 3, axes=1, stride=2))
     array([[[ 0, 10,  0,  0, 20]]])
     """
-    dx = np.zeros(pool.input_shape, dtype=dy.dtype)
+    dtype = dy.dtype.newbyteorder("=")
+    dx = np.zeros(pool.input_shape, dtype=dtype if dtype.kind in "biu" else geometry.wide_dtype(dtype))
     for b, c, *i in np.ndindex(pool.output_shape):
         window = [(b, c, *j) for _, j in taps(pool, i)]
         largest = window[0]
@@ -97,25 +99,27 @@ def max_pool_grad(x: np.ndarray, dy: np.ndarray, pool: PoolGeometry) -> np.ndarr
             if x[place] > x[largest] or x[place] != x[place]:
                 largest = place
         dx[largest] += dy[(b, c, *i)]
-    return dx
+    return dx.astype(dtype)
 
 
 def avg_pool_grad(dy: np.ndarray, pool: PoolGeometry) -> np.ndarray:
     r"""Return the gradient of an average pooling by its input, window by window: `konvlib.avg_pool2d_grad`.
 
-    .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + u - p = j} \frac{dy[b, c, i]}{n(i)}
+    .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + d\,u - p = j} \frac{dy[b, c, i]}{n(i)}
 
-    Each window sends each of its samples the same share of its gradient.
+    Each window sends each of its samples the same share of its gradient. Halves are divided and summed as float32, and
+    rounded once.
 
     Examples
     --------
     >>> avg_pool_grad(np.array([[[3, 6]]]), geometry.pool_geometry((1, 1, 5), 3, axes=1, stride=2))
     array([[[1., 1., 3., 2., 2.]]])
     """
-    dx = np.zeros(pool.input_shape, dtype=geometry.mean_dtype(dy.dtype))
+    dtype = geometry.mean_dtype(dy.dtype).newbyteorder("=")
+    dx = np.zeros(pool.input_shape, dtype=geometry.wide_dtype(dtype))
+    dy = dy.astype(dx.dtype)
     for b, c, *i in np.ndindex(pool.output_shape):
-        window = [(b, c, *j) for _, j in taps(pool, i)]
-        count = padded_taps(pool, i) if pool.count_include_pad else len(window)
-        for place in window:
-            dx[place] += dy[(b, c, *i)] / count
-    return dx
+        share = dy[(b, c, *i)] / divisor(pool, i)
+        for _, j in taps(pool, i):
+            dx[(b, c, *j)] += share
+    return dx.astype(dtype)

@@ -6,14 +6,16 @@ summed in float32, and rounded once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from konvlib.geometry import PoolGeometry
+from konvlib.images.running import axis_of, largest_and_places, over_windows, spread, sums
 from konvlib.layers.aten import CONV, is_half
 from konvlib.layers.memory import empty, laid_like
 from konvlib.registration import check_sizes_may_stay
@@ -21,6 +23,10 @@ from konvlib.registration import check_sizes_may_stay
 Ints = Sequence[int]
 MAX_POOL = {1: functional.max_pool1d, 2: functional.max_pool2d, 3: functional.max_pool3d}
 AVG_POOL = {1: functional.avg_pool1d, 2: functional.avg_pool2d, 3: functional.avg_pool3d}
+PLACES, SUMS = largest_and_places(torch), sums(torch)
+MOST_TAPS = 100
+"""Up to how many taps of a window ATen visits."""
+
 AVG_POOL_BACKWARD = {2: torch.ops.aten.avg_pool2d_backward.default, 3: torch.ops.aten.avg_pool3d_backward.default}
 
 
@@ -37,10 +43,91 @@ def max_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
     >>> max_pool(x, pool_geometry(x.shape, 2, axes=1, padding=[(1, 0)]))
     tensor([[[1., 3.]]])
     """
-    if pool.is_even:
+    if pool.is_even and not is_large(pool):
         y = MAX_POOL[pool.axes](x, pool.kernel_size, pool.stride, pool.before, pool.dilation, pool.ceil_mode)
         return laid_like(x, y)
     return laid_like(x, gathered(x, largest_places(x, pool)))
+
+
+def max_pool_and_indices(x: Tensor, pool: PoolGeometry) -> tuple[Tensor, Tensor]:
+    """Return the largest sample of each window, and where in the flattened input it lies.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import pool_geometry
+    >>> x = torch.tensor([[[1.0, 3, 3, 2]]])
+    >>> max_pool_and_indices(x, pool_geometry(x.shape, 2, axes=1))
+    (tensor([[[3., 3.]]]), tensor([[[1, 2]]]))
+    """
+    places = largest_places(x, pool)
+    return laid_like(x, gathered(x, places)), laid_like(x, places)
+
+
+def max_unpool(x: Tensor, indices: Tensor, pool: PoolGeometry) -> Tensor:
+    """Return zeros of the pooling's input shape, with each sample put back at its index; the last one where two meet.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import max_unpool_geometry
+    >>> x = torch.tensor([[[3.0, 2]]])
+    >>> pool = max_unpool_geometry(x.shape, 2, axes=1, indices_shape=x.shape)
+    >>> max_unpool(x, torch.tensor([[[1, 1]]]), pool)
+    tensor([[[0., 2., 0., 0.]]])
+    """
+    windows = (*x.shape[:2], prod(pool.output_size))
+    places = indices.long().reshape(windows)
+    order = torch.arange(windows[2], device=x.device).expand(windows)
+    last = (places.new_zeros(*x.shape[:2], prod(pool.input_size))).scatter_reduce(2, places, order, "amax")
+    stays = last.gather(2, places) == order
+    return laid_like(x, scattered(torch.where(stays, x.reshape(windows), 0).reshape(x.shape), indices.long(), pool))
+
+
+def is_large(pool: PoolGeometry) -> bool:
+    """Whether windows have so many taps that ATen, which visits each, takes longer than `konvlib.images.running`.
+
+    Also where a number is larger than ATen takes.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import pool_geometry
+    >>> is_large(pool_geometry((1, 1, 60, 60), 7, axes=2)), is_large(pool_geometry((1, 1, 60, 60), 51, axes=2))
+    (False, True)
+    """
+    return prod(pool.kernel_size) > MOST_TAPS or max(*pool.kernel_size, *pool.stride, *pool.dilation) >= 2**31
+
+
+def has_kernel(pool: PoolGeometry) -> bool:
+    """Whether the Triton kernels of an average pooling have these arguments.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import avg_pool_geometry
+    >>> [has_kernel(avg_pool_geometry((1, 1, 9), 2, axes=1, dilation=dilation)) for dilation in (1, 2)]
+    [True, False]
+    """
+    return pool.divisor_override is None and max(pool.dilation) == 1 and not is_large(pool)
+
+
+def _running_places(x: Tensor, pool: PoolGeometry) -> Tensor:
+    """The last axis first: the first largest sample lies in the first row whose own first largest is as large."""
+    places = torch.arange(prod(pool.input_size), device=x.device).reshape(pool.input_size).expand(x.shape)
+    for number in reversed(range(pool.axes)):
+        x, places = _along(number, (x, places), lambda pieces, axis: over_windows(pieces, axis, PLACES), pool)
+    return places
+
+
+def _running_sums(x: Tensor, pool: PoolGeometry) -> Tensor:
+    for number in range(pool.axes):
+        (x,) = _along(number, (x,), lambda pieces, axis: over_windows(pieces, axis, SUMS), pool)
+    return x
+
+
+def _along(number: int, tensors: Sequence[Tensor], function: Callable[..., Any], pool: PoolGeometry) -> list[Tensor]:
+    """A function of the pieces ``(outer, size, inner)`` of one axis."""
+    shape, axis = tensors[0].shape, axis_of(pool, number)
+    before, after = shape[: number + 2], shape[number + 3 :]
+    pieces = tuple([tensor.reshape(prod(before), shape[number + 2], prod(after)) for tensor in tensors])
+    return [piece.reshape(*before, piece.shape[1], *after) for piece in function(pieces, axis)]
 
 
 def largest_places(x: Tensor, pool: PoolGeometry) -> Tensor:
@@ -54,6 +141,8 @@ def largest_places(x: Tensor, pool: PoolGeometry) -> Tensor:
     tensor([[[0, 1]]])
     """
     x, run = x.detach(), MAX_POOL[pool.axes]
+    if is_large(pool):
+        return _running_places(x, pool)
     if pool.is_even:
         return run(x, pool.kernel_size, pool.stride, pool.before, pool.dilation, pool.ceil_mode, return_indices=True)[1]
     check_sizes_may_stay()
@@ -175,21 +264,26 @@ def avg_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
     """
     if is_half(x):
         return avg_pool(x.float(), pool).to(x.dtype)
-    if pool.is_even:
+    if is_large(pool) or max(pool.dilation) > 1:
+        check_sizes_may_stay()
+        return laid_like(x, _running_sums(x, pool) / divisors(pool, x))
+    if pool.is_even and (pool.divisor_override is None or pool.axes > 1):
         options = pool.ceil_mode, pool.count_include_pad
+        if pool.divisor_override is not None:
+            options = *options, pool.divisor_override
         return laid_like(x, AVG_POOL[pool.axes](x, pool.kernel_size, pool.stride, pool.before, *options))
     check_sizes_may_stay()
     shown = functional.pad(x, pool.sides)
     if torch.compiler.is_exporting():  # ONNX has no other divisor, and its exporter says nothing of it
         ones = x.new_ones((1, 1, *pool.kernel_size))
-        sums = CONV[pool.axes](shown.reshape(-1, 1, *shown.shape[2:]), ones, stride=pool.stride)
-        sums = sums.reshape(pool.output_shape)
+        total = CONV[pool.axes](shown.reshape(-1, 1, *shown.shape[2:]), ones, stride=pool.stride)
+        total = total.reshape(pool.output_shape)
     elif pool.axes == 1:
-        sums = functional.avg_pool2d(shown.unsqueeze(2), (1, *pool.kernel_size), (1, *pool.stride), divisor_override=1)
-        sums = sums.squeeze(2)
+        total = functional.avg_pool2d(shown.unsqueeze(2), (1, *pool.kernel_size), (1, *pool.stride), divisor_override=1)
+        total = total.squeeze(2)
     else:
-        sums = AVG_POOL[pool.axes](shown, pool.kernel_size, pool.stride, divisor_override=1)
-    return laid_like(x, sums / counts(pool, sums))
+        total = AVG_POOL[pool.axes](shown, pool.kernel_size, pool.stride, divisor_override=1)
+    return laid_like(x, total / divisors(pool, total))
 
 
 def avg_pool_grad(dy: Tensor, pool: PoolGeometry) -> Tensor:
@@ -204,13 +298,18 @@ def avg_pool_grad(dy: Tensor, pool: PoolGeometry) -> Tensor:
     if is_half(dy):
         return avg_pool_grad(dy.float(), pool).to(dy.dtype)
     check_sizes_may_stay()
+    if is_large(pool) or max(pool.dilation) > 1:
+        dx = dy / divisors(pool, dy)
+        for number in range(pool.axes):
+            (dx,) = _along(number, (dx,), lambda pieces, axis: (spread(pieces[0], axis, torch),), pool)
+        return laid_like(dy, dx)
     if pool.is_even:
-        options = pool.ceil_mode, pool.count_include_pad, None
+        options = pool.ceil_mode, pool.count_include_pad, pool.divisor_override
         return laid_like(dy, _avg_pool_backward(dy, pool.input_size, pool, pool.before, options))
     # ATen pads both sides alike: so it is told that padding is input, and adds up where it would take means.
     befores, afters = pool.sides[-2::-2], pool.sides[::-2]
     size = [n + before + after for n, before, after in zip(pool.input_size, befores, afters, strict=True)]
-    dx = _avg_pool_backward(dy / counts(pool, dy), size, pool, (0,) * pool.axes, (False, True, 1))
+    dx = _avg_pool_backward(dy / divisors(pool, dy), size, pool, (0,) * pool.axes, (False, True, 1))
     return laid_like(dy, functional.pad(dx, [-side for side in pool.sides]))
 
 
@@ -223,19 +322,23 @@ def _avg_pool_backward(dy: Tensor, size: Ints, pool: PoolGeometry, padding: Ints
     return AVG_POOL_BACKWARD[2](dy, empty(dy, (*dy.shape[:2], 1, *size)), *window, *options).squeeze(2)
 
 
-def counts(pool: PoolGeometry, like: Tensor) -> Tensor:
-    """Return by how many samples each window's sum is divided, ``(*output_size)``.
+def divisors(pool: PoolGeometry, like: Tensor) -> Tensor | int:
+    """Return what each window's sum is divided by: one number, or ``(*output_size)`` of them.
 
     Examples
     --------
     >>> from konvlib.geometry import avg_pool_geometry
-    >>> counts(avg_pool_geometry((1, 1, 3), 2, axes=1, padding=[(1, 0)], count_include_pad=False), torch.ones(1))
+    >>> divisors(avg_pool_geometry((1, 1, 3), 2, axes=1, padding=[(1, 0)], count_include_pad=False), torch.ones(1))
     tensor([1., 2.])
     """
+    if pool.divisor_override is not None:
+        return pool.divisor_override
     count = like.new_ones(())
-    for axis, (kernel, stride, size) in enumerate(zip(pool.kernel_size, pool.stride, pool.input_size, strict=True)):
-        before, after = pool.padding[axis] if pool.count_include_pad else (0, 0)
-        starts = torch.arange(pool.output_size[axis], device=like.device) * stride - pool.before[axis]
-        seen = (starts + kernel).clamp(max=size + after) - starts.clamp(min=-before)
-        count = count[..., None] * seen.to(like.dtype)
+    for number, (before, after) in enumerate(pool.padding):
+        size, kernel, stride, dilation, first, windows = axis_of(pool, number)
+        before, after = (before, after) if pool.count_include_pad else (0, 0)
+        starts = torch.arange(windows, device=like.device) * stride + first
+        lowest = (-((starts + before) // dilation)).clamp(min=0)
+        highest = ((size + after - 1 - starts) // dilation).clamp(max=kernel - 1)
+        count = count[..., None] * (highest - lowest + 1).to(like.dtype)
     return count

@@ -53,24 +53,58 @@ def max_pool(x: np.ndarray, pool: PoolGeometry) -> np.ndarray:
     >>> max_pool(x, geometry.pool_geometry(x.shape, 2, axes=1))
     array([[[3, 2]]])
     """
-    y = np.empty(pool.output_shape, dtype=x.dtype)
+    return max_pool_and_indices(x, pool)[0]
+
+
+def max_pool_and_indices(x: np.ndarray, pool: PoolGeometry) -> tuple[np.ndarray, np.ndarray]:
+    """Return the largest sample of each window and its index: `konvlib.max_pool2d` with ``return_indices``.
+
+    An index counts the samples of a channel in row-major order. Of several largest samples it is that of the first; of
+    several NaN that of the last.
+
+    Examples
+    --------
+    >>> x = np.array([[[1, 3, 3, 0]]])
+    >>> max_pool_and_indices(x, geometry.pool_geometry(x.shape, 2, axes=1))
+    (array([[[3, 3]]]), array([[[1, 2]]]))
+    """
+    y = np.empty(pool.output_shape, dtype=x.dtype.newbyteorder("="))
+    indices = np.empty(pool.output_shape, dtype=np.int64)
     for b, c, *i in np.ndindex(pool.output_shape):
-        window = [x[(b, c, *source)] for _, source in taps(pool, i)]
+        window = [(b, c, *source) for _, source in taps(pool, i)]
         largest = window[0]
-        for value in window[1:]:
-            if value > largest or value != value:
-                largest = value
-        y[(b, c, *i)] = largest
+        for place in window[1:]:
+            if x[place] > x[largest] or x[place] != x[place]:
+                largest = place
+        y[(b, c, *i)] = x[largest]
+        indices[(b, c, *i)] = np.ravel_multi_index(largest[2:], pool.input_size)
+    return y, indices
+
+
+def max_unpool(x: np.ndarray, indices: np.ndarray, pool: PoolGeometry) -> np.ndarray:
+    """Return zeros, and each sample put at its index, one after the other: `konvlib.max_unpool2d`.
+
+    Examples
+    --------
+    >>> x = np.array([[[3, 2]]])
+    >>> pool = geometry.max_unpool_geometry(x.shape, 2, axes=1, indices_shape=x.shape)
+    >>> max_unpool(x, np.array([[[1, 2]]]), pool)
+    array([[[0, 3, 2, 0]]])
+    """
+    y = np.zeros(pool.input_shape, dtype=x.dtype.newbyteorder("="))
+    for b, c, *i in np.ndindex(pool.output_shape):
+        y[(b, c, *np.unravel_index(indices[(b, c, *i)], pool.input_size))] = x[(b, c, *i)]
     return y
 
 
 def avg_pool(x: np.ndarray, pool: PoolGeometry) -> np.ndarray:
     r"""Return the mean of each window: `konvlib.avg_pool2d`, and so over one axis or three.
 
-    .. math:: y[b, c, i] = \frac{1}{\lvert U_i \rvert} \sum_{u} x[b, c, s\,i + u - p]
+    .. math:: y[b, c, i] = \frac{1}{\lvert U_i \rvert} \sum_{u} x[b, c, s\,i + d\,u - p]
 
     Padding counts as zeros with ``count_include_pad``, and takes no part without. What a window of ``ceil_mode`` has
-    beyond the padding never counts.
+    beyond the padding never counts. Halves are summed and divided as float32, and rounded once; integers are summed as
+    integers of any size.
 
     Examples
     --------
@@ -78,14 +112,28 @@ def avg_pool(x: np.ndarray, pool: PoolGeometry) -> np.ndarray:
     >>> avg_pool(x, geometry.avg_pool_geometry(x.shape, 2, axes=1))
     array([[[2., 1.]]])
     """
-    y = np.empty(pool.output_shape, dtype=geometry.mean_dtype(x.dtype))
+    y = np.empty(pool.output_shape, dtype=geometry.mean_dtype(x.dtype).newbyteorder("="))
+    x = x.astype(object if x.dtype.kind in "biu" else geometry.wide_dtype(x.dtype))
     for b, c, *i in np.ndindex(pool.output_shape):
         window = [x[(b, c, *source)] for _, source in taps(pool, i)]
-        total = y.dtype.type(0) if y.dtype != object else 0
+        total = x.dtype.type(0) if x.dtype != object else 0
         for value in window:
             total += value
-        y[(b, c, *i)] = total / (padded_taps(pool, i) if pool.count_include_pad else len(window))
+        y[(b, c, *i)] = total / divisor(pool, i)
     return y
+
+
+def divisor(pool: PoolGeometry, i: tuple[int, ...]) -> int:
+    """By what window ``i`` divides its sum.
+
+    Examples
+    --------
+    >>> divisor(geometry.avg_pool_geometry((1, 1, 5), 2, axes=1, padding=1, count_include_pad=False), (0,))
+    1
+    """
+    if pool.divisor_override is not None:
+        return pool.divisor_override
+    return padded_taps(pool, i) if pool.count_include_pad else len(list(taps(pool, i)))
 
 
 def taps(window: ConvGeometry | PoolGeometry, i: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -122,6 +170,7 @@ def padded_taps(pool: PoolGeometry, i: tuple[int, ...]) -> int:
     count = 1
     for axis, index in enumerate(i):
         before, after = pool.padding[axis]
-        places = (index * pool.stride[axis] + tap - before for tap in range(pool.kernel_size[axis]))
+        start = index * pool.stride[axis] - before
+        places = (start + tap * pool.dilation[axis] for tap in range(pool.kernel_size[axis]))
         count *= sum(-before <= place < pool.input_size[axis] + after for place in places)
     return count

@@ -21,19 +21,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-<<<<<<< HEAD
 from konvlib.geometry import ResampleGeometry, SequenceGeometry, WholeGeometry, boundary_places
-from konvlib.registration import Operator
-from konvlib.runtime import COMPLEX, REALS, sum_dtype
-from konvlib.sequences import aten, composites, kernels
-=======
-from konvlib.geometry import SequenceGeometry
 from konvlib.geometry.arguments import METHODS, one_of
 from konvlib.geometry.sequences import sequence_batch
 from konvlib.registration import Operator, check_sizes_may_stay, planned_tensors
-from konvlib.runtime import COMPLEX, REALS
-from konvlib.sequences import aten, kernels
->>>>>>> work-tensors
+from konvlib.runtime import COMPLEX, REALS, sum_dtype
+from konvlib.sequences import aten, composites, kernels
 
 DTYPES = (*REALS, *COMPLEX)
 

@@ -133,6 +133,11 @@ def is_interpreted(backend: Any) -> bool:
     return isinstance(backend, TensorBackend) and backend.kernels and backend.device == "cpu"
 
 
+def is_definition(backend: Any) -> bool:
+    """Whether a backend is the definition, which is slow."""
+    return isinstance(backend, ArrayBackend) and backend.arrays.__name__.endswith(".naive")
+
+
 def takes_arrays(backend: Any) -> bool:
     """Whether a backend has Python's numbers and all of NumPy's dtypes, as tensors have not."""
     return not isinstance(backend, TensorBackend)

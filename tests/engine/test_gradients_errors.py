@@ -114,6 +114,16 @@ ERRORS = [
     ),
     (
         ValueError,
+        "divisor_override must be at least 1, got 0",
+        lambda backend: backend.avg_pool1d_grad(ONE[0], 2, input_size=6, divisor_override=0),
+    ),
+    (
+        TypeError,
+        "dilation must be an integer, got 2.0",
+        lambda backend: backend.avg_pool1d_grad(ONE[0], 2, input_size=6, dilation=2.0),
+    ),
+    (
+        ValueError,
         "dy must have 3 axes (N, C, L), got shape (3,)",
         lambda backend: backend.max_pool1d_grad(np.ones((1, 1, 4)), np.ones(3), 2),
     ),

@@ -6,6 +6,7 @@ from fractions import Fraction
 from functools import cache
 from itertools import product
 from math import lcm
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -175,3 +176,100 @@ def test_average_pooling_of_two_axes_as_torchs_autograd(backend):
         expected = torch_pool_grad("avg_pool2d", np.zeros((2, 3, 7, 8)), dy, *args)[1]
         options = {"stride": (3, 2), "padding": 1, "count_include_pad": with_padding}
         assert (backend.avg_pool2d_grad(dy, (2, 3), input_size=(7, 8), **options) == expected).all()
+
+
+@pytest.mark.verifies("thm-gradients-pooling", box="one to three axes, dilations 1 to 3, divisors", exact=True)
+def test_dilated_average_pooling_is_the_transpose_of_its_layer(backend):
+    """In fractions where they are, as above; each axis has a dilation of its own."""
+    axes = ((9, 3, 2, (1, 0), 3), (7, 2, 3, (0, 1), 2), (6, 3, 1, (1, 1), 1))
+    for count, ceil_mode, with_padding, divisor in product((1, 2, 3), (False, True), (False, True), (None, 5)):
+        size, kernel, stride, padding, dilation = (tuple(each) for each in zip(*axes[:count], strict=True))
+        options = {"stride": stride, "padding": padding, "dilation": dilation, "ceil_mode": ceil_mode}
+        options |= {"count_include_pad": with_padding, "divisor_override": divisor}
+        exact = isinstance(backend, (ModuleType, backends.ArrayBackend))
+        number = np.frompyfunc(Fraction, 1, 1) if exact else np.asarray
+        x = number(boxes.integers(1, 2, *size))
+        y = call(layers, "avg_pool#d", count, x, kernel, **options)
+        dy = number(boxes.integers(*y.shape, seed=1))
+        dx = call(backend, "avg_pool#d_grad", count, dy, kernel, input_size=size, **options)
+        assert dx.shape == x.shape
+        difference = (x * dx).sum() - (y * dy).sum()
+        assert difference == 0 if exact else abs(difference) < 1e-10
+
+
+def test_average_pooling_with_a_divisor_as_torchs_autograd(backend):
+    dy = boxes.integers(2, 3, 3, 4)
+    for divisor, ceil_mode, size in ((1, False, (7, 8)), (8, True, (6, 6))):
+        x = torch.zeros(2, 3, *size, dtype=torch.float64, requires_grad=True)
+        y = torch.nn.functional.avg_pool2d(x, (2, 3), (3, 2), (1, 1), ceil_mode, divisor_override=divisor)
+        assert y.shape == dy.shape
+        (expected,) = torch.autograd.grad(y, x, boxes.tensor(dy))
+        options = {"stride": (3, 2), "padding": 1, "ceil_mode": ceil_mode, "divisor_override": divisor}
+        assert (backend.avg_pool2d_grad(dy, (2, 3), input_size=size, **options) == expected.numpy()).all()
+
+
+def test_halves_are_divided_and_summed_in_single_precision_and_rounded_once(backend):
+    """Each share of one is less than any normal half, and 2,048 and one is 2,048 in halves."""
+    one = np.ones((1, 1, 1, 1), np.float16)
+    dx = backend.avg_pool2d_grad(one, 16, input_size=16, divisor_override=2**16)
+    assert dx.dtype == np.float16
+    assert (dx == np.float16(2.0**-16)).all()
+    for terms in ([2048, 1, 1, 1], [1, 1, 1, 2048]):
+        dy = np.array([[terms]], np.float16)
+        dx = backend.avg_pool1d_grad(dy, 4, input_size=7, stride=1, divisor_override=1)
+        assert (dx[0, 0] == np.convolve(terms, [1, 1, 1, 1]).astype(np.float16)).all()
+        dx = backend.max_pool1d_grad(np.array([[[0, 0, 0, 1, 0, 0, 0]]], np.float16), dy, 4, stride=1)
+        assert dx.dtype == np.float16
+        assert dx[0, 0].tolist() == [0, 0, 0, np.float16(2051), 0, 0, 0]
+
+
+@pytest.mark.parametrize("exact_backend", backends.exact("gradients"))
+def test_a_share_is_not_lost_in_halves(exact_backend):
+    dx = exact_backend.avg_pool2d_grad(np.ones((1, 1, 1, 1), "f2"), 256, input_size=256)
+    assert (dx == np.float16(1 / 65536)).all()
+
+
+@pytest.mark.parametrize("exact_backend", backends.exact("gradients"))
+def test_gradients_of_other_byte_orders(exact_backend):
+    for order, kind in product("<>", ("f2", "f4", "f8", "i2", "i8", "u4", "c8")):
+        x, dy = (boxes.integers(2, 3, 9) % 7).astype(order + "f4"), (boxes.integers(2, 3, 4) % 9).astype(order + kind)
+        for given, expected in (
+            (exact_backend.max_pool1d_grad(x, dy, 2), exact_backend.max_pool1d_grad(x, dy.astype(kind), 2)),
+            (
+                exact_backend.avg_pool1d_grad(dy, 2, input_size=9),
+                exact_backend.avg_pool1d_grad(dy.astype(kind), 2, input_size=9),
+            ),
+        ):
+            assert given.dtype == expected.dtype
+            assert given.dtype.isnative
+            assert (given == expected).all()
+
+
+def test_windows_larger_than_any_input_send_at_once(backend):
+    x, dy = np.arange(10.0).reshape(1, 1, 10), np.array([[[3.0]]])
+    if not backends.is_definition(backend):
+        assert backend.max_pool1d_grad(x, dy, 10**9, ceil_mode=True).tolist() == [[[0] * 9 + [3]]]
+        options = {"input_size": 10, "ceil_mode": True, "divisor_override": 6}
+        assert backend.avg_pool1d_grad(dy, 10**9, **options).tolist() == [[[0.5] * 10]]
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+def test_what_meets_is_added_in_integers_that_wrap(backend):
+    """Of overlapping windows; of Python's integers too."""
+    backends.needs_arrays(backend)
+    x, dy = np.array([[[0, 9, 0, 0]]]), np.array([[[200, 100, 7]]], np.uint8)
+    assert backend.max_pool1d_grad(x, dy, 2, stride=1).tolist() == [[[0, 300 - 256, 7, 0]]]
+    large = np.array([[[10**30, 1, 2]]], dtype=object)
+    assert backend.max_pool1d_grad(x, large, 2, stride=1).tolist() == [[[0, 10**30 + 1, 2, 0]]]
+
+
+def test_average_pooling_in_several_tiles(backend):
+    """Large enough to be taken in several tiles, and every sample known."""
+    backends.needs_arrays(backend)
+    if backends.is_definition(backend):
+        return
+    dy = np.ones((1, 1, 300_000))
+    dx = backend.avg_pool1d_grad(dy, 5, input_size=300_004, stride=1, divisor_override=1)[0, 0]
+    assert dx[:5].tolist() == [1, 2, 3, 4, 5]
+    assert (dx[4:-4] == 5).all()
+    assert dx[-4:].tolist() == [4, 3, 2, 1]

@@ -24,6 +24,8 @@ CIRCULAR = {"padding": ((1, 0), (0, 2)), "padding_mode": "circular"}
 TRANSPOSE = LAYER | {"output_padding": (1, 1)}
 POOL = {"kernel_size": (3, 2), "stride": (2, 1), "padding": ((1, 0), (0, 1)), "ceil_mode": True}
 
+DILATED = {"dilation": (3, 1), "divisor_override": 3}
+
 
 class Case(NamedTuple):
     """A function, the shapes of its operands and its other arguments."""
@@ -81,6 +83,15 @@ CASES = {
     ),
     "avg_pool_grad3": Case(
         konvlib.avg_pool3d_grad, ((1, 2, 1, 3, 2),), {"kernel_size": (2, 1, 2), "input_size": (2, 3, 4)}
+    ),
+    "avg_pool_grad2 dilated": Case(
+        konvlib.avg_pool2d_grad, ((2, 2, 2, 3),), {"kernel_size": 2, "input_size": (6, 4), "stride": (2, 1)} | DILATED
+    ),
+    "avg_pool_grad1 large": Case(
+        konvlib.avg_pool1d_grad, ((2, 2, 2),), {"kernel_size": 200, "input_size": 7, "stride": 3, "padding": 99}
+    ),
+    "max_pool_grad1 large": Case(
+        konvlib.max_pool1d_grad, ((2, 2, 7), (2, 2, 2)), {"kernel_size": 200, "stride": 3, "padding": 99}
     ),
     "transpose1": Case(
         konvlib.conv_transpose1d, ((2, 2, 3), (2, 1, 2), (2,)), {"stride": 2, "padding": [(1, 0)], "groups": 2}

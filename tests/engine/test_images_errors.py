@@ -138,10 +138,19 @@ MAX_POOLS = [
         "and dilation 2",
     ),
     ({"x": X * 1j}, TypeError, "x must hold real numbers, got dtype complex128"),
+    ({"return_indices": 1}, TypeError, "return_indices must be True or False, got 1"),
 ]
 AVG_POOLS = [
     ({"count_include_pad": 0}, TypeError, "count_include_pad must be True or False, got 0"),
     ({"count_include_pad": None}, TypeError, "count_include_pad must be True or False, got None"),
+    ({"divisor_override": 0}, ValueError, "divisor_override must be at least 1, got 0"),
+    ({"divisor_override": 1.5}, TypeError, "divisor_override must be an integer, got 1.5"),
+    (
+        {"x": X[..., :1], "padding": 1, "dilation": 2},
+        ValueError,
+        "padding must let each window meet the input, got 1 samples before the 1 of an axis with kernel_size 2 "
+        "and dilation 2",
+    ),
 ]
 NO_NUMBERS = [
     (

@@ -15,6 +15,14 @@ def random(*shape):
 
 
 UNEVEN = ((1, 0), (0, 1))
+
+
+def put_back(x):
+    """Two samples meet in each channel."""
+    places = torch.tensor([0, 7, 7, 3, 10, 23]).reshape(x.shape[2:])
+    return konvlib.max_unpool2d(x, places.expand(x.shape), 2)
+
+
 ROWS = {
     "conv1d": (
         lambda x, w: konvlib.conv1d(x, w, stride=2, padding=((2, 1),), padding_mode="reflect"),
@@ -64,7 +72,50 @@ ROWS = {
         [random(2, 2, 5, 6)],
     ),
     "avg_pool3d": (lambda x: konvlib.avg_pool3d(x, 2, padding=1), [random(2, 1, 3, 4, 3)]),
+    "avg_pool1d, divided by three": (lambda x: konvlib.avg_pool1d(x, 2, divisor_override=3), [random(2, 2, 5)]),
+    "avg_pool2d, dilated": (
+        lambda x: konvlib.avg_pool2d(x, 2, stride=(2, 1), padding=UNEVEN, dilation=(2, 3), ceil_mode=True),
+        [random(2, 2, 5, 6)],
+    ),
+    "max_pool1d, large window": (lambda x: konvlib.max_pool1d(x, 200, stride=3, padding=99), [random(2, 2, 7)]),
+    "avg_pool1d, large window": (lambda x: konvlib.avg_pool1d(x, 200, stride=3, padding=99), [random(2, 2, 7)]),
+    "max_pool2d and its indices": (
+        lambda x: konvlib.max_pool2d(x, (3, 2), stride=2, padding=UNEVEN, ceil_mode=True, return_indices=True)[0],
+        [random(2, 2, 5, 6)],
+    ),
+    "max_pool2d and its indices, even padding": (
+        lambda x: konvlib.max_pool2d(x, 3, stride=2, padding=1, return_indices=True)[0],
+        [random(2, 2, 5, 6)],
+    ),
+    "max_unpool2d": (put_back, [random(2, 2, 2, 3)]),
 }
+
+
+@pytest.mark.parametrize("check", [transforms.compiled, transforms.made_fx], ids=lambda check: check.__name__)
+def test_values_and_indices_together(check):
+    """Pooled, put back, and pooled again: indices travel through a trace."""
+
+    def there_and_back(x):
+        y, indices = konvlib.max_pool2d(x, 2, return_indices=True)
+        return konvlib.max_unpool2d(y, indices, 2) + indices.sum()
+
+    check(there_and_back, [random(2, 2, 4, 6)])
+
+
+def test_indices_of_each_slice_under_vmap():
+    x = torch.stack([random(2, 2, 5, 6), -random(2, 2, 5, 6)])
+    for padding in (1, UNEVEN):
+        pool = lambda x, padding=padding: konvlib.max_pool2d(x, 3, padding=padding, return_indices=True)  # noqa: E731
+        y, indices = torch.vmap(pool)(x)
+        for n in range(2):
+            assert all(torch.equal(a, b[n]) for a, b in zip(pool(x[n]), (y, indices), strict=True))
+
+
+def test_only_what_stays_receives_a_gradient():
+    x = torch.tensor([[[5.0, 7, 6]]], requires_grad=True)
+    y = konvlib.max_unpool1d(x, torch.tensor([[[2, 0, 2]]]), 2)
+    (dx,) = torch.autograd.grad(y, x, torch.tensor([[[1.0, 2, 3, 4, 5, 6]]]))
+    assert dx.tolist() == [[[0, 1, 3]]]
 
 
 @pytest.mark.parametrize("check", [*transforms.CHECKS, *transforms.FREE_BATCH], ids=lambda check: check.__name__)

@@ -25,6 +25,12 @@ def right() -> None:
     assert_type(y, torch.Tensor)
     assert isinstance(konvlib.convolve([1, 3, 2, 0, 4], [2, 1, -1]), np.ndarray)
     assert konvlib.max_pool2d(X, 2).shape == (1, 2, 3, 3)
+    largest, indices = konvlib.max_pool2d(X, 2, return_indices=True)
+    assert konvlib.max_unpool2d(largest, indices, 2).shape == X.shape
+    assert_type(konvlib.max_pool2d(torch.ones(1, 2, 6, 6), 2), torch.Tensor)
+    pair = konvlib.max_pool2d(torch.ones(1, 2, 6, 6), 2, return_indices=True)
+    assert_type(pair, tuple[torch.Tensor, torch.Tensor])
+    assert_type(konvlib.max_unpool2d(*pair, 2), torch.Tensor)
     layer = konvlib.Konv2d(2, 3, 3, degree=3, padding=1)
     assert_type(layer, konvlib.Konv2d)
     assert layer(torch.ones(1, 2, 6, 6)).shape == (1, 3, 6, 6)
@@ -35,4 +41,5 @@ def wrong() -> None:
     konvlib.conv2d(X, W, strde=2)  # pyright: ignore[reportCallIssue]
     konvlib.conv2d(X, W, padding_mode="mirror")  # pyright: ignore[reportArgumentType]
     konvlib.max_pool2d(X)  # pyright: ignore[reportCallIssue]
+    konvlib.max_pool2d(X, 2, return_indices=True).sum()  # pyright: ignore[reportAttributeAccessIssue]
     konvlib.conv1d(X, W, 1, 2)  # pyright: ignore[reportCallIssue]
