@@ -162,7 +162,7 @@ def grouped(x: np.ndarray, w: np.ndarray, layer: ConvGeometry) -> tuple[np.ndarr
 def _bands(layer: ConvGeometry, rows: int, most: int) -> list[tuple[slice, slice, Cut]]:
     """Cut a layer into images, or an image into lines of outputs, at least ``rows`` and mostly a multiple of them.
 
-    The padded input of each, which comes third, has about ``most`` samples. The last may repeat lines of the one before.
+    The padded input of each, which comes third, has about ``most`` samples. The last may repeat lines.
     """
     each = zip(layer.output_size, layer.stride, layer.kernel_size, layer.dilation, strict=True)
     (first, step, reach), *others = [(o, s, geometry.span(k, dilation=d)) for o, s, k, d in each]
