@@ -234,7 +234,9 @@ def _multiply_windows(
     phases = _phases(kernel[-1], stride[-1], dilation[-1])
     x = _by_phase(x, stride[-1], phases)
     columns = products = np.empty(0, dtype=x.dtype)
-    for place in _blocks((batch, groups, first, *rest), w.shape[2] * x.itemsize):
+    unit = w.shape[2] * x.itemsize
+    # As many windows as kernels at least, so that a weight that fills the cache is not read for fewer.
+    for place in _blocks((batch, groups, first, *rest), unit, max(BLOCK, unit * max(FEWEST, width * rows))):
         images, some, *outputs = [part.stop - part.start for part in place]
         shape = (some, depth, *kernel, images, *outputs)
         if columns.size < prod(shape):
@@ -274,9 +276,9 @@ def _by_phase(x: np.ndarray, stride: int, phases: Mapping[int, int]) -> np.ndarr
     return split
 
 
-def _blocks(extents: Sequence[int], unit: int) -> Iterator[tuple[slice, ...]]:
-    """Cut a box into blocks of about `BLOCK` bytes, ``unit`` bytes per entry, whole on its last axes."""
-    inner, most = unit * prod(extents), max(BLOCK, FEWEST * unit)
+def _blocks(extents: Sequence[int], unit: int, most: int) -> Iterator[tuple[slice, ...]]:
+    """Cut a box into blocks of about ``most`` bytes, ``unit`` bytes per entry, whole on its last axes."""
+    inner = unit * prod(extents)
     ranges = []
     for extent in extents:
         inner //= extent
