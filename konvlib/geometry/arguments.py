@@ -118,14 +118,14 @@ def per_axis(value: int | Sequence[int], axes: int, name: str, *, least: int = 1
 
 
 def mean_dtype(dtype: np.dtype) -> np.dtype:
-    """Return the dtype that NumPy gives a mean: float64 for integers, else the same.
+    """Return the dtype that NumPy gives a mean: float64 for integers, else the same, in the machine's byte order.
 
     Examples
     --------
     >>> mean_dtype(np.dtype(np.int8)), mean_dtype(np.dtype(np.float32))
     (dtype('float64'), dtype('float32'))
     """
-    return np.dtype(np.float64) if dtype.kind in "biu" else dtype
+    return np.dtype(np.float64) if dtype.kind in "biu" else dtype.newbyteorder("=")
 
 
 def sum_dtype(dtype: np.dtype, a: np.ndarray, b: np.ndarray, terms: int) -> np.dtype:
@@ -142,7 +142,7 @@ def sum_dtype(dtype: np.dtype, a: np.ndarray, b: np.ndarray, terms: int) -> np.d
     >>> sum_dtype(few.dtype, few, large, 100)
     dtype('int64')
     """
-    if dtype == np.float16:
+    if dtype.char == "e":
         return np.dtype(np.float32)
     if dtype.kind not in "biu" or not a.size or not b.size:
         return dtype

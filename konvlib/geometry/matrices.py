@@ -234,4 +234,4 @@ def spectral_dtype(dtype: np.dtype) -> np.dtype:
     >>> spectral_dtype(np.dtype(np.int8)), spectral_dtype(np.dtype(np.complex64))
     (dtype('float64'), dtype('float32'))
     """
-    return np.dtype(np.float32 if dtype in (np.float32, np.complex64) else np.float64)
+    return np.dtype(np.float32 if dtype.char in "fF" else np.float64)

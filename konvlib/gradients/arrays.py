@@ -56,7 +56,7 @@ def conv_bias_grad(dy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     >>> conv_bias_grad(np.array([[[1, 5], [2, 0]]]), (1, 2, 2))
     array([6, 2])
     """
-    return dy.sum(axis=(0, *range(2, len(shape))), dtype=dy.dtype)
+    return dy.sum(axis=(0, *range(2, len(shape))), dtype=np.result_type(dy))
 
 
 def unpad(dx: np.ndarray, layer: ConvGeometry) -> np.ndarray:

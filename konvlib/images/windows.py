@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import product
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -12,8 +14,8 @@ from numpy.lib.stride_tricks import as_strided
 from konvlib import geometry
 from konvlib.geometry import ConvGeometry
 
-BLOCK = 1 << 21
-"""Bytes of windows to copy at once: few enough for a processor's cache."""
+BLOCK = 1 << 20
+"""Bytes of windows to copy at once: few enough for a processor's cache, and for memory that stays with the process."""
 
 FEWEST = 64
 """Windows to copy at once at least, so that a matrix product is worth reading its weight for."""
@@ -24,12 +26,22 @@ SERIAL = 1 << 18
 NARROW = 1 << 12
 """Entries up to which a weight is multiplied in serial pieces: threads gain little where most time goes into copies."""
 
+BAND = 1 << 23
+"""Bytes of the padded input to hold at once, in the dtype in which products are summed."""
 
-def by_windows(x: np.ndarray, w: np.ndarray, layer: ConvGeometry, rows: int) -> np.ndarray:
-    """Convolve the padded input: each window, written as a column, is multiplied by all kernels of its group.
+
+def by_windows(x: np.ndarray, w: np.ndarray, layer: ConvGeometry, rows: int, y: np.ndarray | None = None) -> np.ndarray:
+    """Convolve, in the dtype of ``w``: each window, written as a column, is multiplied by all kernels of its group.
 
     Outputs that neighbour on the first axis can share a column: ``rows`` of them become output channels of a layer
     whose stride is ``rows`` times as large, and whose kernels hold the same taps, each kernel ``stride`` further down.
+
+    Parameters
+    ----------
+    x : array
+        The input, of any dtype that casts to that of ``w``; its padding is zeros, another is part of it already.
+    y : array, optional
+        Where to put the output; if it holds integers, so do the products.
 
     Examples
     --------
@@ -38,22 +50,62 @@ def by_windows(x: np.ndarray, w: np.ndarray, layer: ConvGeometry, rows: int) -> 
     >>> by_windows(x, w, layer, 1), by_windows(x, w, layer, 2)
     (array([[[5., 8., 4.]]]), array([[[5., 8., 4.]]]))
     """
+    y = np.empty(layer.output_shape, dtype=w.dtype) if y is None else y
     x, w = grouped(x, w, layer)
-    if prod(layer.kernel_size) == 1:
-        return _by_pixels(x, w, layer)
-    step, *steps = layer.stride
-    gap, *gaps = layer.dilation
-    if rows > 1:
-        w, gap = _stacked(w, rows, step, gap), 1
-    y = np.empty(layer.output_shape, dtype=x.dtype)
-    first, *rest = layer.output_size
-    places = [(0, first // rows * rows)]
-    if first % rows:
-        places.append((first - rows, first))  # the rows left over, and again some that are done
-    for begin, end in places:
-        part = y[:, :, begin:end].reshape(layer.batch, layer.groups, -1, (end - begin) // rows, rows, *rest)
-        _multiply_windows(x[:, :, :, begin * step :], w, part, (rows * step, *steps), (gap, *gaps))
+    step, gap = layer.stride[0], layer.dilation[0]
+    dilation, unit = layer.dilation, prod(layer.kernel_size) == 1
+    if rows > 1 and not unit:
+        w, dilation = _stacked(w, rows, step, gap), (1, *layer.dilation[1:])
+    for images, lines, cut in _bands(layer, rows, BAND // w.itemsize):
+        part, target = padded_part(x[images], cut, w.dtype), y[images, :, lines]
+        target = target.reshape(len(part), layer.groups, -1, *target.shape[2:])
+        if unit:
+            _multiply_pixels(part, w, target, layer.stride)
+        else:
+            _multiply_rows(part, w, target, rows, layer.stride, dilation)
     return y
+
+
+class Cut(NamedTuple):
+    """A part of the padded input: its size, which samples of the input it has, and where."""
+
+    size: tuple[int, ...]
+    samples: tuple[slice, ...]
+    places: tuple[slice, ...]
+
+
+def cut_of(layer: ConvGeometry, starts: Sequence[int], size: Sequence[int]) -> Cut:
+    """Return the part of the padded input that starts at ``starts``, along each axis; beyond the padding are zeros too.
+
+    Examples
+    --------
+    >>> cut_of(geometry.conv_geometry((1, 1, 3), (1, 1, 2), axes=1, padding=[(2, 1)]), [1], [6])
+    Cut(size=(6,), samples=(slice(0, 3, None),), places=(slice(1, 4, None),))
+    """
+    samples, places = [], []
+    for length, before, start, extent in zip(layer.input_size, layer.before, starts, size, strict=True):
+        low = max(start - before, 0)
+        high = max(low, min(start - before + extent, length))
+        samples.append(slice(low, high))
+        places.append(slice(low + before - start, high + before - start))
+    return Cut(tuple(size), tuple(samples), tuple(places))
+
+
+def padded_part(x: np.ndarray, cut: Cut, dtype: np.dtype) -> np.ndarray:
+    """Return a part of the padded input in a dtype, a view where that is possible.
+
+    Examples
+    --------
+    >>> cut = cut_of(geometry.conv_geometry((1, 1, 3), (1, 1, 2), axes=1, padding=[(2, 1)]), [1], [6])
+    >>> padded_part(np.array([[[[1, 3, 2]]]]), cut, np.dtype(int))
+    array([[[[0, 1, 3, 2, 0, 0]]]])
+    """
+    samples = x[(..., *cut.samples)]
+    if samples.shape[3:] == cut.size:
+        return samples.astype(dtype, copy=False)
+    part = np.zeros((*x.shape[:3], *cut.size), dtype=dtype)
+    part[(..., *cut.places)] = samples
+    return part
 
 
 def windows_cost(layer: ConvGeometry, rows: int) -> float:
@@ -106,10 +158,60 @@ def grouped(x: np.ndarray, w: np.ndarray, layer: ConvGeometry) -> tuple[np.ndarr
     return x.reshape(-1, layer.groups, depth, *x.shape[2:]), w.reshape(layer.groups, width, *w.shape[1:])
 
 
-def _by_pixels(x: np.ndarray, w: np.ndarray, layer: ConvGeometry) -> np.ndarray:
+@lru_cache(256)
+def _bands(layer: ConvGeometry, rows: int, most: int) -> list[tuple[slice, slice, Cut]]:
+    """Cut a layer into images, or an image into lines of outputs, at least ``rows`` and mostly a multiple of them.
+
+    The padded input of each, which comes third, has about ``most`` samples. The last may repeat lines.
+    """
+    each = zip(layer.output_size, layer.stride, layer.kernel_size, layer.dilation, strict=True)
+    (first, step, reach), *others = [(o, s, geometry.span(k, dilation=d)) for o, s, k, d in each]
+    rest = [(outputs - 1) * stride + span for outputs, stride, span in others]
+    line = layer.in_channels * prod(rest) * step
+    lines = min(first, max(most // line, 4 * reach // step, rows) // rows * rows)
+    images = max(1, most // (line * (first + reach // step)))
+    bands = []
+    for image, start in product(range(0, layer.batch, images), range(0, first, lines)):
+        end = min(start + lines, first)
+        start = min(start, max(0, end - rows))
+        cut = cut_of(layer, (start * step, *[0] * len(rest)), ((end - start - 1) * step + reach, *rest))
+        bands.append((slice(image, min(image + images, layer.batch)), slice(start, end), cut))
+    return bands
+
+
+def _multiply_pixels(x: np.ndarray, w: np.ndarray, y: np.ndarray, stride: Sequence[int]) -> None:
     """Where kernels have one tap, the input itself is the matrix of windows."""
-    x = x[(..., *(slice(None, (n - 1) * s + 1, s) for n, s in zip(layer.output_size, layer.stride, strict=True)))]
-    return (w.reshape(*w.shape[:3]) @ x.reshape(*x.shape[:3], -1)).reshape(layer.output_shape)
+    x = x[(..., *(slice(None, (n - 1) * s + 1, s) for n, s in zip(y.shape[3:], stride, strict=True)))]
+    w, x = w.reshape(w.shape[:3]), x.reshape(*x.shape[:3], -1)
+    if y.dtype == w.dtype:
+        np.matmul(w, x, out=y.reshape(*y.shape[:3], -1))  # lines lie together: this is a view
+    else:
+        y[...] = as_held(w @ x, y.dtype).reshape(y.shape)
+
+
+def as_held(sums: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return sums as they are stored: where integers are, through int64, in which they wrap.
+
+    Examples
+    --------
+    >>> as_held(np.array([255.0, 256.0]), np.dtype(np.uint8)).astype(np.uint8)
+    array([255,   0], dtype=uint8)
+    """
+    return sums.astype(np.int64) if dtype.kind in "biu" and sums.dtype.kind == "f" else sums
+
+
+def _multiply_rows(
+    x: np.ndarray, w: np.ndarray, y: np.ndarray, rows: int, stride: Sequence[int], dilation: Sequence[int]
+) -> None:
+    """Fill ``y``, shaped (N, groups, C_out // groups, *outputs), from columns that serve ``rows`` outputs each."""
+    step, *steps = stride
+    *outer, first = y.shape[:4]
+    places = [(0, first // rows * rows)]
+    if first % rows:
+        places.append((first - rows, first))  # the rows left over, and again some that are done
+    for begin, end in places:
+        part = y[:, :, :, begin:end].reshape(*outer, (end - begin) // rows, rows, *y.shape[4:])
+        _multiply_windows(x[:, :, :, begin * step :], w, part, (rows * step, *steps), dilation)
 
 
 def _stacked(w: np.ndarray, rows: int, step: int, gap: int) -> np.ndarray:
@@ -129,38 +231,54 @@ def _multiply_windows(
     batch, groups, width, first, rows, *rest = y.shape
     depth, *kernel = w.shape[2:]
     w = w.reshape(groups, width * rows, -1)
-    x = _by_phase(x, stride[-1])
-    columns = np.empty(0, dtype=x.dtype)
-    for place in _blocks((batch, groups, first, *rest), w.shape[2] * x.itemsize):
+    phases = _phases(kernel[-1], stride[-1], dilation[-1])
+    x = _by_phase(x, stride[-1], phases)
+    columns = products = np.empty(0, dtype=x.dtype)
+    unit = w.shape[2] * x.itemsize
+    # As many windows as kernels at least, so that a weight that fills the cache is not read for fewer.
+    for place in _blocks((batch, groups, first, *rest), unit, max(BLOCK, unit * max(FEWEST, width * rows))):
         images, some, *outputs = [part.stop - part.start for part in place]
         shape = (some, depth, *kernel, images, *outputs)
         if columns.size < prod(shape):
             columns = np.empty(prod(shape), dtype=x.dtype)
         windows = columns[: prod(shape)].reshape(shape)
-        _copy_windows(x, windows, place, stride, dilation)
-        products = _multiply(w[place[1]], windows.reshape(some, w.shape[2], -1))
-        products = products.reshape(some, width, rows, images, *outputs)
-        order = (3, 0, 1, 4, 2, *range(5, products.ndim))
-        y[(*place[:2], slice(None), place[2], slice(None), *place[3:])] = products.transpose(order)
+        _copy_windows(x, windows, place, stride, dilation, phases)
+        windows = windows.reshape(some, w.shape[2], -1)
+        target = y[(*place[:2], slice(None), place[2], slice(None), *place[3:])]
+        if images == rows == 1 and target.shape[5:] == y.shape[5:] and y.dtype == w.dtype:
+            _multiply(w[place[1]], windows, target.reshape(some, width, -1))  # lines lie together: this is a view
+            continue
+        if products.size < some * w.shape[1] * windows.shape[2]:
+            products = np.empty(some * w.shape[1] * windows.shape[2], dtype=w.dtype)
+        sums = products[: some * w.shape[1] * windows.shape[2]].reshape(some, w.shape[1], -1)
+        _multiply(w[place[1]], windows, sums)
+        sums = sums.reshape(some, width, rows, images, *outputs)
+        target[...] = as_held(sums.transpose(3, 0, 1, 4, 2, *range(5, sums.ndim)), y.dtype)
 
 
-def _by_phase(x: np.ndarray, stride: int) -> np.ndarray:
+@lru_cache(256)
+def _phases(kernel: int, stride: int, dilation: int) -> dict[int, int]:
+    """The phases of the last axis that its taps show, each with its place among them."""
+    return {phase: place for place, phase in enumerate(sorted({tap * dilation % stride for tap in range(kernel)}))}
+
+
+def _by_phase(x: np.ndarray, stride: int, phases: Mapping[int, int]) -> np.ndarray:
     """The last axis as two, so that what a stride selects lies together: sample ``i`` at ``(i % stride, i // stride)``.
 
-    Zeros follow the end.
+    Only some phases, those that are asked for. Zeros follow the end.
     """
     if stride == 1:
         return x[..., np.newaxis, :]
-    split = np.zeros((*x.shape[:-1], stride, -(-x.shape[-1] // stride)), dtype=x.dtype)
-    for phase in range(min(stride, x.shape[-1])):
+    split = np.zeros((*x.shape[:-1], len(phases), -(-x.shape[-1] // stride)), dtype=x.dtype)
+    for place, phase in enumerate(phases):
         samples = x[..., phase::stride]
-        split[..., phase, : samples.shape[-1]] = samples
+        split[..., place, : samples.shape[-1]] = samples
     return split
 
 
-def _blocks(extents: Sequence[int], unit: int) -> Iterator[tuple[slice, ...]]:
-    """Cut a box into blocks of about `BLOCK` bytes, ``unit`` bytes per entry, whole on its last axes."""
-    inner, most = unit * prod(extents), max(BLOCK, FEWEST * unit)
+def _blocks(extents: Sequence[int], unit: int, most: int) -> Iterator[tuple[slice, ...]]:
+    """Cut a box into blocks of about ``most`` bytes, ``unit`` bytes per entry, whole on its last axes."""
+    inner = unit * prod(extents)
     ranges = []
     for extent in extents:
         inner //= extent
@@ -171,7 +289,12 @@ def _blocks(extents: Sequence[int], unit: int) -> Iterator[tuple[slice, ...]]:
 
 
 def _copy_windows(
-    x: np.ndarray, windows: np.ndarray, place: Sequence[slice], stride: Sequence[int], dilation: Sequence[int]
+    x: np.ndarray,
+    windows: np.ndarray,
+    place: Sequence[slice],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    phases: Mapping[int, int],
 ) -> None:
     """Fill ``windows``, shaped (groups, depth, *kernel, N, *outputs), from those at ``place`` of ``x`` by phase.
 
@@ -188,17 +311,14 @@ def _copy_windows(
     for tap in range(windows.shape[2 + others]):
         skip, phase = divmod(tap * dilation[-1], stride[-1])
         target = windows[(slice(None),) * (2 + others) + (tap,)]
-        np.copyto(target, as_strided(x[..., phase, place[-1].start + skip :], target.shape, strides))
+        np.copyto(target, as_strided(x[..., phases[phase], place[-1].start + skip :], target.shape, strides))
 
 
-def _multiply(w: np.ndarray, windows: np.ndarray) -> np.ndarray:
+def _multiply(w: np.ndarray, windows: np.ndarray, products: np.ndarray) -> None:
     """``w @ windows``; with a narrow weight, in pieces so small that each stays on this thread and in its cache."""
     size, columns = SERIAL // prod(w.shape[1:]), windows.shape[-1]
-    if prod(w.shape[1:]) > NARROW or columns <= size:
-        return w @ windows
-    products = np.empty((*w.shape[:2], columns), dtype=w.dtype)
-    whole = columns // size * size
-    pieces = (a[..., :whole].reshape(*a.shape[:2], -1, size).swapaxes(1, 2) for a in (windows, products))
-    np.matmul(w[:, np.newaxis], next(pieces), out=next(pieces))
-    products[..., whole:] = w @ windows[..., whole:]
-    return products
+    whole = columns // size * size if prod(w.shape[1:]) <= NARROW and columns > size else 0
+    if whole:
+        pieces = (a[..., :whole].reshape(*a.shape[:2], -1, size).swapaxes(1, 2) for a in (windows, products))
+        np.matmul(w[:, np.newaxis], next(pieces), out=next(pieces))
+    np.matmul(w, windows[..., whole:], out=products[..., whole:])

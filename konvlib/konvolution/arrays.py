@@ -219,7 +219,7 @@ def _of_one_channel(layer: ConvGeometry) -> ConvGeometry:
 
 def _as_sums(dtype: np.dtype, *arrays: np.ndarray) -> Iterator[np.ndarray]:
     """Arrays in the dtype to sum in: halves as singles."""
-    return (array.astype(np.float32 if dtype == np.float16 else dtype, copy=False) for array in arrays)
+    return (array.astype(np.float32 if dtype.char == "e" else dtype, copy=False) for array in arrays)
 
 
 def _grouped(x: np.ndarray, groups: int) -> np.ndarray:

@@ -56,15 +56,15 @@ def conv_matrix(
     Returns
     -------
     scipy.sparse.csr_array, or sparse CSR tensor, shape (C_out * prod(output_size), C * prod(size))
-        With the dtype of ``w``. There is an entry for each tap of each window that meets the input, also where the
-        weight is zero; the entries of a row are sorted by column. A tensor is
+        With the dtype of ``w``; an array of halves gives float32. There is an entry for each tap of each window that
+        meets the input, also where the weight is zero; the entries of a row are sorted by column. A tensor is
         differentiable by ``w`` in reverse mode, also twice; torch has no other modes of sparse values.
 
     Raises
     ------
     TypeError
-        If an argument has the wrong kind, or if ``w`` holds Python objects or half precision, with which sparse arrays
-        do not compute.
+        If an argument has the wrong kind, or if ``w`` holds Python objects, with which sparse arrays do not compute.
+        Nor do sparse tensors with half precision.
     ValueError
         If shapes, channels or groups do not go together, or if no window fits; it names the argument.
 
@@ -93,6 +93,8 @@ def conv_matrix(
     ((600, 300), 1788)
     """
     w = w if hasattr(w, "dtype") else as_array(w, "w")
+    if getattr(w.dtype, "char", "") == "e":  # in either byte order; sparse arrays hold no halves
+        w = w.astype("float32")
     check_sparse_dtype(w.dtype, "w")
     backend, (w,), layer = prepared(
         arrays, _tensors, matrix_geometry, {"w": w},

@@ -164,12 +164,6 @@ MUTANTS = [
         "y += np.resize(bias.astype(y.dtype, copy=False), y.shape[-1])",
     ),
     (
-        "arrays",
-        "NaN spread by zeros and spectra",
-        "if np.isfinite(y.sum()):",
-        "if True:",
-    ),
-    (
         "pooling_arrays",
         "last part of a window for the largest",
         "(np.maximum(left[0], right[0]),)",
@@ -186,18 +180,6 @@ MUTANTS = [
         "the last tap not dilated",
         "(axis.kernel - 1) * axis.dilation",
         "axis.kernel - 1",
-    ),
-    (
-        "arrays",
-        "last sample lost",
-        "(size - 1 - first) // stride + 1)",
-        "(size - 2 - first) // stride + 1)",
-    ),
-    (
-        "arrays",
-        "floor for ceiling",
-        "max(0, -(first // stride))",
-        "max(0, -first // stride)",
     ),
     (
         "pooling_arrays",
@@ -259,12 +241,6 @@ MUTANTS = [
         "wide = geometry.wide_dtype(dtype)\n    total",
         "wide = dtype\n    total",
     ),
-    (
-        "arrays",
-        "integers summed in single precision",
-        "sums = geometry.sum_dtype(dtype, x, w, prod(layer.weight_shape[1:]))",
-        'sums = np.dtype(np.float32) if dtype.kind in "iu" else dtype',
-    ),
 ]
 
 PARTS = [
@@ -319,8 +295,8 @@ PARTS = [
     (
         "windows",
         "last piece of the columns dropped",
-        "    products[..., whole:] = w @ windows[..., whole:]\n",
-        "    products[..., whole:] = 0\n",
+        "np.matmul(w, windows[..., whole:], out=products[..., whole:])",
+        "products[..., whole:] = 0",
     ),
     (
         "windows",
@@ -343,8 +319,8 @@ PARTS = [
     (
         "windows",
         "blocks all from the first sample",
-        "x[..., phase, place[-1].start + skip :]",
-        "x[..., phase, skip:]",
+        "x[..., phases[phase], place[-1].start + skip :]",
+        "x[..., phases[phase], skip:]",
     ),
     (
         "windows",
@@ -355,20 +331,20 @@ PARTS = [
     (
         "spectra",
         "kernel flipped by the transform",
-        "kernel = np.conj(forward(np.conj(kernel), sizes, axes=over))",
-        "kernel = forward(kernel, sizes, axes=over)",
+        "return np.conj(spectrum, out=spectrum)",
+        "return spectrum",
     ),
     (
         "spectra",
         "tiles that wrap around",
-        "(each - 1) * step + 1 + reach, real=True",
-        "(each - 1) * step + 1, real=True",
+        "size = (each - 1) * step + 1 + reach\n",
+        "size = (each - 1) * step + 1\n",
     ),
     (
         "spectra",
         "tiles at outputs for samples",
-        "slice(i * s, i * s + size)",
-        "slice(i, i + size)",
+        "[start * step for start, step in zip(starts, layer.stride, strict=True)]",
+        "starts",
     ),
     (
         "spectra",
@@ -379,8 +355,8 @@ PARTS = [
     (
         "spectra",
         "conjugate forgotten",
-        "forward(np.conj(kernel), sizes",
-        "forward(kernel, sizes",
+        "fft.fftn(np.conj(w), sizes",
+        "fft.fftn(w, sizes",
     ),
     (
         "spectra",
@@ -393,6 +369,150 @@ PARTS = [
         "each group gets all of the others' weights",
         '"ngc...,goc...->ngo..."',
         '"nhc...,goc...->ngo..."',
+    ),
+    (
+        "spectra",
+        "what one transform wraps around is no padding",
+        "layer.input_size[axis] + max(layer.padding[axis])",
+        "layer.input_size[axis] + min(layer.padding[axis])",
+    ),
+    (
+        "spectra",
+        "the last input channels alone",
+        "sums if depth.start == 0 else target + sums",
+        "sums",
+    ),
+    (
+        "spectra",
+        "integers cut off, not rounded",
+        "as_held(np.rint(sums), target.dtype)",
+        "as_held(sums, target.dtype)",
+    ),
+    (
+        "spectra",
+        "any integers taken for exact",
+        "norms[0] * norms[1] < 0.25",
+        "norms[0] * norms[1] < 2.0**30",
+    ),
+    (
+        "spectra",
+        "the first image for the largest",
+        "norms = [max(float(_square(part)) for part in operand) ** 0.5 for operand in (x, w)]",
+        "norms = [float(_square(operand[0])) ** 0.5 for operand in (x, w)]",
+    ),
+    (
+        "windows",
+        "all bands from the first line",
+        "cut_of(layer, (start * step, *",
+        "cut_of(layer, (0, *",
+    ),
+    (
+        "windows",
+        "padding after for padding before",
+        "places.append(slice(low + before - start, high + before - start))",
+        "places.append(slice(extent - high + low, extent))",
+    ),
+    (
+        "windows",
+        "integers do not wrap",
+        'return sums.astype(np.int64) if dtype.kind in "biu" and sums.dtype.kind == "f" else sums',
+        "return np.clip(sums, -128, 127)",
+    ),
+    (
+        "windows",
+        "phases at their own numbers",
+        "{phase: place for place, phase in",
+        "{phase: phase for place, phase in",
+    ),
+    (
+        "taps",
+        "last sample lost",
+        "(size - 1 - first) // stride + 1)",
+        "(size - 2 - first) // stride + 1)",
+    ),
+    (
+        "taps",
+        "floor for ceiling",
+        "max(0, -(first // stride))",
+        "max(0, -first // stride)",
+    ),
+    (
+        "taps",
+        "taps in the order of the outputs",
+        "taps = slice(place - low * step, end if end >= 0 else None, -step)",
+        "taps = slice(place - (high - 1) * step, place - low * step + 1, step)",
+    ),
+    (
+        "taps",
+        "samples show one output too few",
+        "min(outputs, place // step + 1)",
+        "min(outputs, place // step)",
+    ),
+    (
+        "taps",
+        "floor for ceiling of samples",
+        "max(0, -((kernel - 1 - place) // step))",
+        "max(0, (place - kernel + 1) // step)",
+    ),
+    (
+        "infinities",
+        "NaN spread by zeros and spectra",
+        "if np.isfinite(y.sum()):",
+        "if True:",
+    ),
+    (
+        "infinities",
+        "zero times infinity is no product",
+        "np.abs(signs[hit]) == count[hit]",
+        "signs[hit] != 0",
+    ),
+    (
+        "infinities",
+        "infinity has no sign",
+        "np.copysign(np.inf, signs[hit])",
+        "np.inf",
+    ),
+    (
+        "infinities",
+        "an infinite weight counted with other samples",
+        "sums.in_integers(good_x, ~good_w, layer, count.dtype)",
+        "sums.in_integers(~good_x, ~good_w, layer, count.dtype)",
+    ),
+    (
+        "infinities",
+        "weights that are not finite counted twice",
+        "sign_w * ~good_w, layer",
+        "sign_w, layer",
+    ),
+    (
+        "infinities",
+        "the square of i is one",
+        "np.concatenate((w.real, -w.imag), axis=1)",
+        "np.concatenate((w.real, w.imag), axis=1)",
+    ),
+    (
+        "infinities",
+        "sums that are infinite on the way",
+        "return y if direct else _scaled(x, w, layer)",
+        "return y",
+    ),
+    (
+        "infinities",
+        "the weight scaled, its sums not",
+        "for power in powers:\n        y *=",
+        "for power in powers[:1]:\n        y *=",
+    ),
+    (
+        "sums",
+        "integers summed in single precision",
+        "held = geometry.sum_dtype(dtype, x, w, prod(layer.weight_shape[1:]))",
+        "held = np.dtype(np.float32)",
+    ),
+    (
+        "sums",
+        "large integers transformed",
+        'if way == "spectra" and not (layer.batch and spectra.is_exact(x, w, layer)):',
+        "if False:",
     ),
 ]
 """In parts of the backend for arrays, where test_images_ways.py catches them."""
