@@ -80,7 +80,7 @@ def _counted(x: np.ndarray, w: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     """
     good_x, good_w = np.isfinite(x), np.isfinite(w)
     y = _of_any(np.where(good_x, x, x.dtype.type(0)), np.where(good_w, w, w.dtype.type(0)), layer)
-    sign_x, sign_w = (np.nan_to_num(np.sign(operand)).astype(np.int8) for operand in (x, w))
+    sign_x, sign_w = (np.nan_to_num(np.sign(operand.astype(w.dtype, copy=False))).astype(np.int8) for operand in (x, w))
     count, signs = np.zeros((2, *layer.output_shape), dtype=np.int32)
     if not good_x.all():
         each = replace(layer, out_channels=layer.groups)

@@ -48,6 +48,25 @@ def test_an_infinite_weight_meets_no_padding(exact_backend):
         assert np.isfinite(y[:, 1:]).all()
 
 
+def test_what_is_not_finite_in_operands_of_two_dtypes(exact_backend):
+    """As the definition has it in the common dtype, with a kernel large enough for a transform."""
+    rng = np.random.default_rng(4)
+    for kinds in [("?", "f"), ("b", "d"), ("d", "D"), ("F", "f"), ("e", "e"), ("e", "i"), ("i", "f"), ("f", ">d")]:
+        x, w = rng.integers(0, 3, (1, 2, 24, 21)).astype(kinds[0]), rng.integers(0, 3, (2, 2, 9, 11)).astype(kinds[1])
+        for operand in (x, w):
+            if operand.dtype.kind in "fc":
+                operand[0, 1, 5, 6], operand[-1, 0, 7, 3] = np.inf, -np.inf
+        with np.errstate(invalid="ignore"):
+            expected = naive.conv2d(x, w, padding=(3, 4))
+            y = exact_backend.conv2d(x, w, padding=(3, 4))
+        assert y.dtype == expected.dtype
+        assert np.isnan(y).any()
+        for part, right in [(y.real, expected.real), (y.imag, expected.imag)]:
+            finite = np.isfinite(right)
+            assert np.array_equal(part[~finite], right[~finite], equal_nan=True)
+            assert np.abs(part[finite] - right[finite]).max(initial=0) < 1e-3
+
+
 def test_complex_layers(exact_backend):
     x, w = (boxes.integers(*shape) + 1j * boxes.integers(*shape, seed=1) for shape in [(2, 4, 7, 6), (6, 2, 3, 2)])
     options = {"groups": 2, "stride": (1, 2), "padding": ((1, 0), (0, 2))}
