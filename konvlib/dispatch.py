@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from konvlib.geometry.arguments import as_array, check_ordered
+from konvlib.geometry.memory import check_memory
+from konvlib.geometry.operands import as_array, check_ordered, check_together
 
 
 class ArrayOrTensor(Protocol):
@@ -23,6 +24,9 @@ Operand: TypeAlias = T | Sequence[Any]
 
 MOST_PLANS = 4096
 """How many geometries are remembered; then all are forgotten, and made again as they come."""
+
+MANY = 2**20
+"""Up to how many numbers nobody asks whether they fit in memory."""
 
 _plans: dict[Any, Any] = {}
 
@@ -85,11 +89,16 @@ def prepared(
         None if operand is None and name.endswith("bias") else as_array(operand, name)
         for name, operand in operands.items()
     ]
+    if any([array is not None and array.dtype.kind == "O" for array in given]):
+        check_together(dict(zip(operands, given, strict=True)))
     if ordered:
         for array, name in zip(given, operands, strict=True):
             if array is not None:
                 check_ordered(array, name)
-    return arrays, given, planned(check, [None if array is None else array.shape for array in given], arguments)
+    plan = planned(check, [None if array is None else array.shape for array in given], arguments)
+    if (numbers := getattr(plan, "numbers", 0)) > MANY:
+        check_memory(numbers * max([array.itemsize for array in given if array is not None]), arguments)
+    return arrays, given, plan
 
 
 def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[str, Any]) -> Any:

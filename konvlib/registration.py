@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from konvlib import dispatch
+from konvlib.geometry.arguments import shown
+from konvlib.geometry.memory import MOST_BYTES, check_memory
 from konvlib.runtime import HALVES, REALS, runs_kernel
 
 LIBRARY = torch.library.Library("konvlib", "FRAGMENT")
@@ -25,12 +27,12 @@ PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def check_tensors(operands: dict[str, Any], dtypes: Sequence[torch.dtype] = REALS) -> None:
-    """Check that operands are tensors that go together; one that is None is left out.
+    """Check that operands are tensors that go together; a bias (its name ends so) may be None.
 
     Raises
     ------
     TypeError
-        If one is no tensor, if it has none of ``dtypes``, or if dtypes differ, unless autocast makes them one.
+        If one is no dense tensor, if it has none of ``dtypes``, or if dtypes differ, unless autocast makes them one.
     ValueError
         If devices differ.
 
@@ -42,20 +44,63 @@ def check_tensors(operands: dict[str, Any], dtypes: Sequence[torch.dtype] = REAL
     ...
     TypeError: x must be of dtype float16, bfloat16, float32, float64, got torch.int64; convert it, as with x.double()
     """
-    given = [(name, operand) for name, operand in operands.items() if operand is not None]
+    given = [(name, operand) for name, operand in operands.items() if operand is not None or not name.endswith("bias")]
     first, one = given[0]
     for name, operand in given:
         if not isinstance(operand, Tensor):
             like = {1: "", 2: " like the other operand"}.get(len(given), " like the other operands")
-            raise TypeError(f"{name} must be a torch tensor{like}, got {type(operand).__name__}")
+            kind = "None" if operand is None else type(operand).__name__
+            raise TypeError(f"{name} must be a torch tensor{like}, got {kind}")
         if operand.dtype not in dtypes:
-            fits = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-            raise TypeError(f"{name} must be of dtype {fits}, got {operand.dtype}; convert it, as with {name}.double()")
+            raise _wrong_dtype(operand, name, dtypes)
+        if operand.layout is not torch.strided or operand.is_nested:
+            kind = "a nested tensor" if operand.is_nested else f"layout {operand.layout}"
+            raise TypeError(f"{name} must be a dense tensor, got {kind}; convert it, as with {name}.to_dense()")
     for name, other in given[1:]:
         if one.device != other.device:
             raise ValueError(f"{first} and {name} must be on one device, got {one.device} and {other.device}")
         if one.dtype != other.dtype and not (lowers(one) and lowers(other)):
             raise TypeError(f"{first} and {name} must have one dtype, got {one.dtype} and {other.dtype}")
+
+
+def _wrong_dtype(operand: Tensor, name: str, dtypes: Sequence[torch.dtype]) -> TypeError:
+    fits = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
+    way = "convert it, as with {}.double()"
+    if operand.is_quantized:
+        way = "convert it, as with {}.dequantize()"
+    elif operand.is_complex():
+        way = "give {0}.real and {0}.imag one after the other, where both are meant"
+    return TypeError(f"{name} must be of dtype {fits}, got {operand.dtype}; {way.format(name)}")
+
+
+def checked_kind(device: Any, dtype: Any) -> dict[str, Any]:
+    """Return device and dtype of parameters as keywords, where None leaves the choice to torch.
+
+    Raises
+    ------
+    TypeError
+        If they are no device and no dtype of torch.
+    ValueError
+        If torch does not know the device, or if parameters cannot be of the dtype.
+
+    Examples
+    --------
+    >>> checked_kind("cpu", None)
+    {'device': device(type='cpu'), 'dtype': None}
+    """
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype must be a dtype of torch, got {shown(dtype)}")
+    if dtype is not None and dtype not in REALS:
+        fits = ", ".join(str(known).removeprefix("torch.") for known in REALS)
+        raise ValueError(f"dtype must be one of {fits}, got {dtype}")
+    if device is None or isinstance(device, torch.device):
+        return {"device": device, "dtype": dtype}
+    if isinstance(device, bool) or not isinstance(device, (str, int)):
+        raise TypeError(f"device must be a device of torch or its name, got {shown(device)}")
+    try:
+        return {"device": torch.device(device), "dtype": dtype}
+    except (RuntimeError, OverflowError, ValueError):
+        raise ValueError(f"device must be one that torch has here, got {shown(device)}") from None
 
 
 def planned_tensors(
@@ -81,7 +126,11 @@ def planned_tensors(
         [tensor is not None and type(tensor) not in PLAIN for tensor in operands.values()]
     ):
         return check(*shapes, **arguments)
-    return dispatch.planned(check, shapes, arguments)
+    plan = dispatch.planned(check, shapes, arguments)
+    if (numbers := getattr(plan, "numbers", 0)) > dispatch.MANY:
+        like = next(tensor for tensor in operands.values() if tensor is not None)
+        check_memory(numbers * like.element_size(), arguments, most=None if like.device.type == "cpu" else MOST_BYTES)
+    return plan
 
 
 def lowers(tensor: Tensor) -> bool:

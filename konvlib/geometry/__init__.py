@@ -8,9 +8,8 @@ from konvlib.geometry.arguments import (
     METHODS,
     MODES,
     PADDING_MODES,
-    as_array,
     check_channels,
-    check_ordered,
+    flag,
     integer,
     mean_dtype,
     one_of,
@@ -40,6 +39,7 @@ from konvlib.geometry.konvolution import (
     check_expansion,
     check_new_basis,
     check_samples,
+    checked_degree,
     kappa_degree,
     konv_geometry,
     konv_input_grad_geometry,
@@ -70,6 +70,8 @@ from konvlib.geometry.matrices import (
     spatial_axes,
     spectral_dtype,
 )
+from konvlib.geometry.memory import check_memory, machine_memory
+from konvlib.geometry.operands import as_array, check_ordered, check_together
 from konvlib.geometry.pooling import avg_pool_geometry
 from konvlib.geometry.sequences import (
     SequenceGeometry,
@@ -120,6 +122,7 @@ __all__ = [
     "check_expansion",
     "check_factor",
     "check_finite",
+    "check_memory",
     "check_new_basis",
     "check_ordered",
     "check_output_grad",
@@ -127,7 +130,9 @@ __all__ = [
     "check_sparse_dtype",
     "check_spectral_dtype",
     "check_taps",
+    "check_together",
     "check_transform",
+    "checked_degree",
     "circulant_geometry",
     "col2im_geometry",
     "compose_geometry",
@@ -141,6 +146,7 @@ __all__ = [
     "correlation_window",
     "dilate_geometry",
     "fft_is_exact",
+    "flag",
     "im2col_geometry",
     "input_grad_geometry",
     "inserted_size",
@@ -151,6 +157,7 @@ __all__ = [
     "konv_input_grad_geometry",
     "konv_kappa_grad_geometry",
     "least_size",
+    "machine_memory",
     "matrix_geometry",
     "max_pool_grad_geometry",
     "mean_dtype",

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from konvlib.geometry.arguments import is_sequence, per_axis
+from konvlib.geometry.arguments import MOST_SAMPLES, is_sequence, per_axis, shown
 from konvlib.geometry.layers import ConvGeometry, Padding, PerAxis, conv_geometry
 
 RANKS = (1, 2, 3)
@@ -51,10 +51,10 @@ def axis_sizes(value: int | Sequence[int], name: str) -> tuple[int, ...]:
     ((5,), (4, 5))
     """
     if not is_sequence(value):
-        return per_axis(value, 1, name)
+        return per_axis(value, 1, name, most=MOST_SAMPLES)
     if len(value) not in RANKS:
-        raise ValueError(f"{name} must be one to three integers, one per axis, got {tuple(value)!r}")
-    return per_axis(value, len(value), name)
+        raise ValueError(f"{name} must be one to three integers, one per axis, got {shown(tuple(value))}")
+    return per_axis(value, len(value), name, most=MOST_SAMPLES)
 
 
 def matrix_geometry(
@@ -80,8 +80,8 @@ def matrix_geometry(
     """
     if not is_sequence(input_shape) or len(input_shape) - 1 not in RANKS:
         got = tuple(input_shape) if is_sequence(input_shape) else input_shape
-        raise ValueError(f"input_shape must be (C, *size) with one to three sizes, got {got!r}")
-    shape = per_axis(input_shape, len(input_shape), "input_shape")
+        raise ValueError(f"input_shape must be (C, *size) with one to three sizes, got {shown(got)}")
+    shape = per_axis(input_shape, len(input_shape), "input_shape", most=MOST_SAMPLES)
     return conv_geometry(
         (1, *shape),
         w_shape,
@@ -191,7 +191,7 @@ def circulant_geometry(w_shape: Sequence[int], *, shape: PerAxis) -> tuple[int, 
     axes = spatial_axes(w_shape, "w", "C_out, C_in")
     if 0 in w_shape:
         raise ValueError(f"w must not be empty, got shape {tuple(w_shape)}")
-    return per_axis(shape, axes, "shape")
+    return per_axis(shape, axes, "shape", most=MOST_SAMPLES)
 
 
 def check_spectral_dtype(dtype: Any, name: str) -> None:

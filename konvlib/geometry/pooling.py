@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from konvlib.geometry.arguments import flag
 from konvlib.geometry.layers import Padding, PerAxis, PoolGeometry, pool_geometry
 
 
@@ -31,7 +32,6 @@ def avg_pool_geometry(
     >>> avg_pool_geometry((1, 3, 7), 2, axes=1).output_shape
     (1, 3, 3)
     """
-    if not isinstance(count_include_pad, bool):
-        raise TypeError(f"count_include_pad must be True or False, got {count_include_pad!r}")
+    flag(count_include_pad, "count_include_pad")
     pool = pool_geometry(x_shape, kernel_size, axes=axes, stride=stride, padding=padding, ceil_mode=ceil_mode)
     return replace(pool, count_include_pad=count_include_pad)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log2
+from functools import cached_property
+from math import log2, prod
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from konvlib.geometry.arguments import METHODS, MODES, one_of
 from konvlib.geometry.sizes import convolution_window, correlation_window
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SequenceGeometry:
     """A checked convolution or correlation of sequences of ``n`` and ``m`` samples."""
 
@@ -26,6 +27,11 @@ class SequenceGeometry:
     """The first value that ``mode`` keeps of the full sum."""
     length: int
     """How many values it keeps."""
+
+    @cached_property
+    def numbers(self) -> int:
+        """How many numbers the result has."""
+        return prod(self.batch) * self.length
 
 
 def convolution_geometry(f_shape: Sequence[int], g_shape: Sequence[int], *, mode: str, method: str) -> SequenceGeometry:
@@ -58,8 +64,7 @@ def correlation_geometry(f_shape: Sequence[int], g_shape: Sequence[int], *, mode
 
 
 def _geometry(f_shape, g_shape, mode, method, window) -> SequenceGeometry:
-    one_of(mode, "mode", MODES)
-    one_of(method, "method", METHODS)
+    mode, method = one_of(mode, "mode", MODES), one_of(method, "method", METHODS)
     f_shape, g_shape = tuple(f_shape) or (1,), tuple(g_shape) or (1,)
     batch = sequence_batch(f_shape, g_shape)
     n, m = f_shape[-1], g_shape[-1]

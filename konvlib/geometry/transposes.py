@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from konvlib.geometry.arguments import check_channels, integer, per_axis
+from konvlib.geometry.arguments import check_channels, per_axis
 from konvlib.geometry.layers import (
     AXIS_NAMES,
     ConvGeometry,
@@ -58,7 +58,7 @@ def conv_transpose_geometry(
     rows, depth, *kernel = checked_shape(w_shape, "w", axes, weight_axes(axes, "C_in, C_out // groups"))
     if rows != in_channels:
         raise ValueError(f"w must have {in_channels} channels in, as x has, got {rows}")
-    check_channels(in_channels, depth * integer(groups, "groups", least=1), groups)
+    groups = check_channels(in_channels, in_channels, groups)
     out_channels = depth * groups
     check_bias(bias_shape, out_channels)
     steps, gaps = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")

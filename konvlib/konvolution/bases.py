@@ -291,7 +291,7 @@ def expand(basis: str, x: ArrayLike, degree: int, *, groups: int = 1) -> np.ndar
     array([1, 2, 4, 1, 3, 9])
     """
     x = geometry.as_array(x, "x")
-    geometry.check_expansion(x.shape, groups)
+    groups = geometry.check_expansion(x.shape, groups)
     batch, channels, *size = x.shape
     p = values(basis, x.reshape(batch, groups, channels // groups, *size), degree)
     return np.moveaxis(p, 0, 2).reshape(batch, channels * len(p), *size)
@@ -318,7 +318,8 @@ def coefficients(basis: str, degree: int) -> np.ndarray:
      [-1  0  2  0]
      [ 0 -3  0  4]]
     """
-    found, degree = get_basis(basis), geometry.integer(degree, "degree", least=0)
+    found, degree = get_basis(basis), geometry.checked_degree(degree)
+    geometry.check_memory(8 * (degree + 1) ** 2, ["degree"])
     rows = np.full((degree + 1, degree + 1), Fraction(0), dtype=object)
     rows[0, 0] = Fraction(1)
     for n in range(degree):
@@ -389,7 +390,8 @@ def convert(kappa: ArrayLike, source: str, target: str, *, axis: int = 1) -> np.
     array([[0.5, 0. , 0.5]])
     """
     kappa = geometry.as_array(kappa, "kappa")
-    matrix = change_of_basis(source, target, geometry.kappa_degree(kappa.shape, axis))
+    degree, axis = geometry.kappa_degree(kappa.shape, axis)
+    matrix = change_of_basis(source, target, degree)
     dtype = geometry.mean_dtype(kappa.dtype)
     return np.moveaxis(np.tensordot(matrix.astype(dtype), kappa.astype(dtype), (1, axis)), 0, axis)
 
@@ -411,7 +413,7 @@ def condition_number(basis: str, x: ArrayLike, degree: int) -> float:
     [531, 3, 4]
     """
     x = geometry.as_array(x, "x").astype(np.float64)
-    geometry.check_samples(x.shape, geometry.integer(degree, "degree", least=0))
+    geometry.check_samples(x.shape, geometry.checked_degree(degree))
     return float(np.linalg.cond(values(basis, x.reshape(-1), degree).T))
 
 
@@ -431,7 +433,8 @@ def result_dtype(basis: Basis, *arrays: np.ndarray) -> np.dtype:
 
 
 def _arguments(basis: str, x: ArrayLike, degree: int) -> tuple[Basis, int, np.ndarray]:
-    found, degree, x = get_basis(basis), geometry.integer(degree, "degree", least=0), geometry.as_array(x, "x")
+    found, degree, x = get_basis(basis), geometry.checked_degree(degree), geometry.as_array(x, "x")
+    geometry.check_memory((degree + 1) * x.nbytes, ["degree"])
     return found, degree, x.astype(result_dtype(found, x), copy=False)
 
 

@@ -7,6 +7,7 @@ Arrays are computed by `konvlib.matrices.arrays`, torch tensors by `konvlib.matr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +17,7 @@ from konvlib.geometry import (
     PerAxis,
     as_array,
     check_finite,
+    check_memory,
     check_sparse_dtype,
     check_spectral_dtype,
     circulant_geometry,
@@ -99,6 +101,8 @@ def conv_matrix(
         {"input_shape": input_shape, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups},
         dtypes="SPARSE_DTYPES",
     )  # fmt: skip
+    entries = layer.products  # each has a number and at least 4 bytes that tell its column
+    check_memory(entries * (w.dtype.itemsize + 4), ("input_shape", "stride", "padding", "dilation"))
     return backend.conv_matrix(w, layer)
 
 
@@ -152,6 +156,7 @@ def im2col(
         arrays, _tensors, im2col_geometry, {"x": x},
         {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation},
     )  # fmt: skip
+    check_memory(layer.batch * layer.products * x.dtype.itemsize, ("kernel_size", "stride", "padding", "dilation"))
     return backend.im2col(x, layer)
 
 
@@ -329,6 +334,7 @@ def circulant_singular_values(w: Operand[T], shape: PerAxis) -> T:
         arrays, _tensors, circulant_geometry, {"w": w}, {"shape": shape}, dtypes="SPECTRAL_DTYPES"
     )
     check_spectral_dtype(w.dtype, "w")
+    check_memory(8 * w.shape[0] * w.shape[1] * prod(size), ["shape"])
     check_finite(backend.is_finite(w), "w")
     return backend.circulant_singular_values(w, size)
 

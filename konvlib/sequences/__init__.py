@@ -87,9 +87,10 @@ def convolve(f: Operand[T] | complex, g: Operand[T] | complex, *, mode: str = "f
     array([Fraction(1, 1), Fraction(7, 6), Fraction(1, 3)], dtype=object)
     """
     if (
-        method == "auto"
-        and type(f) is ndarray
+        type(f) is ndarray
         and type(g) is ndarray
+        and type(mode) is type(method) is str
+        and method == "auto"
         and f.dtype is DOUBLE
         and g.dtype is DOUBLE
         and f.ndim == 1
