@@ -97,7 +97,7 @@ def prepared(
                 check_ordered(array, name)
     plan = planned(check, [None if array is None else array.shape for array in given], arguments)
     if (numbers := getattr(plan, "numbers", 0)) > MANY:
-        check_memory(numbers * max([array.itemsize for array in given if array is not None]), arguments)
+        check_memory(numbers * max([array.itemsize for array in given if array is not None]), arguments, operands)
     return arrays, given, plan
 
 
@@ -115,7 +115,7 @@ def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[st
         exact = [a if type(a) is int or type(a) is str else _exact(a) for a in arguments.values()]
         key = (check, *shapes, *exact)
         plan = _plans.get(key)
-    except TypeError:  # no key: an array for an argument, or what the check refuses
+    except (TypeError, ValueError, RecursionError):  # no key: an array for an argument, or what the check refuses
         return check(*shapes, **arguments)
     if plan is None:
         plan = check(*shapes, **arguments)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from konvlib import dispatch
 from konvlib.geometry.arguments import shown
@@ -51,6 +52,8 @@ def check_tensors(operands: dict[str, Any], dtypes: Sequence[torch.dtype] = REAL
             like = {1: "", 2: " like the other operand"}.get(len(given), " like the other operands")
             kind = "None" if operand is None else type(operand).__name__
             raise TypeError(f"{name} must be a torch tensor{like}, got {kind}")
+        if type(operand) not in PLAIN and is_lazy(operand):
+            raise TypeError(f"{name} must be a torch tensor with a shape, got an uninitialised parameter")
         if operand.dtype not in dtypes:
             raise _wrong_dtype(operand, name, dtypes)
         if operand.layout is not torch.strided or operand.is_nested:
@@ -129,7 +132,8 @@ def planned_tensors(
     plan = dispatch.planned(check, shapes, arguments)
     if (numbers := getattr(plan, "numbers", 0)) > dispatch.MANY:
         like = next(tensor for tensor in operands.values() if tensor is not None)
-        check_memory(numbers * like.element_size(), arguments, most=None if like.device.type == "cpu" else MOST_BYTES)
+        most = None if like.device.type == "cpu" else MOST_BYTES
+        check_memory(numbers * like.element_size(), arguments, operands, most=most)
     return plan
 
 

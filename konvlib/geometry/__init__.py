@@ -71,7 +71,7 @@ from konvlib.geometry.matrices import (
     spectral_dtype,
 )
 from konvlib.geometry.memory import check_memory, machine_memory
-from konvlib.geometry.operands import as_array, check_ordered, check_together
+from konvlib.geometry.operands import as_array, check_fits_floats, check_ordered, check_together
 from konvlib.geometry.pooling import avg_pool_geometry
 from konvlib.geometry.sequences import (
     SequenceGeometry,
@@ -122,6 +122,7 @@ __all__ = [
     "check_expansion",
     "check_factor",
     "check_finite",
+    "check_fits_floats",
     "check_memory",
     "check_new_basis",
     "check_ordered",

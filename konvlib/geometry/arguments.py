@@ -211,8 +211,8 @@ def padding_pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
     return before, after
 
 
-def check_channels(in_channels: int, out_channels: int, groups: int) -> int:
-    """Return ``groups`` as an integer of Python, if it divides both channel counts.
+def check_channels(in_channels: int | None, out_channels: int, groups: int) -> int:
+    """Return ``groups`` as an integer of Python, if it divides both channel counts; None is one that is not known yet.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def check_channels(in_channels: int, out_channels: int, groups: int) -> int:
     """
     groups = integer(groups, "groups", least=1)
     for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-        if integer(channels, name, least=1) % groups:
+        if channels is not None and integer(channels, name, least=1) % groups:
             raise ValueError(f"{name} must be divisible by groups, got {channels} channels in {groups} groups")
     return groups
 

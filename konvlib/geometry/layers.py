@@ -12,7 +12,7 @@ from functools import cached_property
 from math import prod
 from typing import Literal
 
-from konvlib.geometry.arguments import PADDING_MODES, check_channels, flag, one_of, per_axis, whole
+from konvlib.geometry.arguments import PADDING_MODES, check_channels, flag, is_symbol, one_of, per_axis, whole
 from konvlib.geometry.sizes import conv_size, paddings, pool_size
 
 Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
@@ -186,6 +186,7 @@ def conv_geometry(
         check_reach(size[axis], pads[axis], padding_mode)
     each = zip(size, kernel, steps, pads, gaps, strict=True)
     outputs = tuple(conv_size(n, k, stride=s, padding=p, dilation=d) for n, k, s, p, d in each)
+    steps = least_strides(steps, size, pads)
     return ConvGeometry(
         batch, in_channels, out_channels, groups, tuple(size), tuple(kernel), steps, pads, gaps, padding_mode, outputs
     )
@@ -223,7 +224,20 @@ def pool_geometry(
     outputs = tuple(pool_size(n, k, stride=s, padding=p, dilation=d, ceil_mode=ceil_mode) for n, k, s, p, d in each)
     for n, k, s, (before, _), d, windows in zip(size, kernel, steps, pads, gaps, outputs, strict=True):
         _check_windows_meet_input(n, k, s, before, d, windows)
+    steps = least_strides(steps, size, pads)
     return PoolGeometry(batch, channels, tuple(size), kernel, steps, pads, gaps, outputs, ceil_mode)
+
+
+def least_strides(strides: Sequence[int], size: Sequence[int], padding: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """Return strides that mean the same: beyond the padded input there is one window, whatever the stride.
+
+    Examples
+    --------
+    >>> least_strides((2, 2**30), (7, 8), ((0, 0), (1, 1)))
+    (2, 10)
+    """
+    each = zip(strides, size, padding, strict=True)
+    return tuple([stride if is_symbol(n) else min(stride, n + sum(pair)) for stride, n, pair in each])
 
 
 def source_index(index: int, size: int, padding_mode: str) -> int | None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from konvlib.geometry.arguments import MOST_SAMPLES, is_sequence, per_axis, shown
-from konvlib.geometry.layers import ConvGeometry, Padding, PerAxis, conv_geometry
+from konvlib.geometry.layers import ConvGeometry, Padding, PerAxis, checked_shape, conv_geometry, weight_axes
 
 RANKS = (1, 2, 3)
 
@@ -82,10 +82,12 @@ def matrix_geometry(
         got = tuple(input_shape) if is_sequence(input_shape) else input_shape
         raise ValueError(f"input_shape must be (C, *size) with one to three sizes, got {shown(got)}")
     shape = per_axis(input_shape, len(input_shape), "input_shape", most=MOST_SAMPLES)
+    axes = len(shape) - 1
+    checked_shape(w_shape, "w", axes, f"{weight_axes(axes, 'C_out, C_in // groups')} for input_shape {shape}")
     return conv_geometry(
         (1, *shape),
         w_shape,
-        axes=len(shape) - 1,
+        axes=axes,
         stride=stride,
         padding=padding,
         dilation=dilation,
@@ -163,13 +165,16 @@ def col2im_geometry(
         raise ValueError(f"cols must have 3 axes (N, C * prod(kernel_size), L), got shape {tuple(cols_shape)}")
     batch, rows, windows = cols_shape
     if rows == 0 or rows % prod(kernel):
-        raise ValueError(f"cols must have {prod(kernel)} rows per channel, one per tap of {kernel}, got {rows}")
+        wanted = f"{prod(kernel)} rows per channel, one per tap of kernel_size {kernel}"
+        raise ValueError(
+            f"cols must have {wanted}, got {rows}; if cols is right, then output_size or kernel_size is not"
+        )
     x_shape = (batch, rows // prod(kernel), *size)
     layer = im2col_geometry(x_shape, kernel_size=kernel, stride=stride, padding=padding, dilation=dilation)
     if windows != prod(layer.output_size):
-        raise ValueError(
-            f"cols must have {prod(layer.output_size)} columns, one per window of {layer.output_size}, got {windows}"
-        )
+        told = "if cols is right, then output_size, kernel_size, stride, padding or dilation is not"
+        wanted = f"{prod(layer.output_size)} columns, one per window of {layer.output_size}"
+        raise ValueError(f"cols must have {wanted}, got {windows}; {told}")
     return layer
 
 

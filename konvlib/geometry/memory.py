@@ -44,15 +44,15 @@ def machine_memory() -> int:
     return min(number for number in found if number > 0)
 
 
-def check_memory(size: int, names: Iterable[str], *, most: int | None = None) -> None:
+def check_memory(size: int, arguments: Iterable[str], operands: Iterable[str] = (), *, most: int | None = None) -> None:
     """Check that an array of ``size`` bytes, as large as some arguments make it, fits in memory.
 
     Parameters
     ----------
     size : int
         In bytes.
-    names : iterable of str
-        The arguments of a function; those that make results large are named.
+    arguments, operands : iterable of str
+        The names of those of a function; all operands are named, and the arguments that make results large.
     most : int, optional
         How many bytes fit; by default those of this machine.
 
@@ -63,16 +63,16 @@ def check_memory(size: int, names: Iterable[str], *, most: int | None = None) ->
 
     Examples
     --------
-    >>> check_memory(2**70, ["x", "padding", "stride", "groups"], most=2**34)
+    >>> check_memory(2**40, ["padding", "groups"], ["x"], most=2**34)
     Traceback (most recent call last):
     ...
-    ValueError: padding, stride must leave arrays that fit in memory, which is 17.2 GB, got one of 1180591620717.4 GB
+    ValueError: x, padding must leave arrays that fit in memory, which is 17.2 GB, got one of 1099.5 GB
     """
     if is_symbol(size) or size <= LARGE:
         return
     most = machine_memory() if most is None else most
     if size > most:
-        told = ", ".join(name for name in names if name in SIZES) or "operands"
+        told = ", ".join([*operands, *(name for name in arguments if name in SIZES)])
         raise ValueError(
             f"{told} must leave arrays that fit in memory, which is {most / 1e9:.1f} GB, got one of {size / 1e9:.1f} GB"
         )

@@ -23,7 +23,8 @@ LARGEST_FLOAT = 2**1024
 def as_array(value: Any, name: str) -> np.ndarray:
     """Return ``value`` as a NumPy array of booleans, numbers or Python objects, without a copy where none is needed.
 
-    Integers of Python become int64 on every machine, and Python objects where int64 does not hold them all.
+    Integers of Python become int64 on every machine, and Python objects where int64 does not hold them all. Bytes come
+    into this machine's order.
 
     Raises
     ------
@@ -60,7 +61,7 @@ def as_array(value: Any, name: str) -> np.ndarray:
         raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}")
     if array.dtype.kind == "O":
         _check_objects(array, name)
-    return array
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def _of_plain(value: np.ndarray, name: str) -> np.ndarray:
@@ -181,10 +182,29 @@ def check_together(operands: dict[str, np.ndarray | None]) -> None:
             other = (found & {float, complex, Fraction}).pop().__name__
             raise TypeError(f"{decimal} and {name} must hold numbers that multiply, got Decimal and {other}")
     for name, array in operands.items() if inexact else ():
-        if array is not None and array.dtype.kind == "O" and kinds[name] & {int, Fraction}:
-            exact = [entry for entry in array.ravel() if isinstance(entry, (int, Fraction))]
-            if max(map(abs, exact)) >= LARGEST_FLOAT:
-                raise ValueError(f"{name} must have numbers that fit floats, as {inexact} has floats, got a larger one")
+        if array is not None:
+            check_fits_floats(array, name)
+
+
+def check_fits_floats(array: np.ndarray, name: str) -> None:
+    """Check that an array has no integer of Python, and no fraction, that is beyond all floats.
+
+    Raises
+    ------
+    ValueError
+        If it has one.
+
+    Examples
+    --------
+    >>> check_fits_floats(np.array([10**400]), "x")
+    Traceback (most recent call last):
+    ...
+    ValueError: x must hold numbers that fit floats, with which they are computed, got a larger one
+    """
+    if array.dtype.kind != "O":
+        return
+    if any(abs(entry) >= LARGEST_FLOAT for entry in array.ravel() if isinstance(entry, (int, Fraction))):
+        raise ValueError(f"{name} must hold numbers that fit floats, with which they are computed, got a larger one")
 
 
 def _number_kinds(array: np.ndarray) -> set[type]:

@@ -244,7 +244,7 @@ def pool_size(
     >>> pool_size(7, 2), pool_size(7, 2, ceil_mode=True)
     (3, 4)
     """
-    covered, kernel = span(kernel, dilation=dilation), integer(kernel, "kernel_size", least=1)
+    covered, kernel = span(kernel, dilation=dilation), integer(kernel, "kernel_size", least=1, most=MOST_STEP)
     stride = kernel if stride is None else integer(stride, "stride", least=1, most=MOST_STEP)
     before, after = padding_pair(padding, "padding")
     if max(before, after) > kernel // 2:

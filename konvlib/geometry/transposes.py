@@ -12,6 +12,7 @@ from konvlib.geometry.layers import (
     PerAxis,
     check_bias,
     checked_shape,
+    least_strides,
     weight_axes,
 )
 from konvlib.geometry.matrices import axis_sizes, spatial_axes
@@ -60,7 +61,7 @@ def conv_transpose_geometry(
         raise ValueError(f"w must have {in_channels} channels in, as x has, got {rows}")
     groups = check_channels(in_channels, in_channels, groups)
     out_channels = depth * groups
-    check_bias(bias_shape, out_channels)
+    check_bias(bias_shape, out_channels, f"w with groups {groups}")
     steps, gaps = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
     extras = per_axis(output_padding, axes, "output_padding", least=0)
     pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps)
@@ -68,6 +69,7 @@ def conv_transpose_geometry(
     outputs = tuple(
         conv_transpose_size(n, k, stride=s, padding=p, output_padding=e, dilation=d) for n, k, s, p, e, d in each
     )
+    steps = least_strides(steps, outputs, pads)
     return ConvGeometry(
         batch, out_channels, in_channels, groups, outputs, tuple(kernel), steps, pads, gaps, "zeros", tuple(size)
     )

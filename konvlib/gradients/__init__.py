@@ -17,6 +17,7 @@ from konvlib.geometry import (
     PerAxis,
     avg_pool_grad_geometry,
     bias_grad_shape,
+    check_fits_floats,
     input_grad_geometry,
     max_pool_grad_geometry,
     weight_grad_geometry,
@@ -633,6 +634,8 @@ def _avg_pool_grad(
         {"kernel_size": kernel_size, "axes": axes, "input_size": input_size, "stride": stride, "padding": padding,
          "ceil_mode": ceil_mode, "count_include_pad": count_include_pad},
     )  # fmt: skip
+    if backend is arrays:
+        check_fits_floats(dy, "dy")
     return backend.avg_pool_grad(dy, pool)
 
 

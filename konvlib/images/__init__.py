@@ -10,7 +10,15 @@ from types import ModuleType
 from typing import Any
 
 from konvlib.dispatch import Operand, T, prepared
-from konvlib.geometry import Padding, PaddingMode, PerAxis, avg_pool_geometry, conv_geometry, pool_geometry
+from konvlib.geometry import (
+    Padding,
+    PaddingMode,
+    PerAxis,
+    avg_pool_geometry,
+    check_fits_floats,
+    conv_geometry,
+    pool_geometry,
+)
 from konvlib.images import arrays
 
 
@@ -413,6 +421,8 @@ def _avg_pool(
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "ceil_mode": ceil_mode,
          "count_include_pad": count_include_pad},
     )  # fmt: skip
+    if backend is arrays:
+        check_fits_floats(x, "x")
     return backend.avg_pool(x, pool)
 
 

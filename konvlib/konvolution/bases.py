@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from fractions import Fraction
 from itertools import count
 from math import inf, lcm
@@ -135,7 +136,13 @@ def add_basis(name: str, recurrence: Recurrence, domain: tuple[float, float]) ->
     True
     """
     basis = Basis(name, recurrence, geometry.check_new_basis(name, recurrence, domain, tuple(BASES)))
-    basis.step(0)
+    try:
+        first = recurrence(0)
+    except Exception as error:
+        raise TypeError(
+            f"recurrence must give (a_n, b_n, c_n) for n = 0, got {type(error).__name__}: {error}"
+        ) from error
+    geometry.recurrence_step(name, 0, first)
     BASES[name] = basis
     return basis
 
@@ -354,11 +361,13 @@ def change_of_basis(source: str, target: str, degree: int) -> np.ndarray:
      [ 0  0  2  0]
      [ 0  0  0  4]]
     """
+    for name, basis in (("source", source), ("target", target)):
+        geometry.one_of(basis, name, tuple(BASES))
     left, wanted = coefficients(source, degree), coefficients(target, degree)
     matrix = np.full_like(left, Fraction(0))
     for m in reversed(range(degree + 1)):
         matrix[m] = left[:, m] / wanted[m, m]
-        left = left - np.multiply.outer(matrix[m], wanted[m])
+        left[m:, :m] -= np.multiply.outer(matrix[m, m:], wanted[m, :m])
     return matrix
 
 
@@ -392,6 +401,7 @@ def convert(kappa: ArrayLike, source: str, target: str, *, axis: int = 1) -> np.
     kappa = geometry.as_array(kappa, "kappa")
     degree, axis = geometry.kappa_degree(kappa.shape, axis)
     matrix = change_of_basis(source, target, degree)
+    geometry.check_together({"kappa": kappa, "source": matrix})
     dtype = geometry.mean_dtype(kappa.dtype)
     return np.moveaxis(np.tensordot(matrix.astype(dtype), kappa.astype(dtype), (1, axis)), 0, axis)
 
@@ -412,7 +422,10 @@ def condition_number(basis: str, x: ArrayLike, degree: int) -> float:
     >>> [round(condition_number(basis, x, 8)) for basis in ("monomial", "chebyshev", "legendre")]
     [531, 3, 4]
     """
-    x = geometry.as_array(x, "x").astype(np.float64)
+    x = geometry.as_array(x, "x")
+    geometry.check_ordered(x, "x")
+    geometry.check_fits_floats(x, "x")
+    x = x.astype(np.float64)
     geometry.check_samples(x.shape, geometry.checked_degree(degree))
     return float(np.linalg.cond(values(basis, x.reshape(-1), degree).T))
 
@@ -427,6 +440,8 @@ def result_dtype(basis: Basis, *arrays: np.ndarray) -> np.dtype:
     (dtype('int64'), dtype('float64'))
     """
     dtype = np.result_type(*arrays)
+    if dtype.kind == "O" and not basis.integral and any(isinstance(n, Decimal) for a in arrays for n in a.flat):
+        raise TypeError(f"basis must have integers only, where decimal fractions are, got {basis.name!r}")
     if dtype.kind == "b":
         dtype = np.dtype(np.int64)
     return dtype if basis.integral else geometry.mean_dtype(dtype)

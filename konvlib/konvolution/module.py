@@ -99,8 +99,7 @@ class _Konv(nn.Module):
         # Lazy layers know half of their channels: the other half is checked when the first batch comes.
         self.out_channels = geometry.integer(out_channels, "out_channels", least=1)
         self.in_channels = self._known_channels(in_channels)
-        known = self.out_channels if self.in_channels is None else self.in_channels
-        self.groups = geometry.check_channels(known, self.out_channels, groups)
+        self.groups = geometry.check_channels(self.in_channels, self.out_channels, groups)
         self.degree = geometry.checked_degree(degree)
         self.basis = get_basis(basis).name
         self.squash = geometry.one_of(squash, "squash", SQUASHES)
@@ -158,7 +157,7 @@ class _Konv(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer of a batch ``(N, C, *size)``, or of one sample ``(C, *size)``."""
         kappa, bias = self.kappa, self.bias
-        if not isinstance(x, torch.Tensor) or x.dim() == self.axes + 1:
+        if not isinstance(x, torch.Tensor) or is_lazy(x) or x.is_nested or x.dim() == self.axes + 1:
             check_tensors({"x": x, "kappa": kappa})
             return self.forward(x.unsqueeze(0)).squeeze(0)
         layer = self._layer(x, kappa, bias)
@@ -175,7 +174,8 @@ class _Konv(nn.Module):
         """
         options = (self.stride, self.padding, self.dilation, self.groups, self.padding_mode, self.pad)
         shapes = x.shape, kappa.shape, None if bias is None else bias.shape
-        if x.dtype == kappa.dtype and x.device == kappa.device and not runs_kernel(x):
+        alike = x.dtype == kappa.dtype and x.device == kappa.device and x.layout is torch.strided
+        if alike and not runs_kernel(x):
             if torch.compiler.is_compiling():
                 if shapes[1] == self._kappa_shape and (bias is None or shapes[2] == (self.out_channels,)):
                     number = bases.get_basis(self.basis).number

@@ -95,6 +95,8 @@ def conv_matrix(
     ((600, 300), 1788)
     """
     w = w if hasattr(w, "dtype") else as_array(w, "w")
+    if getattr(w, "is_meta", False):
+        raise ValueError("w must be on a device, since entries are counted, got a tensor on the meta device")
     check_sparse_dtype(w.dtype, "w")
     backend, (w,), layer = prepared(
         arrays, _tensors, matrix_geometry, {"w": w},

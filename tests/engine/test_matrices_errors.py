@@ -91,21 +91,24 @@ ERRORS = [
     ),
     (
         ValueError,
-        "cols must have 4 rows per channel, one per tap of (2, 2), got 6",
+        "cols must have 4 rows per channel, one per tap of kernel_size (2, 2), got 6; "
+        "if cols is right, then output_size or kernel_size is not",
         "col2im",
         (np.ones((1, 6, 6)), (3, 4), 2),
         {},
     ),
     (
         ValueError,
-        "cols must have 4 rows per channel, one per tap of (2, 2), got 0",
+        "cols must have 4 rows per channel, one per tap of kernel_size (2, 2), got 0; "
+        "if cols is right, then output_size or kernel_size is not",
         "col2im",
         (np.ones((1, 0, 6)), (3, 4), 2),
         {},
     ),
     (
         ValueError,
-        "cols must have 6 columns, one per window of (2, 3), got 5",
+        "cols must have 6 columns, one per window of (2, 3), got 5; "
+        "if cols is right, then output_size, kernel_size, stride, padding or dilation is not",
         "col2im",
         (np.ones((1, 4, 5)), (3, 4), 2),
         {},
