@@ -94,10 +94,10 @@ def conv_matrix(
     >>> matrix.shape, matrix.nnz
     ((600, 300), 1788)
     """
-    w = w if hasattr(w, "dtype") else as_array(w, "w")
+    w = w if hasattr(w, "is_meta") else as_array(w, "w")
+    check_sparse_dtype(w.dtype, "w")
     if getattr(w, "is_meta", False):
         raise ValueError("w must be on a device, since entries are counted, got a tensor on the meta device")
-    check_sparse_dtype(w.dtype, "w")
     backend, (w,), layer = prepared(
         arrays, _tensors, matrix_geometry, {"w": w},
         {"input_shape": input_shape, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups},

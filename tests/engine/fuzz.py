@@ -237,6 +237,20 @@ def _too_long(*_: Any) -> None:
     raise TimeoutError(f"more than {SECONDS:g} s")
 
 
+def refused(call: str, **given: Any) -> Exception:
+    """The error that a call raises, where names may mean something that is given."""
+    try:
+        eval(call, garbage.NAMESPACE | given)
+    except (TypeError, ValueError) as error:
+        return error
+    raise AssertionError(f"{call} is not refused")
+
+
+def named(holes: Sequence[tuple[Target, str]]) -> list[str]:
+    """How pytest names targets and arguments of them."""
+    return [f"{called.call.partition('(')[0]}:{name}" for called, name in holes]
+
+
 def run(seed: int, *, most: int | None = None, seconds: float | None = None, log: Any = None) -> tuple[int, int]:
     """Make so many calls, or calls for so long; return how many were made and how many were wrong."""
     warnings.simplefilter("ignore")

@@ -39,7 +39,7 @@ ERRORS = [
     (TypeError, "input_shape[2] must be an integer, got 6.0", "conv_matrix", (KERNEL, (4, 5, 6.0)), {}),
     (
         ValueError,
-        "w must have 3 axes (C_out, C_in // groups, kernel_size), got shape (6, 2, 2, 3)",
+        "w must have 3 axes (C_out, C_in // groups, kernel_size) for input_shape (2, 5), got shape (6, 2, 2, 3)",
         "conv_matrix",
         (KERNEL, (2, 5)),
         {},
