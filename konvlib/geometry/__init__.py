@@ -71,7 +71,7 @@ from konvlib.geometry.matrices import (
     spectral_dtype,
 )
 from konvlib.geometry.memory import check_memory, machine_memory
-from konvlib.geometry.operands import as_array, check_fits_floats, check_ordered, check_together
+from konvlib.geometry.operands import as_array, check_fits_floats, check_ordered, check_together, check_values
 from konvlib.geometry.pooling import avg_pool_geometry
 from konvlib.geometry.sequences import (
     SequenceGeometry,
@@ -133,6 +133,7 @@ __all__ = [
     "check_taps",
     "check_together",
     "check_transform",
+    "check_values",
     "checked_degree",
     "circulant_geometry",
     "col2im_geometry",

@@ -224,7 +224,7 @@ def check_new_basis(name: Any, recurrence: Any, domain: Any, known: Sequence[str
         raise TypeError(f"recurrence must be a function of n, got {shown(recurrence)}")
     try:
         low, high = map(float, domain)
-    except (TypeError, ValueError, OverflowError):
+    except Exception:  # whatever else it is, it is no pair of numbers
         raise TypeError(f"domain must be a pair (low, high) of numbers, got {shown(domain)}") from None
     if isnan(low) or isnan(high) or low >= high:
         raise ValueError(f"domain must have low < high, got {shown(domain)}")

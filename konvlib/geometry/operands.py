@@ -224,6 +224,22 @@ _BASES = {
 }
 
 
+def check_values(operand: Any, name: str) -> None:
+    """Check that an operand has values, which are to be looked at.
+
+    Raises
+    ------
+    ValueError
+        If it is a tensor on the meta device.
+
+    Examples
+    --------
+    >>> check_values(np.ones(3), "k")
+    """
+    if getattr(operand, "is_meta", False):
+        raise ValueError(f"{name} must have values, which are looked at here, got a tensor on the meta device")
+
+
 def check_ordered(x: np.ndarray, name: str) -> None:
     """Check that the entries of an array can be compared: complex numbers have no largest.
 

@@ -426,6 +426,8 @@ def condition_number(basis: str, x: ArrayLike, degree: int) -> float:
     geometry.check_ordered(x, "x")
     geometry.check_fits_floats(x, "x")
     x = x.astype(np.float64)
+    if not np.isfinite(x).all():
+        raise ValueError("x must be finite for a condition number, got infinity or NaN")
     geometry.check_samples(x.shape, geometry.checked_degree(degree))
     return float(np.linalg.cond(values(basis, x.reshape(-1), degree).T))
 

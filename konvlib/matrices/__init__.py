@@ -20,6 +20,7 @@ from konvlib.geometry import (
     check_memory,
     check_sparse_dtype,
     check_spectral_dtype,
+    check_values,
     circulant_geometry,
     col2im_geometry,
     conv_geometry,
@@ -96,8 +97,7 @@ def conv_matrix(
     """
     w = w if hasattr(w, "is_meta") else as_array(w, "w")
     check_sparse_dtype(w.dtype, "w")
-    if getattr(w, "is_meta", False):
-        raise ValueError("w must be on a device, since entries are counted, got a tensor on the meta device")
+    check_values(w, "w")
     backend, (w,), layer = prepared(
         arrays, _tensors, matrix_geometry, {"w": w},
         {"input_shape": input_shape, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups},

@@ -17,6 +17,7 @@ from konvlib.geometry import (
     chain_geometry,
     check_factor,
     check_memory,
+    check_values,
     compose_geometry,
     dilate_geometry,
 )
@@ -250,6 +251,7 @@ def factor(k: Operand[T], *, step: int = 2, same: bool = True, tolerance: float 
         arrays, _tensors, check_factor, {"k": k}, {"step": step, "same": same, "tolerance": tolerance},
         dtypes="FACTORED_DTYPES",
     )  # fmt: skip
+    check_values(k, "k")
     return backend.factor(k, *regular)
 
 
