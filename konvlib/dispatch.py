@@ -38,7 +38,7 @@ def prepared(
     operands: dict[str, Any],
     arguments: dict[str, Any],
     *,
-    ordered: bool = False,
+    ordered: Sequence[str] = (),
     dtypes: str = "DTYPES",
 ) -> tuple[Any, list[Any], Any]:
     """Return the backend for some operands, the operands as it takes them, and their checked geometry.
@@ -57,8 +57,8 @@ def prepared(
         None. The name of a bias ends with "bias".
     operands, arguments : dict
         By name, operands in the order in which ``check`` takes their shapes.
-    ordered : bool
-        Whether operands must be real, because they are compared.
+    ordered : sequence of str
+        The operands that must be real, because their entries are compared.
     dtypes : str
         By what name the backend for tensors has the dtypes that it takes.
 
@@ -91,10 +91,9 @@ def prepared(
     ]
     if any([array is not None and array.dtype.kind == "O" for array in given]):
         check_together(dict(zip(operands, given, strict=True)))
-    if ordered:
-        for array, name in zip(given, operands, strict=True):
-            if array is not None:
-                check_ordered(array, name)
+    for array, name in zip(given, operands, strict=True) if ordered else ():
+        if array is not None and name in ordered:
+            check_ordered(array, name)
     plan = planned(check, [None if array is None else array.shape for array in given], arguments)
     if (numbers := getattr(plan, "numbers", 0)) > MANY:
         check_memory(numbers * max([array.itemsize for array in given if array is not None]), arguments, operands)

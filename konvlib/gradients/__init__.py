@@ -621,6 +621,7 @@ def _max_pool_grad(
         arrays, _tensors, max_pool_grad_geometry, {"x": x, "dy": dy},
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
          "ceil_mode": ceil_mode},
+        ordered=("x",),
     )  # fmt: skip
     return backend.max_pool_grad(x, dy, pool)
 

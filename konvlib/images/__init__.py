@@ -408,7 +408,7 @@ def _max_pool(axes: int, x: Any, kernel_size: Any, stride: Any, padding: Any, di
         arrays, _tensors, pool_geometry, {"x": x},
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
          "ceil_mode": ceil_mode},
-        ordered=True,
+        ordered=("x",),
     )  # fmt: skip
     return backend.max_pool(x, pool)
 

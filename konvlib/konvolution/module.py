@@ -98,6 +98,7 @@ class _Konv(nn.Module):
         super().__init__()
         # Lazy layers know half of their channels: the other half is checked when the first batch comes.
         self.out_channels = geometry.integer(out_channels, "out_channels", least=1)
+        geometry.check_memory(2 * self.out_channels, ["out_channels"])
         self.in_channels = self._known_channels(in_channels)
         self.groups = geometry.check_channels(self.in_channels, self.out_channels, groups)
         self.degree = geometry.checked_degree(degree)

@@ -45,7 +45,7 @@ ALIASES = {
     "kernel": ("kernel_size",),
     "padding": ("padded",),
     **dict.fromkeys(("input_size", "size", "output_size"), ("padded", "samples", "one per axis")),
-    "input_shape": ("padded", "in_channels", "samples"),
+    "input_shape": ("padded", "in_channels", "samples", "w must have"),
     "model": ("layer",),
     "name": ("basis",),
     "layers": ("layers[0]", "layers[1]"),

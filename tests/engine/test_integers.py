@@ -186,6 +186,8 @@ X, W, DY = np.ones((1, 2, 9)), np.ones((4, 2, 3)), np.ones((1, 4, 7))
         (["out_channels"], lambda: konvlib.LazyKonv2d(None, 3)),
         (["in_channels"], lambda: konvlib.Konv2d(None, 4, 3)),
         (["bias"], lambda: konvlib.Konv2d(2, 4, 3, bias=torch.tensor([1, 1]))),
+        (["x"], lambda: konvlib.max_pool1d_grad(1j * X, DY[:, :2], 3)),
+        (["x"], lambda: konvlib.max_pool1d_grad((1j * X).astype(object), DY[:, :2], 3)),
         (["source"], lambda: konvlib.bases.change_of_basis("none", "legendre", 2)),
     ],
 )
