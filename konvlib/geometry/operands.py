@@ -42,7 +42,9 @@ def as_array(value: Any, name: str) -> np.ndarray:
     array([9223372036854775808, 1], dtype=object)
     """
     if type(value) is np.ndarray:
-        array = value
+        array, dtype = value, value.dtype
+        if dtype.kind in "biufc" and dtype.isnative:  # nearly always
+            return array
     elif isinstance(value, np.ndarray):
         array = np.array(_of_plain(value, name), copy=None)
     elif isinstance(value, (list, tuple)):
