@@ -10,6 +10,7 @@ fails is printed as one line, which does it again. The long run:
 from __future__ import annotations
 
 import argparse
+import importlib
 import inspect
 import os
 import random
@@ -174,9 +175,41 @@ def _sizes() -> Iterator[Target]:
     yield Target("geometry.receptive_field([$layers])", {"layers": "(3, 2, 1, 1)"})
 
 
-def calls(seed: int) -> Iterator[tuple[str, list[str]]]:
+def operators() -> list[Target]:
+    """The operators of torch, called by their names, as compiled graphs call them: over one axis.
+
+    What their schemas refuse never comes here, so garbage is of the right types, and wrong all the same.
+    """
+    x, w, dy, taps = "torch.ones(1, 2, 9)", "torch.ones(4, 1, 3)", "torch.ones(1, 4, 7)", "torch.zeros(1, 2, 4).int()"
+    bias, kappa, pooled = "torch.ones(4)", "torch.ones(4, 2, 1, 3)", "torch.ones(1, 2, 4)"
+    layer = {"stride": "[1]", "padding": "[0, 0]", "dilation": "[1]", "groups": "2"}
+    konv = {"basis": "'chebyshev'", "squash": "'tanh'", "masked": "True", **layer}
+    pool = {"kernel": "[3]", "stride": "[2]", "padding": "[0, 0]"}
+    dense, mean = {"dilation": "[1]"}, {"counts_padding": "True"}
+    rows = {
+        "conv": {"x": x, "w": w, "bias": bias, **layer},
+        "conv_transpose": {"dy": dy, "w": w, "bias": "None", "input_size": "[9]", **layer},
+        "conv_weight_grad": {"x": x, "dy": dy, "kernel_size": "[3]", **layer},
+        "konv": {"x": x, "kappa": kappa, "bias": bias, **konv},
+        "konv_input_grad": {"dy": dy, "x": x, "kappa": kappa, **konv},
+        "konv_kappa_grad": {"x": x, "dy": dy, "degrees": "2", "kernel_size": "[3]", **konv},
+        "max_pool": {"x": x, **pool, **dense, "windows": "[4]"},
+        "max_pool_scatter": {"dy": pooled, "taps": taps, **pool, **dense, "size": "[9]"},
+        "avg_pool": {"x": x, **pool, "windows": "[4]", **mean},
+        "avg_pool_scatter": {"dy": pooled, **pool, "size": "[9]", **mean},
+        "im2col": {"x": x, **pool, **dense, "windows": "[4]"},
+        "col2im": {"cols": "torch.ones(1, 6, 4)", **pool, **dense, "windows": "[4]", "size": "[9]"},
+        "convolve_window": {"f": x, "g": x, "start": "0", "length": "17", "summed": "[]", "method": "'auto'"},
+    }
+    for chapter in ("images", "konvolution", "sequences", "matrices"):
+        importlib.import_module(f"konvlib.{chapter}.tensors")
+    named = {name: ", ".join(f"${each}" for each in good) for name, good in rows.items()}
+    return [Target(f"torch.ops.konvlib.{name}({named[name]})", good) for name, good in rows.items()]
+
+
+def calls(seed: int, all_targets: Sequence[Target] | None = None) -> Iterator[tuple[str, list[str]]]:
     """Calls without an end, each with the names of the arguments that are garbage; the same for the same seed."""
-    choose, all_targets = random.Random(seed), targets()
+    choose, all_targets = random.Random(seed), all_targets or targets()
     while True:
         called = choose.choice(all_targets)
         good, tensors = dict(called.good), ".bases." not in called.call and choose.random() < 0.4
@@ -251,14 +284,21 @@ def named(holes: Sequence[tuple[Target, str]]) -> list[str]:
     return [f"{called.call.partition('(')[0]}:{name}" for called, name in holes]
 
 
-def run(seed: int, *, most: int | None = None, seconds: float | None = None, log: Any = None) -> tuple[int, int]:
+def run(
+    seed: int,
+    all_targets: Sequence[Target],
+    *,
+    most: int | None = None,
+    seconds: float | None = None,
+    log: int | None = None,
+) -> tuple[int, int]:
     """Make so many calls, or calls for so long; return how many were made and how many were wrong."""
     warnings.simplefilter("ignore")
     memory.machine_memory = lambda: MEMORY
     end, faults = time.monotonic() + (seconds or 1e9), set()
-    for called in targets():  # also so that what is made at the first call is not counted
+    for called in all_targets:  # also so that what is made at the first call is not counted
         eval(called.filled(called.good), dict(garbage.NAMESPACE))
-    for made, (call, wrong) in enumerate(calls(seed)):
+    for made, (call, wrong) in enumerate(calls(seed, all_targets)):
         if made == most or time.monotonic() > end:
             return made, len(faults)
         if log is not None:
@@ -275,12 +315,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float)
     parser.add_argument("--calls", type=int)
+    parser.add_argument("--operators", action="store_true", help="the operators of torch, called by their names")
     parser.add_argument("--log", help="a file for the call that is being made, for when it kills the process")
     given = parser.parse_args()
     torch.manual_seed(0)
     log = None if given.log is None else os.open(given.log, os.O_CREAT | os.O_WRONLY)
     most = given.calls if given.calls or given.seconds else 10000
-    made, wrong = run(given.seed, most=most, seconds=given.seconds, log=log)
+    chosen = operators() if given.operators else targets()
+    made, wrong = run(given.seed, chosen, most=most, seconds=given.seconds, log=log)
     print(f"{made} calls with seed {given.seed}, {wrong} of them wrong")
     sys.exit(wrong > 0)
 
