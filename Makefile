@@ -38,6 +38,7 @@ test-pages: $(READY)
 
 test-all: test
 	$(PYTEST) -n 2 -m slow tests
+	$(RUN) -m tests.engine.fuzz --seconds 300 --seed 1
 
 lab: $(READY)
 	$(RUN) -m jupyterlab notebooks

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from konvlib.geometry.arguments import as_array, check_ordered
+from konvlib.geometry.memory import check_memory
+from konvlib.geometry.operands import as_array, check_ordered, check_together
 
 
 class ArrayOrTensor(Protocol):
@@ -24,6 +25,9 @@ Operand: TypeAlias = T | Sequence[Any]
 MOST_PLANS = 4096
 """How many geometries are remembered; then all are forgotten, and made again as they come."""
 
+MANY = 2**20
+"""Up to how many numbers nobody asks whether they fit in memory."""
+
 _plans: dict[Any, Any] = {}
 
 
@@ -34,7 +38,7 @@ def prepared(
     operands: dict[str, Any],
     arguments: dict[str, Any],
     *,
-    ordered: bool = False,
+    ordered: Sequence[str] = (),
     dtypes: str = "DTYPES",
 ) -> tuple[Any, list[Any], Any]:
     """Return the backend for some operands, the operands as it takes them, and their checked geometry.
@@ -53,8 +57,8 @@ def prepared(
         None. The name of a bias ends with "bias".
     operands, arguments : dict
         By name, operands in the order in which ``check`` takes their shapes.
-    ordered : bool
-        Whether operands must be real, because they are compared.
+    ordered : sequence of str
+        The operands that must be real, because their entries are compared.
     dtypes : str
         By what name the backend for tensors has the dtypes that it takes.
 
@@ -85,11 +89,15 @@ def prepared(
         None if operand is None and name.endswith("bias") else as_array(operand, name)
         for name, operand in operands.items()
     ]
-    if ordered:
-        for array, name in zip(given, operands, strict=True):
-            if array is not None:
-                check_ordered(array, name)
-    return arrays, given, planned(check, [None if array is None else array.shape for array in given], arguments)
+    if any([array is not None and array.dtype.kind == "O" for array in given]):
+        check_together(dict(zip(operands, given, strict=True)))
+    for array, name in zip(given, operands, strict=True) if ordered else ():
+        if array is not None and name in ordered:
+            check_ordered(array, name)
+    plan = planned(check, [None if array is None else array.shape for array in given], arguments)
+    if (numbers := getattr(plan, "numbers", 0)) > MANY:
+        check_memory(numbers * max([array.itemsize for array in given if array is not None]), arguments, operands)
+    return arrays, given, plan
 
 
 def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[str, Any]) -> Any:
@@ -106,7 +114,7 @@ def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[st
         exact = [a if type(a) is int or type(a) is str else _exact(a) for a in arguments.values()]
         key = (check, *shapes, *exact)
         plan = _plans.get(key)
-    except TypeError:  # no key: an array for an argument, or what the check refuses
+    except (TypeError, ValueError, RecursionError):  # no key: an array for an argument, or what the check refuses
         return check(*shapes, **arguments)
     if plan is None:
         plan = check(*shapes, **arguments)

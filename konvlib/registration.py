@@ -15,8 +15,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from konvlib import dispatch
+from konvlib.geometry.arguments import shown
+from konvlib.geometry.memory import MOST_BYTES, check_memory
 from konvlib.runtime import HALVES, REALS, runs_kernel
 
 LIBRARY = torch.library.Library("konvlib", "FRAGMENT")
@@ -25,7 +28,7 @@ PLAIN = (Tensor, torch.nn.Parameter)
 
 
 def check_tensors(operands: dict[str, Any], dtypes: Sequence[torch.dtype] = REALS) -> None:
-    """Check that operands are tensors that go together; a bias that is None is left out.
+    """Check that operands are tensors that go together; a bias (its name ends so) may be None.
 
     Raises
     ------
@@ -48,6 +51,8 @@ def check_tensors(operands: dict[str, Any], dtypes: Sequence[torch.dtype] = REAL
         if not isinstance(operand, Tensor):
             like = {1: "", 2: " like the other operand"}.get(len(given), " like the other operands")
             raise TypeError(f"{name} must be a torch tensor{like}, got {_named(operand)}")
+        if type(operand) not in PLAIN and is_lazy(operand):
+            raise TypeError(f"{name} must be a torch tensor with a shape, got an uninitialised parameter")
         if operand.layout is not torch.strided or operand.is_nested:
             raise TypeError(f"{name} must be a dense tensor, got {_laid(operand)}")
         if operand.dtype not in dtypes:
@@ -85,6 +90,36 @@ def _conversion(name: str, operand: Tensor, others: Sequence[torch.dtype], dtype
     return f"convert it, as with {name}.{method}()"
 
 
+def checked_kind(device: Any, dtype: Any) -> dict[str, Any]:
+    """Return device and dtype of parameters as keywords, where None leaves the choice to torch.
+
+    Raises
+    ------
+    TypeError
+        If they are no device and no dtype of torch.
+    ValueError
+        If torch does not know the device, or if parameters cannot be of the dtype.
+
+    Examples
+    --------
+    >>> checked_kind("cpu", None)
+    {'device': device(type='cpu'), 'dtype': None}
+    """
+    if dtype is not None and not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype must be a dtype of torch, got {shown(dtype)}")
+    if dtype is not None and dtype not in REALS:
+        fits = ", ".join(str(known).removeprefix("torch.") for known in REALS)
+        raise ValueError(f"dtype must be one of {fits}, got {dtype}")
+    if device is None or isinstance(device, torch.device):
+        return {"device": device, "dtype": dtype}
+    if isinstance(device, bool) or not isinstance(device, (str, int)):
+        raise TypeError(f"device must be a device of torch or its name, got {shown(device)}")
+    try:
+        return {"device": torch.device(device), "dtype": dtype}
+    except (RuntimeError, OverflowError, ValueError):
+        raise ValueError(f"device must be one that torch has here, got {shown(device)}") from None
+
+
 def planned_tensors(
     dtypes: Sequence[torch.dtype], check: Callable[..., Any], operands: dict[str, Any], arguments: dict[str, Any]
 ) -> Any:
@@ -110,7 +145,12 @@ def planned_tensors(
         or any([tensor is not None and type(tensor) not in PLAIN for tensor in operands.values()])
     ):
         return check(*shapes, **arguments)
-    return dispatch.planned(check, shapes, arguments)
+    plan = dispatch.planned(check, shapes, arguments)
+    if (numbers := getattr(plan, "numbers", 0)) > dispatch.MANY:
+        like = next(tensor for tensor in operands.values() if tensor is not None)
+        most = None if like.device.type == "cpu" else MOST_BYTES
+        check_memory(numbers * like.element_size(), arguments, operands, most=most)
+    return plan
 
 
 def lowers(tensor: Tensor) -> bool:

@@ -9,6 +9,11 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+MOST_SAMPLES = 2**48 - 1
+"""No axis is longer: no memory has so many addresses."""
+MOST_STEP = 2**31 - 1
+"""No stride, dilation, kernel or padding is larger: libraries and kernels count in 32 bits with them."""
+
 MODES = ("full", "same", "valid")
 METHODS = ("auto", "direct", "fft", "overlap-add")
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
@@ -34,32 +39,80 @@ def one_of(value: Any, name: str, choices: Sequence[str]) -> str:
     'full'
     """
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+        raise TypeError(f"{name} must be one of {', '.join(choices)}, got {shown(value)}")
     if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-    return value
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {shown(value)}")
+    return str(value)
 
 
-def integer(value: Any, name: str, *, least: int) -> int:
-    """Return ``value`` as an integer that is at least ``least``.
+def flag(value: Any, name: str) -> bool:
+    """Return ``value`` if it is True or False; what merely counts as one of them is not.
 
     Raises
     ------
     TypeError
-        If it is no integer (a bool is none).
+        If it is no bool.
+
+    Examples
+    --------
+    >>> flag(True, "ceil_mode")
+    True
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {shown(value)}")
+    return value
+
+
+def shown(value: Any) -> str:
+    """Return how an error shows what it got: in one line that ends somewhere, whatever it is.
+
+    Examples
+    --------
+    >>> shown("mirror"), shown(10**9999), len(shown(list(range(10**6))))
+    ("'mirror'", 'an integer of 33216 bits', 203)
+    """
+    if isinstance(value, int) and value.bit_length() > 600:
+        return f"an integer of {value.bit_length()} bits"
+    if isinstance(value, (list, tuple)) and len(value) > 200:
+        value = value[:200]
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:
+        return f"an object of type {type(value).__name__}"
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def integer(value: Any, name: str, *, least: int, most: int = MOST_SAMPLES) -> int:
+    """Return ``value`` as an integer of Python, from ``least`` to ``most``.
+
+    Raises
+    ------
+    TypeError
+        If it is no integer (neither a bool nor a duration is one).
     ValueError
-        If it is too small.
+        If it is too small or too large.
 
     Examples
     --------
     >>> integer(np.int64(3), "stride", least=1)
     3
+    >>> integer(2**63, "stride", least=1, most=MOST_STEP)
+    Traceback (most recent call last):
+    ...
+    ValueError: stride must be at most 2147483647, got 9223372036854775808
     """
-    if isinstance(value, (bool, np.bool_)) or not (isinstance(value, Integral) or _is_symbol(value)):
-        raise TypeError(f"{name} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return whole(value)
+    if is_symbol(value):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+        return value
+    if isinstance(value, (bool, np.bool_, np.timedelta64)) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an integer, got {shown(value)}")
+    number = int(value)  # before it is compared or counted with: NumPy's narrow integers wrap
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}, got {shown(number)}")
+    if number > most:
+        raise ValueError(f"{name} must be at most {most}, got {shown(number)}")
+    return number
 
 
 def whole(length: Any) -> int:
@@ -70,10 +123,10 @@ def whole(length: Any) -> int:
     >>> whole(np.int64(3))
     3
     """
-    return length if _is_symbol(length) else int(length)
+    return length if is_symbol(length) else int(length)
 
 
-def _is_symbol(value: Any) -> bool:
+def is_symbol(value: Any) -> bool:
     """Whether it is torch's symbol for a length that is not fixed; torch itself is not imported here."""
     return type(value).__name__ == "SymInt"
 
@@ -95,10 +148,13 @@ def check_untraced(what: str) -> None:
         raise ValueError(f"{what} depends on the size of x, which torch.jit.trace takes to be fixed; use torch.export")
 
 
-def per_axis(value: int | Sequence[int], axes: int, name: str, *, least: int = 1) -> tuple[int, ...]:
+def per_axis(
+    value: int | Sequence[int], axes: int, name: str, *, least: int = 1, most: int = MOST_STEP
+) -> tuple[int, ...]:
     """Return one integer per axis from one for all axes, or from one each.
 
-    Serves strides, dilations, kernel sizes (``least=1``) and output paddings (``least=0``).
+    Serves strides, dilations, kernel sizes (``least=1``), output paddings (``least=0``) and, with
+    ``most=MOST_SAMPLES``, the sizes of images.
 
     Raises
     ------
@@ -111,10 +167,10 @@ def per_axis(value: int | Sequence[int], axes: int, name: str, *, least: int = 1
     ((2, 2, 2), (1, 2))
     """
     if not is_sequence(value):
-        return (integer(value, name, least=least),) * axes
+        return (integer(value, name, least=least, most=most),) * axes
     if len(value) != axes:
-        raise ValueError(f"{name} must be one integer or {axes}, one per axis, got {tuple(value)!r}")
-    return tuple(integer(item, f"{name}[{axis}]", least=least) for axis, item in enumerate(value))
+        raise ValueError(f"{name} must be one integer or {axes}, one per axis, got {shown(tuple(value))}")
+    return tuple(integer(item, f"{name}[{axis}]", least=least, most=most) for axis, item in enumerate(value))
 
 
 def mean_dtype(dtype: np.dtype) -> np.dtype:
@@ -165,15 +221,19 @@ def padding_pair(value: int | Sequence[int], name: str) -> tuple[int, int]:
     ((1, 1), (0, 2))
     """
     if not is_sequence(value):
-        side = integer(value, name, least=0)
+        side = integer(value, name, least=0, most=MOST_STEP)
         return side, side
     if len(value) != 2:
-        raise ValueError(f"{name} must be one integer or a pair (before, after), got {tuple(value)!r}")
-    return integer(value[0], f"{name} before", least=0), integer(value[1], f"{name} after", least=0)
+        raise ValueError(f"{name} must be one integer or a pair (before, after), got {shown(tuple(value))}")
+    before, after = (
+        integer(side, f"{name} {where}", least=0, most=MOST_STEP)
+        for side, where in zip(value, ("before", "after"), strict=True)
+    )
+    return before, after
 
 
-def check_channels(in_channels: int, out_channels: int, groups: int) -> None:
-    """Check that ``groups`` divides both channel counts.
+def check_channels(in_channels: int | None, out_channels: int, groups: int) -> int:
+    """Return ``groups`` as an integer of Python, if it divides both channel counts; None is one that is not known yet.
 
     Raises
     ------
@@ -189,51 +249,9 @@ def check_channels(in_channels: int, out_channels: int, groups: int) -> None:
     """
     groups = integer(groups, "groups", least=1)
     for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
-        if integer(channels, name, least=1) % groups:
+        if channels is not None and integer(channels, name, least=1) % groups:
             raise ValueError(f"{name} must be divisible by groups, got {channels} channels in {groups} groups")
-
-
-def as_array(value: Any, name: str) -> np.ndarray:
-    """Return ``value`` as a NumPy array of booleans, numbers or Python objects, without a copy where none is needed.
-
-    Raises
-    ------
-    ValueError
-        If a list is ragged.
-    TypeError
-        If its entries are no numbers (text, dates, records).
-
-    Examples
-    --------
-    >>> as_array([[1, 2], [3, 4]], "x").shape
-    (2, 2)
-    """
-    try:
-        array = np.array(value, copy=None)
-    except ValueError:
-        raise ValueError(f"{name} must be rectangular, got rows of different lengths") from None
-    if array.dtype.kind not in "biufcO":
-        raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}")
-    return array
-
-
-def check_ordered(x: np.ndarray, name: str) -> None:
-    """Check that the entries of an array can be compared: complex numbers have no largest.
-
-    Raises
-    ------
-    TypeError
-        If the array is complex.
-
-    Examples
-    --------
-    >>> check_ordered(np.array([1j]), "x")
-    Traceback (most recent call last):
-    ...
-    TypeError: x must hold real numbers, got dtype complex128
-    """
-    if x.dtype.kind == "c":
-        raise TypeError(f"{name} must hold real numbers, got dtype {x.dtype}")
+    return groups
 
 
 def is_sequence(value: Any) -> TypeGuard[Sequence[Any]]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import gcd
+from math import gcd, prod
 from numbers import Rational, Real
 from typing import Any
 
 import numpy as np
 
-from konvlib.geometry.arguments import integer, per_axis
+from konvlib.geometry.arguments import MOST_STEP, flag, integer, per_axis, shown
 from konvlib.geometry.layers import PerAxis
 
 LEAST_WEIGHT_AXES, MOST_AXES = 3, 3
@@ -49,6 +49,11 @@ class Composition:
         return tuple(step1 * (taps1 - 1) + step2 * (taps2 - 1) + 1 for taps1, taps2, step1, step2 in each)
 
     @property
+    def numbers(self) -> int:
+        """How many numbers the weight of both has."""
+        return prod(self.weight_shape)
+
+    @property
     def weight_shape(self) -> tuple[int, ...]:
         return (self.outputs, self.inputs // self.groups, *self.kernel_size)
 
@@ -57,8 +62,8 @@ class Composition:
 class Chain:
     """A chain of layers as one: its channels and groups, and one entry per spatial axis for the rest.
 
-    ``strides``, ``dilations`` and ``steps`` have one row per layer; neighbouring taps of that layer lie ``steps`` taps
-    of the whole apart.
+    ``strides``, ``dilations``, ``steps`` and ``each_groups`` have one row per layer; neighbouring taps of that layer
+    lie ``steps`` taps of the whole apart.
     """
 
     inputs: int
@@ -70,6 +75,12 @@ class Chain:
     strides: tuple[tuple[int, ...], ...]
     dilations: tuple[tuple[int, ...], ...]
     steps: tuple[tuple[int, ...], ...]
+    each_groups: tuple[int, ...]
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the weight has."""
+        return prod(self.weight_shape)
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
@@ -98,8 +109,11 @@ def kernel_axes(shape: Sequence[int], name: str, axes: int | None = None) -> int
         if not 1 <= len(shape) <= MOST_AXES + 2:
             raise ValueError(f"{name} must have 1 to 5 axes, got shape {tuple(shape)}")
         axes = len(shape) if len(shape) < LEAST_WEIGHT_AXES else len(shape) - 2
-    elif not 1 <= integer(axes, "axes", least=1) <= min(MOST_AXES, len(shape)):
-        raise ValueError(f"axes must be 1 to 3, and at most the axes of {name}, got {axes} for shape {tuple(shape)}")
+    else:
+        axes = integer(axes, "axes", least=1)
+        if axes > min(MOST_AXES, len(shape)):
+            told = f"got {shown(axes)} for shape {tuple(shape)}"
+            raise ValueError(f"axes must be 1 to 3, and at most the axes of {name}, {told}")
     if 0 in shape:
         raise ValueError(f"{name} must not be empty, got shape {tuple(shape)}")
     return axes
@@ -155,10 +169,11 @@ def compose_geometry(
     if len(w1_shape) != len(w2_shape):
         shapes = f"{tuple(w1_shape)} and {tuple(w2_shape)}"
         raise ValueError(f"w1 and w2 must have as many axes, got shapes {shapes}")
-    middle, inputs = _channels(w1_shape, axes, "w1", groups1, "groups1")
-    outputs, taken = _channels(w2_shape, axes, "w2", groups2, "groups2")
+    middle, inputs, groups1 = _channels(w1_shape, axes, "w1", groups1, "groups1")
+    outputs, taken, groups2 = _channels(w2_shape, axes, "w2", groups2, "groups2")
     if taken != middle:
-        raise ValueError(f"w2 must take the {middle} channels that w1 gives, got one that takes {taken}")
+        told = f"got one that takes {taken} with groups2 {groups2}"
+        raise ValueError(f"w2 must take the {middle} channels that w1 gives, {told}")
     stride = per_axis(stride1, axes, "stride1")
     step1, gap2 = per_axis(dilation1, axes, "dilation1"), per_axis(dilation2, axes, "dilation2")
     step2 = tuple(s * d for s, d in zip(stride, gap2, strict=True))
@@ -211,22 +226,22 @@ def chain_geometry(
             raise ValueError(
                 f"{name}.weight must have {len(w_shapes[0])} axes, as layers[0].weight has, got shape {tuple(shape)}"
             )
-        outputs, inputs = _channels(shape, axes, f"{name}.weight", groups[number], f"{name}.groups")
+        outputs, inputs, count = _channels(shape, axes, f"{name}.weight", groups[number], f"{name}.groups")
         if links and inputs != links[-1][1]:
             raise ValueError(
                 f"{name} must take the {links[-1][1]} channels that layers[{number - 1}] gives, "
-                f"got one that takes {inputs}"
+                f"got one that takes {inputs} with groups {count}"
             )
         if bias_shape is not None and tuple(bias_shape) != (outputs,):
             raise ValueError(f"{name}.bias must have shape ({outputs},), got {tuple(bias_shape)}")
-        links.append((inputs, outputs))
+        links.append((inputs, outputs, count))
     kernels = [tuple(shape[-axes:]) for shape in w_shapes]
     strides = [per_axis(stride, axes, f"layers[{number}].stride") for number, stride in enumerate(strides)]
     dilations = [per_axis(gap, axes, f"layers[{number}].dilation") for number, gap in enumerate(dilations)]
-    return _as_one(links[0][0], links[-1][1], gcd(*groups), kernels, strides, dilations)
+    return _as_one(links[0][0], links[-1][1], [count for *_, count in links], kernels, strides, dilations)
 
 
-def _as_one(inputs: int, outputs: int, groups: int, kernels: list, strides: list, dilations: list) -> Chain:
+def _as_one(inputs: int, outputs: int, groups: list, kernels: list, strides: list, dilations: list) -> Chain:
     """The whole of a chain; every row of a list is a layer, and has one number per axis."""
     *jumps, stride = accumulate(strides, _times, initial=(1,) * len(kernels[0]))
     apart = [_times(gap, jump) for gap, jump in zip(dilations, jumps, strict=True)]
@@ -238,15 +253,20 @@ def _as_one(inputs: int, outputs: int, groups: int, kernels: list, strides: list
     size = tuple(
         1 + sum(step[axis] * (taps[axis] - 1) for step, taps in zip(steps, kernels, strict=True)) for axis in axes
     )
-    return Chain(inputs, outputs, groups, size, stride, dilation, tuple(strides), tuple(dilations), steps)
+    each = tuple(strides), tuple(dilations), steps, tuple(groups)
+    return Chain(inputs, outputs, gcd(*groups), size, stride, dilation, *each)
 
 
 def _times(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(first * second for first, second in zip(a, b, strict=True))
 
 
-def check_factor(k_shape: Sequence[int], *, step: int, same: bool, tolerance: float | None) -> None:
-    """Check the shape of a filter and the arguments of its factorisation.
+def check_factor(
+    k_shape: Sequence[int], *, step: int, same: bool, tolerance: float | None
+) -> tuple[int, bool, float | None]:
+    """Check the shape of a filter and return the arguments of its factorisation, made regular.
+
+    A step beyond the filter is as good as the filter's length.
 
     Raises
     ------
@@ -266,13 +286,15 @@ def check_factor(k_shape: Sequence[int], *, step: int, same: bool, tolerance: fl
         raise ValueError(f"k must have one axis, got shape {tuple(k_shape)}")
     if not k_shape[0]:
         raise ValueError(f"k must not be empty, got shape {tuple(k_shape)}")
-    integer(step, "step", least=2)
-    if not isinstance(same, bool):
-        raise TypeError(f"same must be True or False, got {same!r}")
-    if tolerance is not None and (isinstance(tolerance, bool) or not isinstance(tolerance, Real)):
-        raise TypeError(f"tolerance must be a number, got {tolerance!r}")
-    if tolerance is not None and not 0 <= tolerance < 1:
-        raise ValueError(f"tolerance must be at least 0 and less than 1, got {tolerance}")
+    step = integer(step, "step", least=2, most=MOST_STEP)
+    flag(same, "same")
+    if tolerance is not None:
+        if isinstance(tolerance, (bool, np.timedelta64)) or not isinstance(tolerance, Real):
+            raise TypeError(f"tolerance must be a number, got {shown(tolerance)}")
+        if not 0 <= tolerance < 1:
+            raise ValueError(f"tolerance must be at least 0 and less than 1, got {shown(tolerance)}")
+        tolerance = float(tolerance)
+    return min(step, max(k_shape[0], 2)), same, tolerance
 
 
 def check_taps(k: np.ndarray) -> None:
@@ -301,9 +323,10 @@ def check_taps(k: np.ndarray) -> None:
         raise ValueError("k must have a tap that is not zero, got zeros only")
 
 
-def _channels(shape: Sequence[int], axes: int, name: str, groups: int, label: str) -> tuple[int, int]:
-    """How many channels a layer gives and takes; a bare kernel one and one."""
+def _channels(shape: Sequence[int], axes: int, name: str, groups: int, label: str) -> tuple[int, int, int]:
+    """How many channels a layer gives and takes (a bare kernel one and one), and its groups as Python's integer."""
     outputs, depth = (1, 1) if len(shape) == axes else shape[:2]
-    if outputs % integer(groups, label, least=1):
+    groups = integer(groups, label, least=1)
+    if outputs % groups:
         raise ValueError(f"{label} must divide the {outputs} channels out of {name}, got {groups}")
-    return outputs, depth * groups
+    return outputs, depth * groups, groups

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from konvlib.geometry.arguments import check_channels, integer, per_axis
+from konvlib.geometry.arguments import MOST_SAMPLES, MOST_STEP, check_channels, integer, per_axis
 from konvlib.geometry.layers import (
     AXIS_NAMES,
     ConvGeometry,
@@ -50,8 +50,9 @@ def input_grad_geometry(
     """
     batch, *_ = checked_shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
     _, depth, *_ = checked_shape(w_shape, "w", axes, weight_axes(axes, "C_out, C_in // groups"))
-    size = per_axis(input_size, axes, "input_size")
-    x_shape = (batch, depth * integer(groups, "groups", least=1), *size)
+    size = per_axis(input_size, axes, "input_size", most=MOST_SAMPLES)
+    groups = integer(groups, "groups", least=1, most=MOST_STEP)
+    x_shape = (batch, depth * groups, *size)
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     layer = conv_geometry(x_shape, w_shape, axes=axes, padding_mode=padding_mode, **options)
     check_output_grad(dy_shape, layer.output_shape)
@@ -85,7 +86,7 @@ def weight_grad_geometry(
     """
     _, in_channels, *_ = checked_shape(x_shape, "x", axes, AXIS_NAMES[axes])
     _, out_channels, *_ = checked_shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
-    check_channels(in_channels, out_channels, groups)
+    groups = check_channels(in_channels, out_channels, groups)
     w_shape = (out_channels, in_channels // groups, *per_axis(kernel_size, axes, "kernel_size"))
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     layer = conv_geometry(x_shape, w_shape, axes=axes, padding_mode=padding_mode, **options)
@@ -165,7 +166,7 @@ def avg_pool_grad_geometry(
     (1, 3, 7)
     """
     batch, channels, *_ = checked_shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
-    x_shape = (batch, channels, *per_axis(input_size, axes, "input_size"))
+    x_shape = (batch, channels, *per_axis(input_size, axes, "input_size", most=MOST_SAMPLES))
     pool = avg_pool_geometry(
         x_shape,
         kernel_size,
@@ -182,5 +183,7 @@ def avg_pool_grad_geometry(
 
 def _fitting(pool: PoolGeometry, dy_shape: Sequence[int]) -> PoolGeometry:
     if tuple(dy_shape) != pool.output_shape:
-        raise ValueError(f"dy must have the pooling's output shape {pool.output_shape}, got {tuple(dy_shape)}")
+        told = "if dy is right, then input_size, kernel_size, stride, padding, dilation or ceil_mode is not"
+        wanted = f"the pooling's output shape {pool.output_shape}"
+        raise ValueError(f"dy must have {wanted}, got {tuple(dy_shape)}; {told}")
     return pool

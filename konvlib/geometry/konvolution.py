@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from math import isnan, prod
 from numbers import Rational
 from typing import Any
 
-from konvlib.geometry.arguments import check_channels, integer, one_of, whole
+from konvlib.geometry.arguments import check_channels, integer, one_of, shown, whole
 from konvlib.geometry.gradients import weight_grad_geometry
 from konvlib.geometry.layers import (
     AXIS_NAMES,
     ConvGeometry,
     Padding,
     PerAxis,
+    check_bias,
     check_output_grad,
     checked_shape,
     conv_geometry,
 )
 
 PADS = ("basis", "input")
+MOST_DEGREE = 2**16
+"""Polynomials of higher degrees say nothing in any dtype, and would be evaluated one after the other."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,11 @@ class KonvGeometry:
         # Whether padding holds zeros, of the input or of its basis, rather than samples.
         zeros = self.layer.padding_mode == "zeros" and any(self.layer.sides)
         object.__setattr__(self, "pads_with_zeros", zeros)
+
+    @cached_property
+    def numbers(self) -> int:
+        """How many numbers the largest array has."""
+        return max(self.layer.numbers, prod(self.kappa_shape))
 
     @property
     def kappa_shape(self) -> tuple[int, ...]:
@@ -81,13 +90,15 @@ def konv_geometry(
     >>> konv.degree, konv.layer.output_size, konv.kappa_shape
     (4, (4, 5), (4, 5, 3, 3, 3))
     """
-    one_of(pad, "pad", PADS)
+    pad = one_of(pad, "pad", PADS)
     _, in_channels, *_ = checked_shape(x_shape, "x", axes, AXIS_NAMES[axes])
     out_channels, terms, depth, *kernel = _kappa_shape(kappa_shape, axes)
-    check_channels(in_channels, out_channels, groups)
+    groups = check_channels(in_channels, out_channels, groups)
     if depth * groups != in_channels:
         wanted = f"{in_channels} // {groups} = {in_channels // groups} channels"
-        raise ValueError(f"kappa must have {wanted} on axis 2, got {depth} in shape {tuple(kappa_shape)}")
+        told = f"got {depth} in shape {tuple(kappa_shape)} with groups {groups}"
+        raise ValueError(f"kappa must have {wanted} on axis 2, {told}")
+    check_bias(bias_shape, out_channels, "kappa")
     layer = conv_geometry(
         x_shape,
         (out_channels, depth, *kernel),
@@ -145,14 +156,30 @@ def konv_kappa_grad_geometry(
     >>> konv_kappa_grad_geometry((1, 2, 7), (1, 4, 3), axes=1, degree=2, kernel_size=3, stride=2).kappa_shape
     (4, 3, 2, 3)
     """
-    one_of(pad, "pad", PADS)
-    degree = integer(degree, "degree", least=0)
+    pad = one_of(pad, "pad", PADS)
+    degree = checked_degree(degree)
     layer = weight_grad_geometry(x_shape, dy_shape, axes=axes, kernel_size=kernel_size, **options)
     return KonvGeometry(layer, degree, pad)
 
 
-def check_expansion(x_shape: Sequence[int], groups: int) -> None:
-    """Check that an input has channels to expand, and that they fall into groups.
+def checked_degree(degree: Any) -> int:
+    """Return a degree as an integer of Python.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no integer from 0 to `MOST_DEGREE`.
+
+    Examples
+    --------
+    >>> checked_degree(3)
+    3
+    """
+    return integer(degree, "degree", least=0, most=MOST_DEGREE)
+
+
+def check_expansion(x_shape: Sequence[int], groups: int) -> int:
+    """Return the groups, if an input has channels to expand, and if they fall into so many groups.
 
     Raises
     ------
@@ -171,6 +198,7 @@ def check_expansion(x_shape: Sequence[int], groups: int) -> None:
     channels, groups = x_shape[1], integer(groups, "groups", least=1)
     if channels % groups:
         raise ValueError(f"in_channels must be divisible by groups, got {channels} channels in {groups} groups")
+    return groups
 
 
 def check_new_basis(name: Any, recurrence: Any, domain: Any, known: Sequence[str]) -> tuple[float, float]:
@@ -189,17 +217,17 @@ def check_new_basis(name: Any, recurrence: Any, domain: Any, known: Sequence[str
     (0.0, inf)
     """
     if not isinstance(name, str):
-        raise TypeError(f"name must be a string, got {name!r}")
+        raise TypeError(f"name must be a string, got {shown(name)}")
     if name in known:
         raise ValueError(f"name must be new, got {name!r}; there are {', '.join(known)}")
     if not callable(recurrence):
-        raise TypeError(f"recurrence must be a function of n, got {recurrence!r}")
+        raise TypeError(f"recurrence must be a function of n, got {shown(recurrence)}")
     try:
         low, high = map(float, domain)
-    except (TypeError, ValueError):
-        raise TypeError(f"domain must be a pair (low, high) of numbers, got {domain!r}") from None
+    except Exception:  # whatever else it is, it is no pair of numbers
+        raise TypeError(f"domain must be a pair (low, high) of numbers, got {shown(domain)}") from None
     if isnan(low) or isnan(high) or low >= high:
-        raise ValueError(f"domain must have low < high, got {domain!r}")
+        raise ValueError(f"domain must have low < high, got {shown(domain)}")
     return low, high
 
 
@@ -220,7 +248,7 @@ def recurrence_step(name: str, n: int, step: Any) -> tuple[Fraction, Fraction, F
     """
     if not isinstance(step, tuple) or len(step) != 3 or not all(isinstance(number, Rational) for number in step):
         fits = f"integers or fractions (a_{n}, b_{n}, c_{n})"
-        raise TypeError(f"recurrence of basis {name!r} must give {fits}, got {step!r}")
+        raise TypeError(f"recurrence of basis {name!r} must give {fits}, got {shown(step)}")
     if step[0] == 0:
         raise ValueError(f"recurrence of basis {name!r} must have a_{n} other than 0, got {step!r}")
     a, b, c = map(Fraction, step)
@@ -246,8 +274,8 @@ def check_samples(shape: Sequence[int], degree: int) -> None:
         raise ValueError(f"x must have at least degree + 1 = {degree + 1} samples, got {prod(shape)}")
 
 
-def kappa_degree(shape: Sequence[int], axis: int) -> int:
-    """Return the degree of coefficients whose given axis runs over degrees.
+def kappa_degree(shape: Sequence[int], axis: int) -> tuple[int, int]:
+    """Return the degree of coefficients of which one axis runs over degrees, and that axis as an integer of Python.
 
     Raises
     ------
@@ -257,14 +285,14 @@ def kappa_degree(shape: Sequence[int], axis: int) -> int:
     Examples
     --------
     >>> kappa_degree((4, 3, 2, 5), 1)
-    2
+    (2, 1)
     """
     axis = integer(axis, "axis", least=0)
     if axis >= len(shape):
         raise ValueError(f"axis must be one of the {len(shape)} of kappa, got {axis}")
     if shape[axis] == 0:
         raise ValueError(f"kappa must have a degree on axis {axis}, got shape {tuple(shape)}")
-    return shape[axis] - 1
+    return shape[axis] - 1, axis
 
 
 def _kappa_shape(shape: Sequence[int], axes: int) -> tuple[int, ...]:

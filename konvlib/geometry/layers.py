@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import prod
 from typing import Literal
 
-from konvlib.geometry.arguments import PADDING_MODES, check_channels, one_of, per_axis, whole
+from konvlib.geometry.arguments import PADDING_MODES, check_channels, flag, is_symbol, one_of, per_axis, whole
 from konvlib.geometry.sizes import conv_size, paddings, pool_size
 
 Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
@@ -76,6 +77,13 @@ class ConvGeometry:
         size = tuple([n + before + after for n, (before, after) in zip(self.input_size, self.padding, strict=True)])
         return replace(self, input_size=size, padding=((0, 0),) * self.axes, padding_mode="zeros")
 
+    @cached_property
+    def numbers(self) -> int:
+        """How many numbers the largest array has: the input with its padding, the output, or the weight."""
+        padded = [n + sum(pair) for n, pair in zip(self.input_size, self.padding, strict=True)]
+        shapes = (self.batch, self.in_channels, *padded), self.output_shape, self.weight_shape
+        return max(map(prod, shapes))
+
     @property
     def products(self) -> int:
         """How many multiplications the definition has, those with padding included."""
@@ -114,6 +122,11 @@ class PoolGeometry:
         object.__setattr__(self, "before", tuple([before for before, _ in self.padding]))
         object.__setattr__(self, "is_even", all(even))
         object.__setattr__(self, "sides", tuple([side for pair in shown[::-1] for side in pair]))
+
+    @cached_property
+    def numbers(self) -> int:
+        """How many numbers the larger of input and output has."""
+        return max(prod(self.input_shape), prod(self.output_shape))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -163,15 +176,17 @@ def conv_geometry(
     """
     batch, in_channels, *size = checked_shape(x_shape, "x", axes, AXIS_NAMES[axes])
     out_channels, depth, *kernel = checked_shape(w_shape, "w", axes, weight_axes(axes, "C_out, C_in // groups"))
-    check_channels(in_channels, out_channels, groups)
+    groups = check_channels(in_channels, out_channels, groups)
     if depth * groups != in_channels:
-        raise ValueError(f"w must have {in_channels} // {groups} = {in_channels // groups} channels, got {depth}")
+        wanted = f"{in_channels} // {groups} = {in_channels // groups} channels"
+        raise ValueError(f"w must have {wanted}, got {depth} with groups {groups}")
     check_bias(bias_shape, out_channels)
-    one_of(padding_mode, "padding_mode", PADDING_MODES)
+    padding_mode = one_of(padding_mode, "padding_mode", PADDING_MODES)
     steps, gaps = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
     pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps, size=size)
     each = zip(size, kernel, steps, pads, gaps, strict=True)
     outputs = tuple(conv_size(n, k, stride=s, padding=p, dilation=d) for n, k, s, p, d in each)
+    steps = least_strides(steps, size, pads)
     return ConvGeometry(
         batch, in_channels, out_channels, groups, tuple(size), tuple(kernel), steps, pads, gaps, padding_mode, outputs
     )
@@ -201,8 +216,7 @@ def pool_geometry(
     (4, 4)
     """
     batch, channels, *size = checked_shape(x_shape, "x", axes, AXIS_NAMES[axes])
-    if not isinstance(ceil_mode, bool):
-        raise TypeError(f"ceil_mode must be True or False, got {ceil_mode!r}")
+    flag(ceil_mode, "ceil_mode")
     kernel, gaps = per_axis(kernel_size, axes, "kernel_size"), per_axis(dilation, axes, "dilation")
     steps = kernel if stride is None else per_axis(stride, axes, "stride")
     pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps, size=size)
@@ -210,7 +224,20 @@ def pool_geometry(
     outputs = tuple(pool_size(n, k, stride=s, padding=p, dilation=d, ceil_mode=ceil_mode) for n, k, s, p, d in each)
     for n, k, s, (before, _), d, windows in zip(size, kernel, steps, pads, gaps, outputs, strict=True):
         _check_windows_meet_input(n, k, s, before, d, windows)
+    steps = least_strides(steps, size, pads)
     return PoolGeometry(batch, channels, tuple(size), kernel, steps, pads, gaps, outputs, ceil_mode)
+
+
+def least_strides(strides: Sequence[int], size: Sequence[int], padding: Sequence[tuple[int, int]]) -> tuple[int, ...]:
+    """Return strides that mean the same: beyond the padded input there is one window, whatever the stride.
+
+    Examples
+    --------
+    >>> least_strides((2, 2**30), (7, 8), ((0, 0), (1, 1)))
+    (2, 10)
+    """
+    each = zip(strides, size, padding, strict=True)
+    return tuple([stride if is_symbol(n) else min(stride, n + sum(pair)) for stride, n, pair in each])
 
 
 def source_index(index: int, size: int, padding_mode: str) -> int | None:
@@ -293,8 +320,8 @@ def weight_axes(axes: int, channels: str) -> str:
     return f"({channels}, *kernel_size)" if axes > 1 else f"({channels}, kernel_size)"
 
 
-def check_bias(shape: Sequence[int] | None, out_channels: int) -> None:
-    """Check that a bias, if there is one, has a value for each output channel.
+def check_bias(shape: Sequence[int] | None, out_channels: int, weight: str = "w") -> None:
+    """Check that a bias, if there is one, has a value for each output channel of a weight.
 
     Raises
     ------
@@ -307,11 +334,14 @@ def check_bias(shape: Sequence[int] | None, out_channels: int) -> None:
     (None, None)
     """
     if shape is not None and tuple(shape) != (out_channels,):
-        raise ValueError(f"bias must have shape ({out_channels},), one value per output channel, got {tuple(shape)}")
+        wanted = f"({out_channels},), one value per output channel of {weight}"
+        raise ValueError(f"bias must have shape {wanted}, got {tuple(shape)}")
 
 
 def _check_windows_meet_input(size: int, kernel: int, stride: int, before: int, dilation: int, windows: int) -> None:
     """With dilation, a window that starts in the padding can step over a short input."""
+    if dilation <= size:
+        return
     for start in range(-before, 0, stride)[:windows]:
         if start % dilation >= size:
             raise ValueError(
@@ -333,4 +363,5 @@ def check_output_grad(shape: Sequence[int], output_shape: tuple[int, ...]) -> No
     >>> check_output_grad((1, 2, 3), (1, 2, 3))
     """
     if tuple(shape) != output_shape:
-        raise ValueError(f"dy must have the convolution's output shape {output_shape}, got {tuple(shape)}")
+        told = "if dy is right, then input_size, kernel_size, stride, padding or dilation is not"
+        raise ValueError(f"dy must have the convolution's output shape {output_shape}, got {tuple(shape)}; {told}")

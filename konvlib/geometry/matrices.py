@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from konvlib.geometry.arguments import is_sequence, per_axis
-from konvlib.geometry.layers import ConvGeometry, Padding, PerAxis, conv_geometry
+from konvlib.geometry.arguments import MOST_SAMPLES, is_sequence, per_axis, shown
+from konvlib.geometry.layers import ConvGeometry, Padding, PerAxis, checked_shape, conv_geometry, weight_axes
 
 RANKS = (1, 2, 3)
 
@@ -51,10 +51,10 @@ def axis_sizes(value: int | Sequence[int], name: str) -> tuple[int, ...]:
     ((5,), (4, 5))
     """
     if not is_sequence(value):
-        return per_axis(value, 1, name)
+        return per_axis(value, 1, name, most=MOST_SAMPLES)
     if len(value) not in RANKS:
-        raise ValueError(f"{name} must be one to three integers, one per axis, got {tuple(value)!r}")
-    return per_axis(value, len(value), name)
+        raise ValueError(f"{name} must be one to three integers, one per axis, got {shown(tuple(value))}")
+    return per_axis(value, len(value), name, most=MOST_SAMPLES)
 
 
 def matrix_geometry(
@@ -80,12 +80,14 @@ def matrix_geometry(
     """
     if not is_sequence(input_shape) or len(input_shape) - 1 not in RANKS:
         got = tuple(input_shape) if is_sequence(input_shape) else input_shape
-        raise ValueError(f"input_shape must be (C, *size) with one to three sizes, got {got!r}")
-    shape = per_axis(input_shape, len(input_shape), "input_shape")
+        raise ValueError(f"input_shape must be (C, *size) with one to three sizes, got {shown(got)}")
+    shape = per_axis(input_shape, len(input_shape), "input_shape", most=MOST_SAMPLES)
+    axes = len(shape) - 1
+    checked_shape(w_shape, "w", axes, f"{weight_axes(axes, 'C_out, C_in // groups')} for input_shape {shape}")
     return conv_geometry(
         (1, *shape),
         w_shape,
-        axes=len(shape) - 1,
+        axes=axes,
         stride=stride,
         padding=padding,
         dilation=dilation,
@@ -163,13 +165,16 @@ def col2im_geometry(
         raise ValueError(f"cols must have 3 axes (N, C * prod(kernel_size), L), got shape {tuple(cols_shape)}")
     batch, rows, windows = cols_shape
     if rows == 0 or rows % prod(kernel):
-        raise ValueError(f"cols must have {prod(kernel)} rows per channel, one per tap of {kernel}, got {rows}")
+        wanted = f"{prod(kernel)} rows per channel, one per tap of kernel_size {kernel}"
+        raise ValueError(
+            f"cols must have {wanted}, got {rows}; if cols is right, then output_size or kernel_size is not"
+        )
     x_shape = (batch, rows // prod(kernel), *size)
     layer = im2col_geometry(x_shape, kernel_size=kernel, stride=stride, padding=padding, dilation=dilation)
     if windows != prod(layer.output_size):
-        raise ValueError(
-            f"cols must have {prod(layer.output_size)} columns, one per window of {layer.output_size}, got {windows}"
-        )
+        told = "if cols is right, then output_size, kernel_size, stride, padding or dilation is not"
+        wanted = f"{prod(layer.output_size)} columns, one per window of {layer.output_size}"
+        raise ValueError(f"cols must have {wanted}, got {windows}; {told}")
     return layer
 
 
@@ -191,7 +196,7 @@ def circulant_geometry(w_shape: Sequence[int], *, shape: PerAxis) -> tuple[int, 
     axes = spatial_axes(w_shape, "w", "C_out, C_in")
     if 0 in w_shape:
         raise ValueError(f"w must not be empty, got shape {tuple(w_shape)}")
-    return per_axis(shape, axes, "shape")
+    return per_axis(shape, axes, "shape", most=MOST_SAMPLES)
 
 
 def check_spectral_dtype(dtype: Any, name: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from konvlib.geometry.arguments import integer, is_sequence, per_axis
+from konvlib.geometry.arguments import MOST_SAMPLES, flag, integer, is_sequence, per_axis
 from konvlib.geometry.layers import AXIS_NAMES, Padding, PerAxis, PoolGeometry, checked_shape, pool_geometry
 from konvlib.geometry.sizes import paddings
 
@@ -36,8 +36,7 @@ def max_pool_geometry(
     >>> max_pool_geometry((1, 3, 7), 2, axes=1, return_indices=True).output_shape
     (1, 3, 3)
     """
-    if not isinstance(return_indices, bool):
-        raise TypeError(f"return_indices must be True or False, got {return_indices!r}")
+    flag(return_indices, "return_indices")
     return pool_geometry(
         x_shape, kernel_size, axes=axes, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
     )
@@ -67,8 +66,7 @@ def avg_pool_geometry(
     >>> avg_pool_geometry((1, 3, 7), 2, axes=1).output_shape
     (1, 3, 3)
     """
-    if not isinstance(count_include_pad, bool):
-        raise TypeError(f"count_include_pad must be True or False, got {count_include_pad!r}")
+    flag(count_include_pad, "count_include_pad")
     divisor = None if divisor_override is None else integer(divisor_override, "divisor_override", least=1)
     pool = pool_geometry(
         x_shape, kernel_size, axes=axes, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
@@ -121,7 +119,7 @@ def _unpooled_size(output_size: Any, least: Sequence[int], steps: Sequence[int])
     axes = len(least)
     if is_sequence(output_size) and len(output_size) == axes + 2:
         output_size = tuple(output_size[2:])
-    size = per_axis(output_size, axes, "output_size")
+    size = per_axis(output_size, axes, "output_size", most=MOST_SAMPLES)
     for axis, (n, default, step) in enumerate(zip(size, least, steps, strict=True)):
         low, high = max(1, default - step + 1), default + step - 1
         if not low <= n <= high:

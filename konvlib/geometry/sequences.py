@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import log2, prod, sqrt
 from typing import Any
 
@@ -16,7 +17,7 @@ BOUNDARIES = (*PADDING_MODES, "symmetric")
 WHOLE_METHODS = ("auto", "direct", "fft")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SequenceGeometry:
     """A checked convolution or correlation of sequences of ``n`` and ``m`` samples."""
 
@@ -38,6 +39,11 @@ class SequenceGeometry:
     """How many samples the first sequence has without its boundary, if that is not zeros."""
     before: int = 0
     """The place of the first sample that is seen."""
+
+    @cached_property
+    def numbers(self) -> int:
+        """How many numbers the result has."""
+        return prod(self.batch) * self.length
 
 
 def convolution_geometry(
@@ -88,9 +94,8 @@ def correlation_geometry(
 
 
 def _geometry(f_shape, g_shape, mode, method, axis, boundary, window) -> SequenceGeometry:
-    one_of(mode, "mode", MODES)
-    one_of(method, "method", METHODS)
-    one_of(boundary, "boundary", BOUNDARIES)
+    mode, method = one_of(mode, "mode", MODES), one_of(method, "method", METHODS)
+    boundary = one_of(boundary, "boundary", BOUNDARIES)
     axis, batch, n, m = _along(f_shape, g_shape, axis, ("f", "g"))
     if boundary == "zeros":
         return SequenceGeometry(batch, n, m, mode, method, *window(n, m, mode), axis)

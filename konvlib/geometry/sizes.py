@@ -11,14 +11,18 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from konvlib.geometry.arguments import (
+    MODES,
+    MOST_STEP,
     PADDINGS,
     SAME_PLACEMENTS,
     SIZED_PADDINGS,
     check_untraced,
+    flag,
     integer,
     is_sequence,
     one_of,
     padding_pair,
+    shown,
 )
 
 
@@ -77,11 +81,11 @@ def paddings(
         pairs = [same_padding(k, stride=s, dilation=d, size=n, placement=placement) for k, s, d, n in each]
         return tuple([pair[::-1] if padding == "same_lower" else pair for pair in pairs])
     if not is_sequence(padding):
-        side = integer(padding, "padding", least=0)
+        side = integer(padding, "padding", least=0, most=MOST_STEP)
         return ((side, side),) * axes
     if len(padding) != axes:
         fits = f"one integer, {axes} integers or {axes} pairs (before, after), or one of {', '.join(PADDINGS)}"
-        raise ValueError(f"padding must be {fits}, got {padding!r}")
+        raise ValueError(f"padding must be {fits}, got {shown(padding)}")
     return tuple(padding_pair(item, f"padding[{axis}]") for axis, item in enumerate(padding))
 
 
@@ -121,14 +125,14 @@ def same_padding(
     """
     reach = span(kernel, dilation=dilation) - 1
     if one_of(placement, "placement", SAME_PLACEMENTS) == "torch":
-        if integer(stride, "stride", least=1) != 1:
+        if integer(stride, "stride", least=1, most=MOST_STEP) != 1:
             fits = "give 'same_upper', 'same_lower' or the padding per side"
             raise ValueError(f"padding 'same' needs stride 1, got stride {stride}; {fits}")
         total = reach
     else:
         if size is None:
             raise ValueError("size must be given for placement 'tensorflow', got None")
-        size, stride = integer(size, "size", least=1), integer(stride, "stride", least=1)
+        size, stride = integer(size, "size", least=1), integer(stride, "stride", least=1, most=MOST_STEP)
         total = max((-(-size // stride) - 1) * stride + reach + 1 - size, 0)
     return total // 2, total - total // 2
 
@@ -141,7 +145,8 @@ def span(kernel: int, *, dilation: int = 1) -> int:
     >>> span(3, dilation=2)
     5
     """
-    return integer(dilation, "dilation", least=1) * (integer(kernel, "kernel_size", least=1) - 1) + 1
+    gap = integer(dilation, "dilation", least=1, most=MOST_STEP)
+    return gap * (integer(kernel, "kernel_size", least=1) - 1) + 1
 
 
 def conv_size(size: int, kernel: int, *, stride: int = 1, padding: tuple[int, int] = (0, 0), dilation: int = 1) -> int:
@@ -159,7 +164,7 @@ def conv_size(size: int, kernel: int, *, stride: int = 1, padding: tuple[int, in
     >>> conv_size(7, 3, stride=2)
     3
     """
-    return _windows(size, span(kernel, dilation=dilation), stride, padding)
+    return _windows(size, kernel, dilation, stride, padding)
 
 
 def least_size(
@@ -209,7 +214,9 @@ def conv_transpose_size(
     (7, 8)
     """
     size, covered = integer(size, "size", least=1), span(kernel, dilation=dilation)
-    stride, extra = integer(stride, "stride", least=1), integer(output_padding, "output_padding", least=0)
+    stride = integer(stride, "stride", least=1, most=MOST_STEP)
+    dilation = integer(dilation, "dilation", least=1, most=MOST_STEP)
+    extra = integer(output_padding, "output_padding", least=0, most=MOST_STEP)
     before, after = padding_pair(padding, "padding")
     if extra >= max(stride, dilation):
         raise ValueError(
@@ -251,13 +258,13 @@ def pool_size(
     >>> pool_size(7, 2), pool_size(7, 2, ceil_mode=True)
     (3, 4)
     """
-    covered = span(kernel, dilation=dilation)
-    stride = kernel if stride is None else integer(stride, "stride", least=1)
+    covered, kernel = span(kernel, dilation=dilation), integer(kernel, "kernel_size", least=1, most=MOST_STEP)
+    stride = kernel if stride is None else integer(stride, "stride", least=1, most=MOST_STEP)
     before, after = padding_pair(padding, "padding")
     if max(before, after) > covered // 2:
         gaps = f" with dilation {dilation}" if dilation > 1 else ""
         raise ValueError(f"padding must be at most half of kernel_size {kernel}{gaps}, got {(before, after)}")
-    if not ceil_mode:
+    if not flag(ceil_mode, "ceil_mode"):
         return _windows(size, covered, stride, padding)
     size = integer(size, "size", least=1)
     left = size + before + after - covered
@@ -265,7 +272,7 @@ def pool_size(
     if (windows - 1) * stride >= size + before:
         windows -= 1
     if windows < 1:
-        raise _no_window(size, covered, before, after)
+        raise _no_window(size, kernel, dilation, before, after)
     return windows
 
 
@@ -305,7 +312,10 @@ def receptive_field(layers: Iterable[tuple[int, int, int, int]]) -> ReceptiveFie
     ReceptiveField(size=7, stride=4, start=-3)
     """
     size, jump, start = 1, 1, 0
-    for kernel, stride, dilation, before in layers:
+    for number, layer in enumerate(layers):
+        if not is_sequence(layer) or len(layer) != 4:
+            raise TypeError(f"layers[{number}] must be (kernel, stride, dilation, padding before), got {shown(layer)}")
+        kernel, stride, dilation, before = layer
         size += (span(kernel, dilation=dilation) - 1) * jump
         start -= integer(before, "padding", least=0) * jump
         jump *= integer(stride, "stride", least=1)
@@ -323,6 +333,7 @@ def convolution_window(n: int, m: int, mode: str) -> tuple[int, int]:
     >>> [convolution_window(5, 2, mode) for mode in ("full", "same", "valid")]
     [(0, 6), (0, 5), (1, 4)]
     """
+    n, m, mode = integer(n, "n", least=1), integer(m, "m", least=1), one_of(mode, "mode", MODES)
     shorter, longer = min(n, m), max(n, m)
     if mode == "full":
         return 0, n + m - 1
@@ -342,19 +353,25 @@ def correlation_window(n: int, m: int, mode: str) -> tuple[int, int]:
     >>> correlation_window(5, 2, "same"), correlation_window(2, 5, "same")
     ((0, 5), (1, 5))
     """
+    n, m, mode = integer(n, "n", least=1), integer(m, "m", least=1), one_of(mode, "mode", MODES)
     if mode == "same" and n < m:
         return n // 2, m
     return convolution_window(n, m, mode)
 
 
-def _windows(size: int, covered: int, stride: int, padding: tuple[int, int]) -> int:
-    size, stride = integer(size, "size", least=1), integer(stride, "stride", least=1)
+def _windows(size: int, kernel: int, dilation: int, stride: int, padding: tuple[int, int]) -> int:
+    covered = span(kernel, dilation=dilation)
+    size, stride = integer(size, "size", least=1), integer(stride, "stride", least=1, most=MOST_STEP)
     before, after = padding_pair(padding, "padding")
     if size + before + after < covered:
-        raise _no_window(size, covered, before, after)
+        raise _no_window(size, kernel, dilation, before, after)
     return (size + before + after - covered) // stride + 1
 
 
-def _no_window(size: int, covered: int, before: int, after: int) -> ValueError:
-    padded = size + before + after
+def _no_window(size: int, kernel: int, dilation: int, before: int, after: int) -> ValueError:
+    """Names the dilation where the kernel would fit without it."""
+    padded, covered = size + before + after, span(kernel, dilation=dilation)
+    if kernel <= padded:
+        told = f"got {dilation}, with which a kernel_size of {kernel} covers {covered}"
+        return ValueError(f"dilation must let the kernel fit the padded input of {padded} samples, {told}")
     return ValueError(f"kernel_size must fit the padded input of {padded} samples, got a kernel that covers {covered}")

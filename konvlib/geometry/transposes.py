@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from konvlib.geometry.arguments import (
+    MOST_SAMPLES,
     SIZED_PADDINGS,
     check_channels,
     check_untraced,
@@ -19,6 +20,7 @@ from konvlib.geometry.layers import (
     PerAxis,
     check_bias,
     checked_shape,
+    least_strides,
     weight_axes,
 )
 from konvlib.geometry.matrices import axis_sizes, spatial_axes
@@ -72,12 +74,12 @@ def conv_transpose_geometry(
     rows, depth, *kernel = checked_shape(w_shape, "w", axes, weight_axes(axes, "C_in, C_out // groups"))
     if rows != in_channels:
         raise ValueError(f"w must have {in_channels} channels in, as x has, got {rows}")
-    check_channels(in_channels, depth * integer(groups, "groups", least=1), groups)
+    groups = check_channels(in_channels, in_channels, groups)
     out_channels = depth * groups
-    check_bias(bias_shape, out_channels)
+    check_bias(bias_shape, out_channels, f"w with groups {groups}")
     steps, gaps = per_axis(stride, axes, "stride"), per_axis(dilation, axes, "dilation")
     extras = per_axis(output_padding, axes, "output_padding", least=0)
-    wanted = None if output_size is None else per_axis(output_size, axes, "output_size")
+    wanted = None if output_size is None else per_axis(output_size, axes, "output_size", most=MOST_SAMPLES)
     if wanted:
         check_untraced("output_size")
     sized = isinstance(padding, str) and padding in SIZED_PADDINGS
@@ -96,6 +98,7 @@ def conv_transpose_geometry(
         outputs = tuple(
             conv_transpose_size(n, k, stride=s, padding=p, output_padding=e, dilation=d) for n, k, s, p, e, d in each
         )
+    steps = least_strides(steps, outputs, pads)
     return ConvGeometry(
         batch, out_channels, in_channels, groups, outputs, tuple(kernel), steps, pads, gaps, "zeros", tuple(size)
     )

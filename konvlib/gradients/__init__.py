@@ -17,6 +17,7 @@ from konvlib.geometry import (
     PerAxis,
     avg_pool_grad_geometry,
     bias_grad_shape,
+    check_fits_floats,
     input_grad_geometry,
     max_pool_grad_geometry,
     weight_grad_geometry,
@@ -634,6 +635,7 @@ def _max_pool_grad(
         arrays, _tensors, max_pool_grad_geometry, {"x": x, "dy": dy},
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
          "ceil_mode": ceil_mode},
+        ordered=("x",),
     )  # fmt: skip
     return backend.max_pool_grad(x, dy, pool)
 
@@ -648,6 +650,8 @@ def _avg_pool_grad(
          "dilation": dilation, "ceil_mode": ceil_mode, "count_include_pad": count_include_pad,
          "divisor_override": divisor_override},
     )  # fmt: skip
+    if backend is arrays:
+        check_fits_floats(dy, "dy")
     return backend.avg_pool_grad(dy, pool)
 
 

@@ -19,6 +19,7 @@ from konvlib.geometry import (
     PerAxis,
     as_array,
     avg_pool_geometry,
+    check_fits_floats,
     check_indices,
     conv_geometry,
     max_pool_geometry,
@@ -589,7 +590,7 @@ def _max_pool(
         arrays, _tensors, max_pool_geometry, {"x": x},
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
          "ceil_mode": ceil_mode, "return_indices": return_indices},
-        ordered=True,
+        ordered=("x",),
     )  # fmt: skip
     return backend.max_pool_and_indices(x, pool) if return_indices else backend.max_pool(x, pool)
 
@@ -634,6 +635,8 @@ def _avg_pool(
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
          "ceil_mode": ceil_mode, "count_include_pad": count_include_pad, "divisor_override": divisor_override},
     )  # fmt: skip
+    if backend is arrays:
+        check_fits_floats(x, "x")
     return backend.avg_pool(x, pool)
 
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from fractions import Fraction
 from itertools import count
 from math import inf, lcm
@@ -135,7 +136,13 @@ def add_basis(name: str, recurrence: Recurrence, domain: tuple[float, float]) ->
     True
     """
     basis = Basis(name, recurrence, geometry.check_new_basis(name, recurrence, domain, tuple(BASES)))
-    basis.step(0)
+    try:
+        first = recurrence(0)
+    except Exception as error:
+        raise TypeError(
+            f"recurrence must give (a_n, b_n, c_n) for n = 0, got {type(error).__name__}: {error}"
+        ) from error
+    geometry.recurrence_step(name, 0, first)
     BASES[name] = basis
     return basis
 
@@ -291,7 +298,7 @@ def expand(basis: str, x: ArrayLike, degree: int, *, groups: int = 1) -> np.ndar
     array([1, 2, 4, 1, 3, 9])
     """
     x = geometry.as_array(x, "x")
-    geometry.check_expansion(x.shape, groups)
+    groups = geometry.check_expansion(x.shape, groups)
     batch, channels, *size = x.shape
     p = values(basis, x.reshape(batch, groups, channels // groups, *size), degree)
     return np.moveaxis(p, 0, 2).reshape(batch, channels * len(p), *size)
@@ -318,7 +325,8 @@ def coefficients(basis: str, degree: int) -> np.ndarray:
      [-1  0  2  0]
      [ 0 -3  0  4]]
     """
-    found, degree = get_basis(basis), geometry.integer(degree, "degree", least=0)
+    found, degree = get_basis(basis), geometry.checked_degree(degree)
+    geometry.check_memory(8 * (degree + 1) ** 2, ["degree"])
     rows = np.full((degree + 1, degree + 1), Fraction(0), dtype=object)
     rows[0, 0] = Fraction(1)
     for n in range(degree):
@@ -353,11 +361,13 @@ def change_of_basis(source: str, target: str, degree: int) -> np.ndarray:
      [ 0  0  2  0]
      [ 0  0  0  4]]
     """
+    for name, basis in (("source", source), ("target", target)):
+        geometry.one_of(basis, name, tuple(BASES))
     left, wanted = coefficients(source, degree), coefficients(target, degree)
     matrix = np.full_like(left, Fraction(0))
     for m in reversed(range(degree + 1)):
         matrix[m] = left[:, m] / wanted[m, m]
-        left = left - np.multiply.outer(matrix[m], wanted[m])
+        left[m:, :m] -= np.multiply.outer(matrix[m, m:], wanted[m, :m])
     return matrix
 
 
@@ -389,7 +399,9 @@ def convert(kappa: ArrayLike, source: str, target: str, *, axis: int = 1) -> np.
     array([[0.5, 0. , 0.5]])
     """
     kappa = geometry.as_array(kappa, "kappa")
-    matrix = change_of_basis(source, target, geometry.kappa_degree(kappa.shape, axis))
+    degree, axis = geometry.kappa_degree(kappa.shape, axis)
+    matrix = change_of_basis(source, target, degree)
+    geometry.check_together({"kappa": kappa, "source": matrix})
     dtype = geometry.mean_dtype(kappa.dtype)
     return np.moveaxis(np.tensordot(matrix.astype(dtype), kappa.astype(dtype), (1, axis)), 0, axis)
 
@@ -410,8 +422,13 @@ def condition_number(basis: str, x: ArrayLike, degree: int) -> float:
     >>> [round(condition_number(basis, x, 8)) for basis in ("monomial", "chebyshev", "legendre")]
     [531, 3, 4]
     """
-    x = geometry.as_array(x, "x").astype(np.float64)
-    geometry.check_samples(x.shape, geometry.integer(degree, "degree", least=0))
+    x = geometry.as_array(x, "x")
+    geometry.check_ordered(x, "x")
+    geometry.check_fits_floats(x, "x")
+    x = x.astype(np.float64)
+    if not np.isfinite(x).all():
+        raise ValueError("x must be finite for a condition number, got infinity or NaN")
+    geometry.check_samples(x.shape, geometry.checked_degree(degree))
     return float(np.linalg.cond(values(basis, x.reshape(-1), degree).T))
 
 
@@ -425,13 +442,16 @@ def result_dtype(basis: Basis, *arrays: np.ndarray) -> np.dtype:
     (dtype('int64'), dtype('float64'))
     """
     dtype = np.result_type(*arrays)
+    if dtype.kind == "O" and not basis.integral and any(isinstance(n, Decimal) for a in arrays for n in a.flat):
+        raise TypeError(f"basis must have integers only, where decimal fractions are, got {basis.name!r}")
     if dtype.kind == "b":
         dtype = np.dtype(np.int64)
     return dtype if basis.integral else geometry.mean_dtype(dtype)
 
 
 def _arguments(basis: str, x: ArrayLike, degree: int) -> tuple[Basis, int, np.ndarray]:
-    found, degree, x = get_basis(basis), geometry.integer(degree, "degree", least=0), geometry.as_array(x, "x")
+    found, degree, x = get_basis(basis), geometry.checked_degree(degree), geometry.as_array(x, "x")
+    geometry.check_memory((degree + 1) * x.nbytes, ["degree"])
     return found, degree, x.astype(result_dtype(found, x), copy=False)
 
 

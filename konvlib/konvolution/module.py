@@ -19,11 +19,10 @@ from torch.utils.checkpoint import checkpoint
 
 from konvlib import geometry
 from konvlib.geometry import PADDING_MODES, PADS, Padding, PerAxis
-from konvlib.geometry.arguments import whole
 from konvlib.konvolution import aten, bases, plans, tensors
 from konvlib.konvolution.bases import get_basis
 from konvlib.layers.polynomials import SQUASHES
-from konvlib.registration import check_tensors, is_plain, last_derivative, planned_tensors
+from konvlib.registration import check_tensors, checked_kind, is_plain, last_derivative, planned_tensors
 from konvlib.runtime import runs_kernel
 
 _NODES = np.linspace(-20, 20, 641)
@@ -98,14 +97,11 @@ class _Konv(nn.Module):
     ) -> None:
         super().__init__()
         # Lazy layers know half of their channels: the other half is checked when the first batch comes.
-        lazy = isinstance(self, LazyModuleMixin)
-        geometry.check_channels(groups if lazy else in_channels, out_channels, groups)
-        self.in_channels = None if lazy else whole(in_channels)
-        self.out_channels, self.groups = whole(out_channels), whole(groups)
-        for name, flag in (("bias", bias), ("affine", affine), ("recompute", recompute)):
-            if not isinstance(flag, bool):
-                raise TypeError(f"{name} must be True or False, got {flag!r}")
-        self.degree = geometry.integer(degree, "degree", least=0)
+        self.out_channels = geometry.integer(out_channels, "out_channels", least=1)
+        geometry.check_memory(2 * self.out_channels, ["out_channels"])
+        self.in_channels = self._known_channels(in_channels)
+        self.groups = geometry.check_channels(self.in_channels, self.out_channels, groups)
+        self.degree = geometry.checked_degree(degree)
         self.basis = get_basis(basis).name
         self.squash = geometry.one_of(squash, "squash", SQUASHES)
         self.kernel_size = geometry.per_axis(kernel_size, self.axes, "kernel_size")
@@ -114,19 +110,27 @@ class _Konv(nn.Module):
         self.padding = _checked_padding(padding, self.kernel_size, self.stride, self.dilation)
         self.padding_mode = geometry.one_of(padding_mode, "padding_mode", PADDING_MODES)
         self.pad = geometry.one_of(pad, "pad", PADS)
-        self.affine, self.recompute = affine, recompute
-        kind = {"device": device, "dtype": dtype}
+        self.affine, self.recompute = geometry.flag(affine, "affine"), geometry.flag(recompute, "recompute")
+        has_bias, kind = geometry.flag(bias, "bias"), checked_kind(device, dtype)
         self.kappa = _parameter(self._kappa_shape, kind)
-        self.register_parameter("bias", _parameter((out_channels,), kind) if bias else None)
+        self.register_parameter("bias", _parameter((self.out_channels,), kind) if has_bias else None)
         self.register_parameter("scale", _parameter(self._affine_shape, kind) if affine else None)
         self.register_parameter("shift", _parameter(self._affine_shape, kind) if affine else None)
         self.reset_parameters()
+
+    def _known_channels(self, in_channels: int | None) -> int | None:
+        """Lazy layers alone may not know their channels."""
+        if in_channels is None and isinstance(self, LazyModuleMixin):
+            return None
+        return geometry.integer(in_channels, "in_channels", least=1)
 
     @property
     def _kappa_shape(self) -> tuple[int, ...] | None:
         if self.in_channels is None:
             return None
-        return (self.out_channels, self.degree + 1, self.in_channels // self.groups, *self.kernel_size)
+        shape = (self.out_channels, self.degree + 1, self.in_channels // self.groups, *self.kernel_size)
+        geometry.check_memory(2 * prod(shape), ("in_channels", "out_channels", "kernel_size", "degree"))
+        return shape
 
     @property
     def _affine_shape(self) -> tuple[int, ...] | None:
@@ -156,9 +160,7 @@ class _Konv(nn.Module):
         if isinstance(x, torch.fx.Proxy):
             return self._as_a_node(x)
         kappa, bias = self.kappa, self.bias
-        if not isinstance(x, torch.Tensor) or x.layout is not torch.strided or x.is_nested:
-            check_tensors({"x": x, "kappa": kappa})
-        if x.dim() == self.axes + 1:
+        if not isinstance(x, torch.Tensor) or is_lazy(x) or x.is_nested or x.dim() == self.axes + 1:
             check_tensors({"x": x, "kappa": kappa})
             return self.forward(x.unsqueeze(0)).squeeze(0)
         layer = self._layer(x, kappa, bias)
@@ -190,7 +192,8 @@ class _Konv(nn.Module):
         """
         options = (self.stride, self.padding, self.dilation, self.groups, self.padding_mode, self.pad)
         shapes = x.shape, kappa.shape, None if bias is None else bias.shape
-        if x.dtype == kappa.dtype and x.device == kappa.device and not runs_kernel(x):
+        alike = x.dtype == kappa.dtype and x.device == kappa.device and x.layout is torch.strided
+        if alike and not runs_kernel(x):
             if torch.compiler.is_compiling():
                 fits = shapes[1] == self._kappa_shape and (bias is None or shapes[2] == (self.out_channels,))
                 if fits and self.padding not in geometry.SIZED_PADDINGS:

@@ -7,6 +7,7 @@ Arrays are computed by `konvlib.matrices.arrays`, torch tensors by `konvlib.matr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from types import ModuleType
 from typing import Any
 
@@ -16,8 +17,10 @@ from konvlib.geometry import (
     PerAxis,
     as_array,
     check_finite,
+    check_memory,
     check_sparse_dtype,
     check_spectral_dtype,
+    check_values,
     circulant_geometry,
     col2im_geometry,
     conv_geometry,
@@ -92,15 +95,18 @@ def conv_matrix(
     >>> matrix.shape, matrix.nnz
     ((600, 300), 1788)
     """
-    w = w if hasattr(w, "dtype") else as_array(w, "w")
+    w = w if hasattr(w, "is_meta") else as_array(w, "w")
     if getattr(w.dtype, "char", "") == "e":  # in either byte order; sparse arrays hold no halves
         w = w.astype("float32")
     check_sparse_dtype(w.dtype, "w")
+    check_values(w, "w")
     backend, (w,), layer = prepared(
         arrays, _tensors, matrix_geometry, {"w": w},
         {"input_shape": input_shape, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups},
         dtypes="SPARSE_DTYPES",
     )  # fmt: skip
+    entries = layer.products  # each has a number and at least 4 bytes that tell its column
+    check_memory(entries * (w.dtype.itemsize + 4), ("input_shape", "stride", "padding", "dilation"))
     return backend.conv_matrix(w, layer)
 
 
@@ -154,6 +160,7 @@ def im2col(
         arrays, _tensors, im2col_geometry, {"x": x},
         {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation},
     )  # fmt: skip
+    check_memory(layer.batch * layer.products * x.dtype.itemsize, ("kernel_size", "stride", "padding", "dilation"))
     return backend.im2col(x, layer)
 
 
@@ -331,6 +338,7 @@ def circulant_singular_values(w: Operand[T], shape: PerAxis) -> T:
         arrays, _tensors, circulant_geometry, {"w": w}, {"shape": shape}, dtypes="SPECTRAL_DTYPES"
     )
     check_spectral_dtype(w.dtype, "w")
+    check_memory(8 * w.shape[0] * w.shape[1] * prod(size), ["shape"])
     check_finite(backend.is_finite(w), "w")
     return backend.circulant_singular_values(w, size)
 

@@ -7,11 +7,20 @@ Arrays are computed by `konvlib.strides.arrays`, torch tensors by `konvlib.strid
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from types import ModuleType
 from typing import Any
 
 from konvlib.dispatch import Operand, T, prepared
-from konvlib.geometry import PerAxis, chain_geometry, check_factor, compose_geometry, dilate_geometry
+from konvlib.geometry import (
+    PerAxis,
+    chain_geometry,
+    check_factor,
+    check_memory,
+    check_values,
+    compose_geometry,
+    dilate_geometry,
+)
 from konvlib.strides import arrays, modules
 from konvlib.strides.chains import Layer as Layer
 from konvlib.strides.chains import named_layers
@@ -58,6 +67,8 @@ def dilate(k: Operand[T], step: PerAxis, *, axes: int | None = None) -> T:
            [3, 0, 0, 4]])
     """
     backend, (k,), steps = prepared(arrays, _tensors, dilate_geometry, {"k": k}, {"step": step, "axes": axes})
+    size = [s * (taps - 1) + 1 for s, taps in zip(steps, k.shape[len(k.shape) - len(steps) :], strict=True)]
+    check_memory(prod(k.shape[: len(k.shape) - len(steps)]) * prod(size) * k.dtype.itemsize, ["step"])
     return backend.dilate(k, steps)
 
 
@@ -176,7 +187,7 @@ def compose_chain(layers: Sequence[Layer]) -> Layer:
     )  # fmt: skip
     bare = len(operands[0].shape) == len(whole.kernel_size)
     weights, biases = [w[None, None] if bare else w for w in operands[::2]], operands[1::2]
-    each = zip(weights, whole.strides, whole.dilations, biases, (layer.groups for layer in chain), strict=True)
+    each = zip(weights, whole.strides, whole.dilations, biases, whole.each_groups, strict=True)
     weight, bias = backend.compose_chain([Layer(*layer) for layer in each], whole)
     return Layer(weight[0, 0] if bare else weight, whole.stride, whole.dilation, bias, whole.groups)
 
@@ -236,11 +247,12 @@ def factor(k: Operand[T], *, step: int = 2, same: bool = True, tolerance: float 
     >>> factor([1, 2, 2, 5]) is None
     True
     """
-    backend, (k,), _ = prepared(
+    backend, (k,), regular = prepared(
         arrays, _tensors, check_factor, {"k": k}, {"step": step, "same": same, "tolerance": tolerance},
         dtypes="FACTORED_DTYPES",
     )  # fmt: skip
-    return backend.factor(k, step, same, tolerance)
+    check_values(k, "k")
+    return backend.factor(k, *regular)
 
 
 def collapse(model: Any) -> Any:

@@ -110,5 +110,5 @@ def factor(k: Tensor, step: int, same: bool, tolerance: float | None) -> tuple[T
     >>> factor(torch.tensor([1.0, 2, 2, 4]), 2, True, None)
     (tensor([1., 2.]), tensor([1., 2.]))
     """
-    pair = factored(k.detach().cpu().numpy(), step, same, tolerance)
+    pair = factored(k.detach().cpu().resolve_conj().resolve_neg().numpy(), step, same, tolerance)
     return None if pair is None else tuple(torch.from_numpy(taps).to(k.device) for taps in pair)

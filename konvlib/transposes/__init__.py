@@ -7,13 +7,21 @@ Arrays are computed by `konvlib.transposes.arrays`, torch tensors by `konvlib.tr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
 from konvlib.dispatch import Operand, T, prepared
-from konvlib.geometry import Padding, PerAxis, conv_transpose_geometry, inserted_size, overlap_geometry
+from konvlib.geometry import (
+    Padding,
+    PerAxis,
+    check_memory,
+    conv_transpose_geometry,
+    inserted_size,
+    overlap_geometry,
+)
 from konvlib.transposes import arrays
 
 
@@ -304,7 +312,8 @@ def insert_zeros(x: Operand[T], stride: PerAxis) -> T:
              [0, 0, 0, 0],
              [2, 0, 0, 4]]]])
     """
-    backend, (x,), (steps, _) = prepared(arrays, _tensors, inserted_size, {"x": x}, {"stride": stride})
+    backend, (x,), (steps, size) = prepared(arrays, _tensors, inserted_size, {"x": x}, {"stride": stride})
+    check_memory(x.shape[0] * x.shape[1] * prod(size) * x.dtype.itemsize, ["stride"])
     return backend.insert_zeros(x, steps)
 
 
@@ -370,6 +379,7 @@ def overlap_counts(
         output_size=output_size,
         dilation=dilation,
     )
+    check_memory(8 * layer.numbers, ("size", "kernel_size", "stride", "padding", "output_padding", "dilation"))
     return arrays.overlap_counts(layer)
 
 

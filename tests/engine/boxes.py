@@ -37,6 +37,15 @@ class Axis(NamedTuple):
         return self.size + self.before + self.after >= self.span
 
     @property
+    def refusal(self) -> str:
+        """What is said of a geometry that does not fit; the dilation is named where the kernel would fit without it."""
+        padded = self.size + self.before + self.after
+        if self.kernel <= padded:
+            told = f"got {self.dilation}, with which a kernel_size of {self.kernel} covers {self.span}"
+            return f"dilation must let the kernel fit the padded input of {padded} samples, {told}"
+        return f"kernel_size must fit the padded input of {padded} samples, got a kernel that covers {self.span}"
+
+    @property
     def windows(self) -> int:
         return (self.size + self.before + self.after - self.span) // self.stride + 1
 

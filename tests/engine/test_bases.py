@@ -286,7 +286,7 @@ ERRORS = [
     (ValueError, "basis must be one of {known}, got 'fourier'", lambda: bases.values("fourier", 1, 1)),
     (
         ValueError,
-        "basis must be one of {known}, got 'fourier'",
+        "source must be one of {known}, got 'fourier'",
         lambda: bases.change_of_basis("fourier", "legendre", 1),
     ),
     (TypeError, "basis must be one of {known}, got None", lambda: bases.get_basis(None)),

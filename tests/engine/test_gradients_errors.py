@@ -17,12 +17,14 @@ ONE = (np.ones((1, 1, 3)), np.ones((1, 1, 2)))
 ERRORS = [
     (
         ValueError,
-        "dy must have the convolution's output shape (1, 1, 4), got (1, 1, 3)",
+        "dy must have the convolution's output shape (1, 1, 4), got (1, 1, 3); "
+        "if dy is right, then input_size, kernel_size, stride, padding or dilation is not",
         lambda backend: backend.conv1d_input_grad(*ONE, input_size=5),
     ),
     (
         ValueError,
-        "dy must have the convolution's output shape (2, 1, 2), got (1, 1, 3)",
+        "dy must have the convolution's output shape (2, 1, 2), got (1, 1, 3); "
+        "if dy is right, then input_size, kernel_size, stride, padding or dilation is not",
         lambda backend: backend.conv1d_weight_grad(np.ones((2, 1, 3)), ONE[0], kernel_size=2),
     ),
     (
@@ -109,7 +111,8 @@ ERRORS = [
     ),
     (
         ValueError,
-        "dy must have the pooling's output shape (1, 1, 2), got (1, 1, 3)",
+        "dy must have the pooling's output shape (1, 1, 2), got (1, 1, 3); "
+        "if dy is right, then input_size, kernel_size, stride, padding, dilation or ceil_mode is not",
         lambda backend: backend.max_pool1d_grad(np.ones((1, 1, 4)), ONE[0], 2),
     ),
     (
@@ -139,7 +142,8 @@ ERRORS = [
     ),
     (
         ValueError,
-        "dy must have the pooling's output shape (1, 1, 2), got (1, 1, 3)",
+        "dy must have the pooling's output shape (1, 1, 2), got (1, 1, 3); "
+        "if dy is right, then input_size, kernel_size, stride, padding, dilation or ceil_mode is not",
         lambda backend: backend.avg_pool1d_grad(ONE[0], 2, input_size=4),
     ),
     (
@@ -187,8 +191,7 @@ def test_geometries_that_do_not_fit_are_refused_alike():
     assert refused
     for axis in refused:
         options, w = boxes.options(axis), np.ones((1, 1, axis.kernel))
-        padded = axis.size + axis.before + axis.after
-        text = f"kernel_size must fit the padded input of {padded} samples, got a kernel that covers {axis.span}"
+        text = axis.refusal
         for each in (gradients, naive):
             with pytest.raises(ValueError, match=text):
                 each.conv1d_input_grad(np.ones((1, 1, 1)), w, input_size=axis.size, **options)

@@ -27,14 +27,14 @@ SHAPES = [
     ),
     (lambda backend: backend.conv1d(X, W[:0], groups=2), "w must not be empty, got shape (0, 2, 3)"),
     (lambda backend: backend.conv1d(X, W[..., :0], groups=2), "w must not be empty, got shape (4, 2, 0)"),
-    (lambda backend: backend.conv1d(X, W), "w must have 4 // 1 = 4 channels, got 2"),
+    (lambda backend: backend.conv1d(X, W), "w must have 4 // 1 = 4 channels, got 2 with groups 1"),
     (
         lambda backend: backend.conv1d(X, W, np.ones(3), groups=2),
-        "bias must have shape (4,), one value per output channel, got (3,)",
+        "bias must have shape (4,), one value per output channel of w, got (3,)",
     ),
     (
         lambda backend: backend.conv1d(X, W, np.ones((4, 1)), groups=2),
-        "bias must have shape (4,), one value per output channel, got (4, 1)",
+        "bias must have shape (4,), one value per output channel of w, got (4, 1)",
     ),
     (
         lambda backend: backend.conv1d(X, W, groups=3),
@@ -68,7 +68,7 @@ LAYERS = [
     (
         {"dilation": 3},
         ValueError,
-        "kernel_size must fit the padded input of 5 samples, got a kernel that covers 7",
+        "dilation must let the kernel fit the padded input of 5 samples, got 3, with which a kernel_size of 3 covers 7",
     ),
     ({"padding": -1}, ValueError, "padding must be at least 0, got -1"),
     ({"padding": 0.5}, TypeError, "padding must be an integer, got 0.5"),
@@ -129,7 +129,7 @@ MAX_POOLS = [
     (
         {"dilation": 5},
         ValueError,
-        "kernel_size must fit the padded input of 5 samples, got a kernel that covers 6",
+        "dilation must let the kernel fit the padded input of 5 samples, got 5, with which a kernel_size of 2 covers 6",
     ),
     (
         {"x": X[..., :1], "padding": 1, "dilation": 2},

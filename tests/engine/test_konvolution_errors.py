@@ -67,12 +67,12 @@ ERRORS = [
     ),
     (
         ValueError,
-        "kappa must have 4 // 2 = 2 channels on axis 2, got 4 in shape (6, 3, 4, 2)",
+        "kappa must have 4 // 2 = 2 channels on axis 2, got 4 in shape (6, 3, 4, 2) with groups 2",
         forward(kappa=np.ones((6, 3, 4, 2))),
     ),
     (
         ValueError,
-        "kappa must have 4 // 1 = 4 channels on axis 2, got 2 in shape (6, 3, 2, 2)",
+        "kappa must have 4 // 1 = 4 channels on axis 2, got 2 in shape (6, 3, 2, 2) with groups 1",
         of_input(groups=1),
     ),
     (ValueError, "in_channels must be divisible by groups, got 4 channels in 3 groups", forward(groups=3)),
@@ -82,7 +82,7 @@ ERRORS = [
     (ValueError, "groups must be at least 1, got 0", of_kappa(groups=0)),
     (
         ValueError,
-        "bias must have shape (6,), one value per output channel, got (1,)",
+        "bias must have shape (6,), one value per output channel of kappa, got (1,)",
         forward(bias=np.ones(1)),
     ),
     (ValueError, "x must have 3 axes (N, C, L), got shape (4, 5)", forward(x=np.ones((4, 5)))),
@@ -90,17 +90,19 @@ ERRORS = [
     (ValueError, "x must not be empty, got shape (1, 0, 5)", of_kappa(x=np.ones((1, 0, 5)))),
     (
         ValueError,
-        "kernel_size must fit the padded input of 5 samples, got a kernel that covers 6",
+        "dilation must let the kernel fit the padded input of 5 samples, got 5, with which a kernel_size of 2 covers 6",
         forward(dilation=5),
     ),
     (
         ValueError,
-        "dy must have the convolution's output shape (1, 6, 4), got (1, 6, 5)",
+        "dy must have the convolution's output shape (1, 6, 4), got (1, 6, 5); "
+        "if dy is right, then input_size, kernel_size, stride, padding or dilation is not",
         of_input(dy=np.ones((1, 6, 5))),
     ),
     (
         ValueError,
-        "dy must have the convolution's output shape (1, 6, 4), got (1, 6, 5)",
+        "dy must have the convolution's output shape (1, 6, 4), got (1, 6, 5); "
+        "if dy is right, then input_size, kernel_size, stride, padding or dilation is not",
         of_kappa(dy=np.ones((1, 6, 5))),
     ),
     (ValueError, "dy must have 3 axes (N, C, L), got shape (6, 4)", of_input(dy=np.ones((6, 4)))),
@@ -133,8 +135,7 @@ def test_geometries_that_do_not_fit_are_refused_alike():
     assert refused
     for axis in refused:
         options, x, kappa = boxes.options(axis), np.ones((1, 1, axis.size)), np.ones((1, 2, 1, axis.kernel))
-        padded = axis.size + axis.before + axis.after
-        text = f"kernel_size must fit the padded input of {padded} samples, got a kernel that covers {axis.span}"
+        text = axis.refusal
         for each in (konvolution, naive):
             with pytest.raises(ValueError, match=text):
                 each.konv1d(x, kappa, **options)

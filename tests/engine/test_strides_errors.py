@@ -38,7 +38,7 @@ ERRORS = [
     (ValueError, "w2 must have 1 to 5 axes, got shape ()", lambda backend: backend.compose(np.ones(3), np.ones(()))),
     (
         ValueError,
-        "w2 must take the 2 channels that w1 gives, got one that takes 4",
+        "w2 must take the 2 channels that w1 gives, got one that takes 4 with groups2 2",
         lambda backend: backend.compose(ONES, ONES, groups2=2),
     ),
     (
@@ -75,7 +75,7 @@ ERRORS = [
     ),
     (
         ValueError,
-        "layers[2] must take the 2 channels that layers[1] gives, got one that takes 3",
+        "layers[2] must take the 2 channels that layers[1] gives, got one that takes 3 with groups 1",
         lambda backend: backend.compose_chain([(ONES,), (ONES,), (np.ones((1, 3, 1)),)]),
     ),
     (

@@ -41,7 +41,7 @@ LAYER_ERRORS = [
     (TypeError, "groups must be an integer, got 2.0", (IMAGE, KERNEL), {"groups": 2.0}),
     (
         ValueError,
-        "bias must have shape (6,), one value per output channel, got (3,)",
+        "bias must have shape (6,), one value per output channel of w with groups 2, got (3,)",
         (IMAGE, KERNEL, np.ones(3)),
         {"groups": 2},
     ),

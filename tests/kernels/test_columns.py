@@ -243,7 +243,11 @@ ERRORS = [
         "x and bias must be on one device, got cpu and meta",
         lambda: konvlib.conv2d_im2col(IMAGE, KERNEL, torch.ones(3, device="meta")),
     ),
-    (ValueError, "w must have 2 // 1 = 2 channels, got 1", lambda: konvlib.conv2d_im2col(IMAGE, KERNEL[:, :1])),
+    (
+        ValueError,
+        "w must have 2 // 1 = 2 channels, got 1 with groups 1",
+        lambda: konvlib.conv2d_im2col(IMAGE, KERNEL[:, :1]),
+    ),
 ]
 
 
