@@ -175,6 +175,8 @@ def check_channels(in_channels: int, out_channels: int, groups: int) -> None:
 def as_array(value: Any, name: str) -> np.ndarray:
     """Return ``value`` as a NumPy array of booleans, numbers or Python objects, without a copy where none is needed.
 
+    Numbers get the machine's order of bytes, as NumPy's own functions give them.
+
     Raises
     ------
     ValueError
@@ -193,7 +195,7 @@ def as_array(value: Any, name: str) -> np.ndarray:
         raise ValueError(f"{name} must be rectangular, got rows of different lengths") from None
     if array.dtype.kind not in "biufcO":
         raise TypeError(f"{name} must hold numbers, got dtype {array.dtype}")
-    return array
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 def check_ordered(x: np.ndarray, name: str) -> None:

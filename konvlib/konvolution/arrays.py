@@ -5,9 +5,10 @@ Degree 0 is 1 whatever the input, so it is never expanded: it adds the same map 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice, product
+from functools import reduce
+from itertools import islice
 from math import prod
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from konvlib.geometry import ConvGeometry, KonvGeometry
 from konvlib.gradients import arrays as gradients
 from konvlib.images import arrays as images
 from konvlib.konvolution import bases
+from konvlib.matrices.arrays import pieces
 
 BLOCK = 1 << 24
 """About how many bytes of the expanded input to hold at once; at least one degree of one channel of one image."""
@@ -157,7 +159,7 @@ def expansions(
     plane = prod(layer.input_size) * x.itemsize
     most = max(1, min(degree, BLOCK // plane))
     samples = _grouped(x, layer.groups)
-    for place in _pieces(samples.shape[:3], BLOCK // (plane * most)):
+    for place in pieces(samples.shape[:3], BLOCK // (plane * most)):
         terms = bases.terms(basis, samples[place], degree, slopes=slopes)
         next(terms)
         for first in range(1, degree + 1, most):
@@ -207,9 +209,19 @@ def _shows_all(layer: ConvGeometry) -> bool:
 
 def _where_shown(x: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     """The input, with zeros where no window shows it, so that what is NaN there has no part in a gradient."""
-    outputs, taps = np.ones((1, 1, *layer.output_size)), np.ones((1, 1, *layer.kernel_size))
-    shown = gradients.conv_input_grad(outputs, taps, replace(_of_one_channel(layer), out_channels=1)) > 0
-    return x if shown.all() else np.where(shown, x, x.dtype.type(0) if x.dtype.kind != "O" else 0)
+    shown = [_shown_along(layer, axis) for axis in range(layer.axes)]
+    if all(axis.all() for axis in shown):
+        return x
+    return np.where(reduce(np.multiply.outer, shown), x, x.dtype.type(0) if x.dtype.kind != "O" else 0)
+
+
+def _shown_along(layer: ConvGeometry, axis: int) -> np.ndarray:
+    """Which samples of an axis windows show: the gradient by its input of a layer of booleans, whose sums are or."""
+    names = ("input_size", "kernel_size", "stride", "padding", "dilation", "output_size")
+    one = {name: getattr(layer, name)[axis : axis + 1] for name in names}
+    alone = replace(_of_one_channel(layer), out_channels=1, **one)
+    outputs, taps = (np.ones((1, 1, *size), dtype=bool) for size in (alone.output_size, alone.kernel_size))
+    return gradients.conv_input_grad(outputs, taps, alone)[0, 0]
 
 
 def _of_one_channel(layer: ConvGeometry) -> ConvGeometry:
@@ -230,15 +242,3 @@ def _grouped(x: np.ndarray, groups: int) -> np.ndarray:
 def _ungrouped(expanded: np.ndarray) -> np.ndarray:
     """(N, groups, degrees, channels, *size) as (N, groups * degrees * channels, *size)."""
     return expanded.reshape(expanded.shape[0], prod(expanded.shape[1:4]), *expanded.shape[4:])
-
-
-def _pieces(extents: Sequence[int], most: int) -> Iterator[tuple[slice, ...]]:
-    """Cut a box into boxes of at most ``most`` entries, whole on its last axes; of one, if that is too many."""
-    ranges = []
-    for extent in reversed(extents):
-        piece = max(1, min(extent, most))
-        ranges.append(range(0, extent, piece))
-        most //= piece
-    for starts in product(*reversed(ranges)):
-        each = zip(starts, reversed(ranges), extents, strict=True)
-        yield tuple(slice(start, min(start + axis.step, extent)) for start, axis, extent in each)

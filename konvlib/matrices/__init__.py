@@ -56,15 +56,15 @@ def conv_matrix(
     Returns
     -------
     scipy.sparse.csr_array, or sparse CSR tensor, shape (C_out * prod(output_size), C * prod(size))
-        With the dtype of ``w``. There is an entry for each tap of each window that meets the input, also where the
-        weight is zero; the entries of a row are sorted by column. A tensor is
-        differentiable by ``w`` once and in reverse mode, as all that torch makes of sparse values is.
+        With the dtype of ``w``, or float32 for halves, which sparse arrays do not multiply. There is an entry for each
+        tap of each window that meets the input, also where the weight is zero; the entries of a row are sorted by
+        column. A tensor is differentiable by ``w`` once and in reverse mode, as all that torch makes of sparse values
+        is.
 
     Raises
     ------
     TypeError
-        If an argument has the wrong kind, or if ``w`` holds Python objects or half precision, with which sparse arrays
-        do not compute.
+        If an argument has the wrong kind, or if ``w`` holds Python objects, with which sparse arrays do not compute.
     ValueError
         If shapes, channels or groups do not go together, or if no window fits; it names the argument.
 
