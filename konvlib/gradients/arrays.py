@@ -51,7 +51,9 @@ def conv_weight_grad(x: np.ndarray, dy: np.ndarray, layer: ConvGeometry) -> np.n
     layer, seen = as_seen(layer)
     x = _take_seen(x, seen)
     if layer.batch and prod(layer.kernel_size) > MOST_TAPS:
-        x, dy = (a if dtype.kind in "biu" else a.astype(sums, copy=False) for a in (x, dy))
+        # What may be transformed is never halves in singles, nor integers in floats, which transforms round.
+        wide = np.dtype(np.float64) if dtype == np.float16 else dtype
+        x, dy = (a if dtype.kind in "biu" else a.astype(wide, copy=False) for a in (x, dy))
         dw[...] = bilinear(partial(_convolve, layer), x, dy)
     elif dtype.kind in "fc" and layer.padding_mode == "zeros" and any(layer.sides):
         x, dy = x.astype(sums, copy=False), dy.astype(sums, copy=False)

@@ -36,7 +36,25 @@ def konv(x: np.ndarray, kappa: np.ndarray, bias: np.ndarray | None, given: KonvG
     """
     found = bases.get_basis(basis)
     dtype = bases.result_dtype(found, *([x, kappa] if bias is None else [x, kappa, bias]))
-    x, kappa = _as_sums(dtype, x, kappa)
+    (kappa,), parts = _as_sums(dtype, kappa), list(bands(given, max(4, dtype.itemsize)))
+    if len(parts) == 1:
+        return _konv(x, kappa, bias, given, found, dtype)
+    y = np.empty(given.layer.output_shape, dtype=dtype)
+    for inputs, outputs, part in parts:
+        y[outputs] = _konv(x[inputs], kappa, bias, part, found, dtype)
+    return y
+
+
+def _konv(
+    x: np.ndarray,
+    kappa: np.ndarray,
+    bias: np.ndarray | None,
+    given: KonvGeometry,
+    found: bases.Basis,
+    dtype: np.dtype,
+) -> np.ndarray:
+    """One band of the layer."""
+    (x,) = _as_sums(dtype, x)
     x, layer = pad_input(x, given)
     y = np.empty(layer.output_shape, dtype=x.dtype)
     y[...] = _constant_map(kappa[:, 0], layer)
@@ -58,18 +76,33 @@ def konv_input_grad(dy: np.ndarray, x: np.ndarray, kappa: np.ndarray, given: Kon
     >>> konv_input_grad(dy, x, kappa, konv_geometry(x.shape, kappa.shape, axes=1), "monomial")
     array([[[ 2, 65, 50]]])
     """
-    found, layer = bases.get_basis(basis), given.layer
+    found = bases.get_basis(basis)
     dtype = bases.result_dtype(found, dy, x, kappa)
-    dy, x, kappa = _as_sums(dtype, dy, x, kappa)
-    dx = np.zeros_like(x)
+    (kappa,), parts = _as_sums(dtype, kappa), list(bands(given, max(4, dtype.itemsize)))
+    dx = np.zeros(given.layer.input_shape, dtype=kappa.dtype)
+    for inputs, outputs, part in parts:
+        _add_input_grad(dx[inputs], dy[outputs], x[inputs], kappa, part.layer, given.degree, found)
+    return dx.astype(dtype, copy=False)
+
+
+def _add_input_grad(
+    dx: np.ndarray,
+    dy: np.ndarray,
+    x: np.ndarray,
+    kappa: np.ndarray,
+    layer: ConvGeometry,
+    degree: int,
+    found: bases.Basis,
+) -> None:
+    """One band of the gradient by the input, added to what other bands gave the same samples."""
+    dy, x = dy.astype(dx.dtype, copy=False), x.astype(dx.dtype, copy=False)
     totals = _grouped(dx, layer.groups)
-    for part, slopes in expansions(found, _where_shown(x, layer), layer, given.degree, slopes=True):
+    for part, slopes in expansions(found, _where_shown(x, layer), layer, degree, slopes=True):
         weight = kappa[part.coefficients].reshape(-1, prod(slopes.shape[2:4]), *layer.kernel_size)
         products = gradients.conv_input_grad(dy[part.images, part.outputs], weight, part.layer(layer))
         products = products.reshape(slopes.shape)
         products *= slopes
         totals[part.inputs] += products.sum(2, dtype=dx.dtype)
-    return dx.astype(dtype, copy=False)
 
 
 def konv_kappa_grad(x: np.ndarray, dy: np.ndarray, given: KonvGeometry, basis: str) -> np.ndarray:
@@ -86,7 +119,15 @@ def konv_kappa_grad(x: np.ndarray, dy: np.ndarray, given: KonvGeometry, basis: s
     """
     found = bases.get_basis(basis)
     dtype = bases.result_dtype(found, x, dy)
-    x, dy = _as_sums(dtype, x, dy)
+    total = sum(
+        _kappa_grad(*_as_sums(dtype, x[inputs], dy[outputs]), part, found)
+        for inputs, outputs, part in bands(given, max(4, dtype.itemsize))
+    )
+    return total.astype(dtype, copy=False)
+
+
+def _kappa_grad(x: np.ndarray, dy: np.ndarray, given: KonvGeometry, found: bases.Basis) -> np.ndarray:
+    """One band of the gradient by the coefficients."""
     x, layer = pad_input(x, given)
     dkappa = np.zeros(given.kappa_shape, dtype=x.dtype)
     dkappa[:, 0] = _constant_grad(dy, layer)
@@ -94,7 +135,7 @@ def konv_kappa_grad(x: np.ndarray, dy: np.ndarray, given: KonvGeometry, basis: s
         outputs = dy[part.images, part.outputs]
         products = gradients.conv_weight_grad(_ungrouped(expanded), outputs, part.layer(layer))
         dkappa[part.coefficients] += products.reshape(-1, *expanded.shape[2:4], *layer.kernel_size)
-    return dkappa.astype(dtype, copy=False)
+    return dkappa
 
 
 def konv_bias_grad(dy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -106,6 +147,44 @@ def konv_bias_grad(dy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     array([6, 2])
     """
     return gradients.conv_bias_grad(dy, shape)
+
+
+def bands(
+    given: KonvGeometry, itemsize: int
+) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], KonvGeometry]]:
+    """Cut a layer along its longest axis so that a channel of an image has about `BLOCK` bytes; mostly it is one piece.
+
+    Yields where the samples of a piece are, where its outputs are, and the layer from the ones to the others.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import konv_geometry
+    >>> given = konv_geometry((1, 1, 2**22), (1, 2, 1, 3), axes=1, padding=1)
+    >>> for (inputs,), (outputs,), piece in ((a[2:], b[2:], piece) for a, b, piece in bands(given, 8)):
+    ...     print(inputs.start, inputs.stop, outputs.start, outputs.stop, piece.layer.padding)
+    0 2097153 0 2097152 ((1, 0),)
+    2097151 4194304 2097152 4194304 ((0, 1),)
+    """
+    layer, whole = given.layer, (slice(None),) * (given.layer.axes + 2)
+    axis = layer.output_size.index(max(layer.output_size))
+    size, outputs, (before, after) = layer.input_size[axis], layer.output_size[axis], layer.padding[axis]
+    stride, reach = layer.stride[axis], layer.dilation[axis] * (layer.kernel_size[axis] - 1)
+    step = max(1, outputs * BLOCK // (prod(layer.input_size) * itemsize))
+    if step >= outputs or max(before, after) > reach or (layer.padding_mode != "zeros" and any(layer.sides)):
+        yield whole, whole, given
+        return
+    for start in range(0, outputs, step):
+        stop = min(start + step, outputs)
+        begin, end = start * stride - before, (stop - 1) * stride - before + reach + 1
+        places = slice(max(begin, 0), min(end, size)), slice(start, stop)
+        sizes = {
+            "input_size": min(end, size) - max(begin, 0),
+            "padding": (max(-begin, 0), max(end - size, 0)),
+            "output_size": stop - start,
+        }
+        part = {name: (*getattr(layer, name)[:axis], n, *getattr(layer, name)[axis + 1 :]) for name, n in sizes.items()}
+        cut = (whole[: axis + 2] + (place,) + whole[axis + 3 :] for place in places)
+        yield *cut, replace(given, layer=replace(layer, **part))
 
 
 class Part(NamedTuple):

@@ -289,7 +289,7 @@ def put_sums(y: np.ndarray, sums: np.ndarray, bias: np.ndarray | None) -> None:
     >>> y = np.empty((1, 1, 2), np.int8)
     >>> put_sums(y, np.array([[[100.0, 300.0]]]), np.array([100], np.int8))
     >>> y
-    array([[[-56, -112]]], dtype=int8)
+    array([[[ -56, -112]]], dtype=int8)
     """
     if bias is not None:
         bias = bias.astype(y.dtype if y.dtype.kind in "biu" else sums.dtype, copy=False)

@@ -92,8 +92,8 @@ def in_sums(
 ) -> np.ndarray:
     """Return what ``transposed(x, w, layer, y)`` adds to zeros ``y``, some images at a time, and the bias.
 
-    It is summed in the dtype of the result, but halves in float32; and integers in floats that hold every sum, if they
-    are ``bounded`` so, which ``transposed`` must not round.
+    It is summed in the dtype of the result; but halves in float32, or, where many taps may be transformed, in float64;
+    and ``bounded`` integers in floats that hold every sum, which ``transposed`` must not round.
 
     Examples
     --------
@@ -103,10 +103,11 @@ def in_sums(
     array([[[2., 1., 7., 3., 3.]]], dtype=float16)
     """
     dtype, terms = np.result_type(x, w, *([] if bias is None else [bias])), layer.out_channels // layer.groups
-    if bounded or dtype == np.float16:
+    sums = dtype
+    if bounded:
         sums = geometry.sum_dtype(dtype, x, w, terms * prod(layer.kernel_size))
-    else:
-        sums = dtype
+    elif dtype == np.float16:
+        sums = np.dtype(np.float64 if prod(layer.kernel_size) > MOST_TAPS else np.float32)
     w = w.astype(sums, copy=False)
     y = np.zeros(layer.input_shape, dtype=dtype)
     for (some,) in pieces([layer.batch], TOGETHER // (prod(layer.input_shape[1:]) + prod(layer.output_shape[1:]))):

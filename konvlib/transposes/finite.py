@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+EXACT = 1 << 24
+"""Up to which product of numbers of ones a transform in singles counts their pairs to within far less than one half."""
+
 Product = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -21,10 +24,10 @@ def bilinear(product: Product, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     >>> bilinear(np.convolve, np.array([1.0, np.inf, 2.0]), np.array([1.0, -1.0]))
     array([  1.,  inf, -inf,  -2.])
     """
-    if a.dtype.char not in "fdFD" or (np.isfinite(a).all() and np.isfinite(b).all()):
+    if a.dtype.char not in "fdFD":
         return product(a, b)
-    if a.dtype.kind == "f":
-        return _real(product, a, b)
+    if a.dtype.kind == "f" or (np.isfinite(a).all() and np.isfinite(b).all()):
+        return _real(product, a, b) if a.dtype.kind == "f" else product(a, b)
     with np.errstate(invalid="ignore"):
         real = _real(product, a.real, b.real) - _real(product, a.imag, b.imag)
         imaginary = _real(product, a.real, b.imag) + _real(product, a.imag, b.real)
@@ -35,19 +38,31 @@ def bilinear(product: Product, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _real(product: Product, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The same for real operands: ``counted`` terms are not finite, and as many are infinities, less those below 0."""
+    finite = np.isfinite(a), np.isfinite(b)
+    if finite[0].all() and finite[1].all():
+        return product(a, b)
     with np.errstate(over="ignore", invalid="ignore"):
-        y = product(*(np.where(np.isfinite(each), each, each.dtype.type(0)) for each in (a, b)))
-        counted = signed = np.zeros(1)
-        for first, second, swapped in ((a, b, False), (b, a, True)):
-            if np.isfinite(first).all():
-                continue
-            for infinite, other, is_sign in (
-                (~np.isfinite(first), np.ones(second.shape), False),
-                (np.where(np.isinf(first), np.sign(first), 0), np.nan_to_num(np.sign(second)), True),
-            ):
-                pair = infinite.astype(np.float64), other.astype(np.float64)
-                terms = np.rint(product(*(pair[::-1] if swapped else pair)))
-                counted, signed = (counted, signed + terms) if is_sign else (counted + terms, signed)
-    touched = np.broadcast_to(counted > 0, y.shape)
-    y[touched] = np.where(np.abs(signed) == counted, np.copysign(np.inf, signed), np.nan)[touched]
+        y = product(*(np.where(good, each, each.dtype.type(0)) for good, each in zip(finite, (a, b), strict=True)))
+        counted = signed = np.zeros(y.shape, np.float32)
+        if not finite[0].all():
+            counted = counted + _terms(product, ~finite[0], np.ones(b.shape))
+            if np.isinf(a).any():
+                signed = signed + _terms(product, _sign_of_infinity(a), np.nan_to_num(np.sign(b)))
+        if not finite[1].all():
+            counted = counted + _terms(product, np.ones(a.shape), ~finite[1])
+            if np.isinf(b).any():
+                signed = signed + _terms(product, np.nan_to_num(np.sign(a)), _sign_of_infinity(b))
+        touched = counted > 0
+        signed = signed[touched]
+        y[touched] = np.where(np.abs(signed) == counted[touched], np.copysign(np.inf, signed), np.nan)
     return y
+
+
+def _sign_of_infinity(a: np.ndarray) -> np.ndarray:
+    return np.where(np.isinf(a), np.sign(a), 0)
+
+
+def _terms(product: Product, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """A count of terms, which a transform leaves next to it: in singles, if so few are not zero that they suffice."""
+    dtype = np.float32 if np.count_nonzero(a) * np.count_nonzero(b) < EXACT else np.float64
+    return np.rint(product(a.astype(dtype), b.astype(dtype)))
