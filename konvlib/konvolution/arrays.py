@@ -149,9 +149,7 @@ def konv_bias_grad(dy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return gradients.conv_bias_grad(dy, shape)
 
 
-def bands(
-    given: KonvGeometry, itemsize: int
-) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], KonvGeometry]]:
+def bands(given: KonvGeometry, itemsize: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], KonvGeometry]]:
     """Cut a layer along its longest axis so that a channel of an image has about `BLOCK` bytes; mostly it is one piece.
 
     Yields where the samples of a piece are, where its outputs are, and the layer from the ones to the others.

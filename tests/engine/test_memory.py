@@ -73,7 +73,11 @@ CALLS = [
         {"kernel_size": 2, "padding": 10**8, "dilation": 10**8, "stride": 10**8 + 8},
     ),
     (k.conv1d_weight_grad, (ones(1, 1, 9), ones(1, 1, 3)), {"kernel_size": 1, "padding": 10**8, "stride": 10**8}),
-    (k.conv2d_weight_grad, (ones(1, 8, 1, 1 << 20), ones(1, 8, 1, 1 << 20)), {"kernel_size": (1, 9), "padding": (0, 4)}),
+    (
+        k.conv2d_weight_grad,
+        (ones(1, 8, 1, 1 << 20), ones(1, 8, 1, 1 << 20)),
+        {"kernel_size": (1, 9), "padding": (0, 4)},
+    ),
     (k.conv2d_weight_grad, (ones(1, 1, 4000, 4000, dtype=U8), ones(1, 1, 3998, 3998, dtype=U8)), {"kernel_size": 3}),
     (
         k.conv2d_weight_grad,

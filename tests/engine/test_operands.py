@@ -1,4 +1,4 @@
-"""Every function of gradients, transposes, matrices, strides and Konvolution, in every dtype, order of bytes and layout.
+"""Every function of gradients, transposes, matrices, strides and Konvolution, in every dtype and layout.
 
 Held to the definition on small integers, which all dtypes hold and whose sums they hold too, with ``==``.
 """

@@ -225,3 +225,12 @@ def test_a_bias_may_be_wider_than_the_weights(exact_backend):
     whole = exact_backend.compose_chain([(np.array([1, 2], np.int8), 2, 1, [0.5]), (np.array([3], np.int16),)])
     assert (whole.weight.dtype, whole.bias.dtype) == (np.int16, np.float64)
     assert (whole.weight.tolist(), whole.bias.tolist()) == ([3, 6], [1.5])
+
+
+def test_sums_of_integers_beyond_single_precision(backend):
+    """Terms below 2**24, which single precision holds, and odd sums above it, which it does not."""
+    w1, w2 = np.full((3, 1, 2), 2**12 - 1), np.full((2, 3, 3), 2**12 - 1)
+    w1[0] -= 1
+    w = backend.compose(w1, w2)
+    expected = sum(np.convolve(w1[c, 0], w2[0, c]) for c in range(3))
+    assert (w == expected).all()

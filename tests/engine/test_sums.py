@@ -64,8 +64,11 @@ def test_sums_of_halves_go_on_growing(call):
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast:RuntimeWarning")
 @pytest.mark.parametrize("call", GROWING, ids=IDS)
 def test_halves_are_rounded_once_and_overflow_only_with_the_true_sum(call):
-    """Of numbers whose partial sums no half holds; single precision is off by about 2**-10 of a half's rounding, so that
-    a sum that lies so close to the middle of two halves may go to the other."""
+    """Of numbers whose partial sums no half holds.
+
+    Single precision is off by about 2**-10 of a half's rounding, so that a sum that lies so close to the middle of two
+    halves may go to the other.
+    """
     function, operands, options = call
     rng = np.random.default_rng(5)
     given = []
@@ -85,7 +88,7 @@ def test_halves_are_rounded_once_and_overflow_only_with_the_true_sum(call):
 
 
 def test_chains_of_halves_are_rounded_once():
-    """Between the layers there are 100 000, which no half holds, and 2**-24 of the last layer's weight, which one does."""
+    """Between the layers there are 100 000, which no half holds."""
     chain = [
         (halves(10, 10, 1, value=100),),
         (halves(10, 10, 1, value=100), 1, 1, halves(10, value=0.5)),
@@ -149,7 +152,13 @@ def test_integers_and_halves_that_floats_hold_are_as_quick_as_floats(call, dtype
 SMALL: list[tuple[str, str, list[tuple[int, ...]], dict, tuple]] = [
     ("gradients", "conv1d_input_grad", [(2, 2, 6), (2, 3, 3)], {"input_size": 11, "stride": 2, "padding": 1}, ()),
     ("gradients", "conv1d_input_grad", [(1, 2, 80), (2, 2, 70)], {"input_size": 145, "padding": 2}, ()),
-    ("gradients", "conv2d_input_grad", [(2, 2, 5, 3), (2, 1, 3, 2)], {"input_size": 5, "padding": 1, "groups": 2, "stride": (1, 2)}, ()),
+    (
+        "gradients",
+        "conv2d_input_grad",
+        [(2, 2, 5, 3), (2, 1, 3, 2)],
+        {"input_size": 5, "padding": 1, "groups": 2, "stride": (1, 2)},
+        (),
+    ),
     (
         "gradients",
         "conv1d_input_grad",
@@ -170,7 +179,13 @@ SMALL: list[tuple[str, str, list[tuple[int, ...]], dict, tuple]] = [
     ("strides", "compose", [(4, 2, 3), (2, 4, 2)], {"stride1": 2}, ()),
     ("konvolution", "konv1d", [(2, 2, 6), (2, 3, 2, 3), (2,)], {"padding": 1, "stride": 2}, ()),
     ("konvolution", "konv1d_input_grad", [(2, 2, 3), (2, 2, 6), (2, 3, 2, 3)], {"padding": 1, "stride": 2}, ()),
-    ("konvolution", "konv1d_kappa_grad", [(2, 2, 6), (2, 2, 3)], {"degree": 2, "kernel_size": 3, "padding": 1, "stride": 2}, ()),
+    (
+        "konvolution",
+        "konv1d_kappa_grad",
+        [(2, 2, 6), (2, 2, 3)],
+        {"degree": 2, "kernel_size": 3, "padding": 1, "stride": 2},
+        (),
+    ),
 ]
 
 

@@ -28,8 +28,8 @@ MUTANTS = [
     (
         "naive",
         "matrix transposed",
-        "(np.array(entries, dtype=w.dtype), places), shape=(prod(outputs), prod(inputs)))",
-        "(np.array(entries, dtype=w.dtype), places[::-1]), shape=(prod(inputs), prod(outputs)))",
+        "(np.array(entries, dtype=dtype), places), shape=(prod(outputs), prod(inputs)))",
+        "(np.array(entries, dtype=dtype), places[::-1]), shape=(prod(inputs), prod(outputs)))",
     ),
     (
         "naive",
@@ -76,62 +76,64 @@ MUTANTS = [
     (
         "arrays",
         "rows by the channel's depth",
-        "// width * depth\n",
-        "// depth * depth\n",
+        "(layer.out_channels // layer.groups) * depth",
+        "depth * depth",
     ),
     (
         "arrays",
         "channels spaced by outputs",
-        "channel * prod(layer.input_size)",
-        "channel * prod(layer.output_size)",
+        "(sources, prod(layer.input_size)))",
+        "(sources, prod(layer.output_size)))",
     ),
     (
         "arrays",
         "stride of the first axis for all",
-        "* layer.stride[axis] - layer.padding",
-        "* layer.stride[0] - layer.padding",
+        "np.arange(layer.output_size[axis]) * layer.stride[axis]",
+        "np.arange(layer.output_size[axis]) * layer.stride[0]",
     ),
     (
         "arrays",
         "padding after for before",
-        "layer.padding[axis][0]\n        place",
-        "layer.padding[axis][1]\n        place",
+        "* layer.stride[axis] - layer.padding[axis][0]\n    first",
+        "* layer.stride[axis] - layer.padding[axis][1]\n    first",
     ),
     (
         "arrays",
         "dilation of the first axis for all",
-        "dtype=index) * layer.dilation[axis]",
-        "dtype=index) * layer.dilation[0]",
+        "turns * layer.dilation[axis]",
+        "turns * layer.dilation[0]",
     ),
     (
         "arrays",
         "negative places wrap into the row before",
-        "((place >= 0) & (place < n))",
-        "(place < n)",
+        "first = np.maximum(-(begins // gap), 0)\n",
+        "first = np.zeros_like(begins)\n",
     ),
     (
         "arrays",
         "one sample beyond the end",
-        "((place >= 0) & (place < n))",
-        "((place >= 0) & (place <= n))",
+        "(layer.input_size[axis] - 1 - begins) // gap + 1",
+        "(layer.input_size[axis] - begins) // gap + 1",
     ),
     (
         "arrays",
         "entries counted once for all channels",
-        "return depth * inside.sum(axis=1), columns",
-        "return inside.sum(axis=1), columns",
+        "per_row = depth * reduce",
+        "per_row = reduce",
     ),
     (
         "arrays",
         "axes of the image swapped in the column",
-        "(source[:, np.newaxis, :, np.newaxis] * n + place)",
-        "(source[:, np.newaxis, :, np.newaxis] + place * n)",
+        "(old[:, np.newaxis, :, np.newaxis] * size + new[:, np.newaxis, :])",
+        "(old[:, np.newaxis, :, np.newaxis] + new[:, np.newaxis, :] * size)",
     ),
     (
         "arrays",
         "a view of the image for a copy",
-        "return cols.copy() if np.may_share_memory(cols, x) else cols",
-        "return cols",
+        "    cols = np.empty((*x.shape[:2], *layer.kernel_size",
+        "    if prod(layer.kernel_size) == prod(layer.stride) == 1 and not any(layer.sides):\n"
+        "        return x.reshape(*x.shape[:2], -1)\n"
+        "    cols = np.empty((*x.shape[:2], *layer.kernel_size",
     ),
     (
         "arrays",
@@ -142,32 +144,35 @@ MUTANTS = [
     (
         "arrays",
         "a stride overlooked in the short cut",
-        "if prod(layer.kernel_size) == prod(layer.stride) == 1:",
-        "if prod(layer.kernel_size) == 1:",
+        "    cols = np.empty((*x.shape[:2], *layer.kernel_size",
+        "    if prod(layer.kernel_size) == 1:\n"
+        "        return x.reshape(*x.shape[:2], -1).copy()\n"
+        "    cols = np.empty((*x.shape[:2], *layer.kernel_size",
     ),
     (
         "arrays",
         "= for += where taps overlap",
-        "padded[(..., *places)] += cols",
-        "padded[(..., *places)] = cols",
+        "x[(..., *samples)] += paired[(..., *pairs)]",
+        "x[(..., *samples)] = paired[(..., *pairs)]",
     ),
     (
         "arrays",
         "padding cut off after instead of before",
-        "inside = [slice(before, before + n) for n, (before, _)",
-        "inside = [slice(after, after + n) for n, (_, after)",
+        "begin, moves = part.start * layer.stride[axis] - layer.padding[axis][0]",
+        "begin, moves = part.start * layer.stride[axis] - layer.padding[axis][1]",
     ),
     (
         "arrays",
         "bias along the width",
-        "bias.astype(dtype, copy=False)[:, np.newaxis, np.newaxis]",
-        "np.resize(bias.astype(dtype, copy=False), y.shape[-1])",
+        "bias = bias.reshape(-1, *(1,) * (y.ndim - 2))",
+        "bias = np.resize(bias, (y.shape[1], *(1,) * (y.ndim - 3), y.shape[-1]))",
     ),
     (
         "arrays",
         "product in the operands' dtype",
-        "gather(x.astype(dtype, copy=False), layer)",
-        "gather(x.astype(np.result_type(x, w), copy=False), layer)",
+        "columns(x, layer, (images, *outputs)).astype(sums, copy=False)",
+        "columns(x, layer, (images, *outputs)).astype(np.result_type(x.dtype, np.int8) if sums.kind == "
+        '"f" else sums, copy=False)',
     ),
     (
         "arrays",
@@ -178,8 +183,8 @@ MUTANTS = [
     (
         "arrays",
         "the middle frequency taken twice",
-        "slice(1, (size[-1] + 1) // 2)",
-        "slice(1, size[-1] // 2 + 1)",
+        "values[..., half:, :] = values[..., 1:twins, :]",
+        "values[..., half:, :] = values[..., half - twins + 1 : half, :]",
     ),
     (
         "arrays",
@@ -190,8 +195,32 @@ MUTANTS = [
     (
         "arrays",
         "smallest singular value first",
-        "np.sort(values, axis=None)[::-1]",
-        "np.sort(values, axis=None)",
+        "return values[::-1]",
+        "return values",
+    ),
+    (
+        "arrays",
+        "blocks of windows all at the start",
+        "begin = part.start * layer.stride[axis] - layer.padding[axis][0]\n        end",
+        "begin = -layer.padding[axis][0]\n        end",
+    ),
+    (
+        "arrays",
+        "far taps: where windows meet the input by the other move",
+        "jump, step = moves if by_taps else moves[::-1]",
+        "jump, step = moves",
+    ),
+    (
+        "arrays",
+        "rows of a block where the first ones are",
+        "rows = (rows[:, np.newaxis] * layer.output_size[axis] + some).ravel()",
+        "rows = (rows[:, np.newaxis] * layer.output_size[axis] + some - some[0]).ravel()",
+    ),
+    (
+        "arrays",
+        "frequencies the wrong way round",
+        "np.outer(f, t) % n / n",
+        "np.outer(f, t) % n / (n + 1)",
     ),
     (
         "__init__",
