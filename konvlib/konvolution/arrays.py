@@ -181,7 +181,7 @@ def bands(given: KonvGeometry, itemsize: int) -> Iterator[tuple[tuple[slice, ...
             "output_size": stop - start,
         }
         part = {name: (*getattr(layer, name)[:axis], n, *getattr(layer, name)[axis + 1 :]) for name, n in sizes.items()}
-        cut = (whole[: axis + 2] + (place,) + whole[axis + 3 :] for place in places)
+        cut = ((*whole[: axis + 2], place, *whole[axis + 3 :]) for place in places)
         yield *cut, replace(given, layer=replace(layer, **part))
 
 

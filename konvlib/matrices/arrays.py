@@ -205,10 +205,8 @@ def meetings(layer: ConvGeometry, outputs: Sequence[slice]) -> Iterator[tuple[li
     axes = []
     for axis, part in enumerate(outputs):
         count, kernel = part.stop - part.start, layer.kernel_size[axis]
-        begin, moves = (
-            part.start * layer.stride[axis] - layer.padding[axis][0],
-            (layer.dilation[axis], layer.stride[axis]),
-        )
+        moves = layer.dilation[axis], layer.stride[axis]
+        begin = part.start * layer.stride[axis] - layer.padding[axis][0]
         by_taps = kernel <= count
         turns, length = (kernel, count) if by_taps else (count, kernel)
         jump, step = moves if by_taps else moves[::-1]

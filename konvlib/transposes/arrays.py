@@ -26,6 +26,9 @@ TOGETHER = 1 << 22
 MOST_TAPS = 64
 """Taps of a phase up to which it is summed tap by tap; a convolution transforms longer ones."""
 
+THIN = 2
+"""Channels of a group to sum over up to which a convolution is quicker for few taps too."""
+
 FEW = 32
 """Taps, or samples, of an axis up to which overlaps are counted one by one."""
 
@@ -170,7 +173,7 @@ def is_long(layer: ConvGeometry) -> bool:
     taps = prod(count for _, count, _ in phases)
     if taps > MOST_TAPS and prod(layer.output_size) <= MOST_TAPS:
         return False
-    if taps <= MOST_TAPS and layer.out_channels // layer.groups > 2:
+    if taps <= MOST_TAPS and layer.out_channels // layer.groups > THIN:
         return False
     padded = prod(n + 2 * gap * (count - 1) for n, count, gap in phases)
     return padded <= 4 * prod(n + count for n, count, _ in phases) + BLOCK

@@ -228,9 +228,9 @@ def test_a_bias_may_be_wider_than_the_weights(exact_backend):
 
 
 def test_sums_of_integers_beyond_single_precision(backend):
-    """Terms below 2**24, which single precision holds, and odd sums above it, which it does not."""
-    w1, w2 = np.full((3, 1, 2), 2**12 - 1), np.full((2, 3, 3), 2**12 - 1)
-    w1[0] -= 1
-    w = backend.compose(w1, w2)
-    expected = sum(np.convolve(w1[c, 0], w2[0, c]) for c in range(3))
-    assert (w == expected).all()
+    """Terms below 2**24, which single precision holds, and sums above it, of which it holds every second at most."""
+    w1, w2 = 4095 - boxes.integers(3, 1, 2, seed=1) % 64, 4095 - boxes.integers(2, 3, 3, seed=2) % 64
+    expected = sum(np.stack([np.convolve(w1[c, 0], w2[o, c]) for o in range(2)]) for c in range(3))
+    assert expected.max() > 2**25
+    assert (expected % 2).any()
+    assert (backend.compose(w1, w2)[:, 0] == expected).all()

@@ -8,9 +8,11 @@ from itertools import product
 import numpy as np
 import pytest
 
+from konvlib import transposes
+from konvlib.transposes import arrays
 from tests.engine import backends
 from tests.engine.boxes import Axis, integers, options
-from tests.engine.oracles.transposes import ALGORITHMS, torch_transpose
+from tests.engine.oracles.transposes import ALGORITHMS, BOX, BOX_TEXT, torch_transpose, weight
 
 backend = pytest.fixture(params=backends.of("transposes"))(lambda request: request.param)
 
@@ -73,7 +75,26 @@ def test_machine_integers_wrap_in_the_dtype_of_the_result(backend):
 
 
 AXES = Axis(7, 3, 2, 1, 2, 1), Axis(5, 4, 3, 0, 1, 2)
-WAYS = [{"TOGETHER": 1}, {"TOGETHER": 200, "BLOCK": 1}, {"MOST_TAPS": 0}, {"MOST_TAPS": 0, "TOGETHER": 1, "FEW": 0}]
+WAYS = [
+    {"THIN": 0},
+    {"THIN": 0, "TOGETHER": 1, "BLOCK": 1},
+    {"THIN": 0, "BLOCK": 1000},
+    {"MOST_TAPS": 0},
+    {"MOST_TAPS": 0, "TOGETHER": 1, "FEW": 0},
+]
+
+
+@pytest.mark.parametrize("most", [64, 0])
+def test_sums_over_taps_and_convolutions_in_every_fifth_geometry_of_the_box(most, monkeypatch):
+    """Both ways of the backend for arrays, whatever would be quicker."""
+    monkeypatch.setattr(arrays, "MOST_TAPS", most)
+    monkeypatch.setattr(arrays, "THIN", 0)
+    print(BOX_TEXT)
+    for axis, extra, channels in BOX[::5]:
+        x, w = integers(2, channels.inputs, axis.size), weight(channels, axis)
+        given = options(axis) | {"output_padding": extra, "groups": channels.groups}
+        expected = torch_transpose(x, w, (axis,), (extra,), channels.groups)
+        assert (transposes.conv_transpose1d(x, w, **given) == expected).all()
 
 
 def test_every_way_gives_the_same(backend):

@@ -158,8 +158,8 @@ MUTANTS = [
     (
         "arrays",
         "padding cut off after instead of before",
-        "begin, moves = part.start * layer.stride[axis] - layer.padding[axis][0]",
-        "begin, moves = part.start * layer.stride[axis] - layer.padding[axis][1]",
+        "begin = part.start * layer.stride[axis] - layer.padding[axis][0]\n        by_taps",
+        "begin = part.start * layer.stride[axis] - layer.padding[axis][1]\n        by_taps",
     ),
     (
         "arrays",
@@ -170,9 +170,8 @@ MUTANTS = [
     (
         "arrays",
         "product in the operands' dtype",
-        "columns(x, layer, (images, *outputs)).astype(sums, copy=False)",
-        "columns(x, layer, (images, *outputs)).astype(np.result_type(x.dtype, np.int8) if sums.kind == "
-        '"f" else sums, copy=False)',
+        "sums = geometry.sum_dtype(dtype, x, w, rows)",
+        "sums = geometry.sum_dtype(np.result_type(x, w), x, w, rows)",
     ),
     (
         "arrays",
