@@ -96,7 +96,7 @@ def matrix_geometry(
 
 
 def check_sparse_dtype(dtype: Any, name: str) -> None:
-    """Check that sparse arrays compute with a dtype of NumPy or torch: not with Python objects, nor half precision.
+    """Check that sparse arrays compute with a dtype of NumPy or torch: not with Python objects.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def check_sparse_dtype(dtype: Any, name: str) -> None:
     >>> check_sparse_dtype(np.dtype(np.int8), "w")
     """
     kind = str(dtype).removeprefix("torch.")
-    if kind in ("object", "float16"):
+    if kind == "object":
         raise TypeError(f"{name} must have a dtype that sparse arrays multiply, got {kind}; use int64 or float64")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from math import prod
 
@@ -11,8 +12,11 @@ from numpy.lib.stride_tricks import sliding_window_view
 from konvlib import geometry
 from konvlib.geometry import ConvGeometry
 from konvlib.gradients.pooling_arrays import avg_pool_grad, max_pool_grad
+from konvlib.images import arrays as images
 from konvlib.images.arrays import pad
-from konvlib.transposes.arrays import blocks, by_phases, channels_first
+from konvlib.matrices.arrays import blocks, put_sums
+from konvlib.transposes.arrays import MOST_TAPS, by_phases, channels_first, in_sums, is_long
+from konvlib.transposes.finite import bilinear
 
 __all__ = ["avg_pool_grad", "conv_bias_grad", "conv_input_grad", "conv_weight_grad", "max_pool_grad", "unpad"]
 BLOCK = 1 << 20
@@ -28,10 +32,9 @@ def conv_input_grad(dy: np.ndarray, w: np.ndarray, layer: ConvGeometry) -> np.nd
     >>> conv_input_grad(dy, w, geometry.input_grad_geometry(dy.shape, w.shape, axes=1, input_size=3))
     array([[[ 2, 13, 15]]])
     """
-    dtype = np.result_type(dy, w)
-    sums = geometry.sum_dtype(dtype, dy, w, layer.out_channels // layer.groups * prod(layer.kernel_size))
-    dx = by_phases(dy.astype(sums, copy=False), w.astype(sums, copy=False), layer.of_padded(), BLOCK)
-    return unpad(_as_dtype(dx, dtype), layer)
+    if layer.padding_mode == "zeros":
+        return in_sums(by_phases, dy, w, None, layer, bounded=not is_long(layer))
+    return in_sums(_give_back, dy, w, None, layer, bounded=not is_long(as_seen(layer)[0].of_padded()))
 
 
 def conv_weight_grad(x: np.ndarray, dy: np.ndarray, layer: ConvGeometry) -> np.ndarray:
@@ -45,18 +48,32 @@ def conv_weight_grad(x: np.ndarray, dy: np.ndarray, layer: ConvGeometry) -> np.n
     """
     dtype = np.result_type(x, dy)
     sums = geometry.sum_dtype(dtype, x, dy, layer.batch * prod(layer.output_size))
-    return _as_dtype(_correlate(layer, x.astype(sums, copy=False), dy.astype(sums, copy=False)), dtype)
+    dw = np.zeros(layer.weight_shape, dtype=dtype)
+    layer, seen = as_seen(layer)
+    x = _take_seen(x, seen)
+    if layer.batch and prod(layer.kernel_size) > MOST_TAPS:
+        # What may be transformed is never halves in singles, nor integers in floats, which transforms round.
+        wide = np.dtype(np.float64) if dtype == np.float16 else dtype
+        x, dy = (a if dtype.kind in "biu" else a.astype(wide, copy=False) for a in (x, dy))
+        dw[...] = bilinear(partial(_convolve, layer), x, dy)
+    elif dtype.kind in "fc" and layer.padding_mode == "zeros" and any(layer.sides):
+        x, dy = x.astype(sums, copy=False), dy.astype(sums, copy=False)
+        put_sums(dw, bilinear(lambda a, b: _correlate(layer, a, b, a.dtype), x, dy), None)
+    elif layer.batch:
+        put_sums(dw, _correlate(layer, x, dy, sums), None)
+    return dw
 
 
 def conv_bias_grad(dy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the layer's gradient by its bias.
+    """Return the layer's gradient by its bias; halves and singles are summed as doubles.
 
     Examples
     --------
     >>> conv_bias_grad(np.array([[[1, 5], [2, 0]]]), (1, 2, 2))
     array([6, 2])
     """
-    return dy.sum(axis=(0, *range(2, len(shape))), dtype=np.result_type(dy))
+    sums = {"e": np.float64, "f": np.float64, "F": np.complex128}.get(dy.dtype.char, dy.dtype)
+    return dy.sum(axis=(0, *range(2, len(shape))), dtype=sums).astype(dy.dtype, copy=False)
 
 
 def unpad(dx: np.ndarray, layer: ConvGeometry) -> np.ndarray:
@@ -91,26 +108,95 @@ def _unpad_axis(dx: np.ndarray, axis: int, before: int, after: int, mode: str) -
     return inside
 
 
-def _as_dtype(sums: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Sums in the dtype of the result, in which integers wrap; those that floats held are integers."""
-    if sums.dtype.kind == "f" and dtype.kind in "iu":
-        sums = sums.astype(np.int64)
-    return sums.astype(dtype, copy=False)
+def as_seen(layer: ConvGeometry) -> tuple[ConvGeometry, dict[int, np.ndarray]]:
+    """Where windows miss most samples of an axis and its padding, return the layer of those that they see, in a row.
+
+    Also returned is, for each such axis, which samples these are, -1 for a zero of the padding. Other axes stay.
+
+    Examples
+    --------
+    >>> layer = geometry.conv_geometry((1, 1, 100), (1, 1, 2), axes=1, stride=60, padding=9, padding_mode="replicate")
+    >>> seen, samples = as_seen(layer)
+    >>> samples, seen.input_size, seen.stride, seen.padding
+    ({0: array([ 0,  0, 51, 52])}, (4,), (2,), ((0, 0),))
+    """
+    size, stride, padding, dilation = (list(a) for a in (layer.input_size, layer.stride, layer.padding, layer.dilation))
+    samples = {}
+    for axis, (count, taps) in enumerate(zip(layer.output_size, layer.kernel_size, strict=True)):
+        if 4 * count * taps > size[axis] + sum(padding[axis]):
+            continue
+        windows = np.arange(count) * stride[axis] - padding[axis][0]
+        places = (windows[:, np.newaxis] + np.arange(taps) * dilation[axis]).ravel()
+        samples[axis] = _shown(places, size[axis], layer.padding_mode)
+        size[axis], stride[axis], padding[axis], dilation[axis] = count * taps, taps, (0, 0), 1
+    if not samples:
+        return layer, samples
+    known = {"input_size": size, "stride": stride, "padding": padding, "dilation": dilation}
+    return replace(layer, **{name: tuple(value) for name, value in known.items()}), samples
 
 
-def _correlate(layer: ConvGeometry, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
-    """The weight's gradient: the input seen through windows as large as ``dy``, with stride and dilation traded."""
+def _shown(places: np.ndarray, size: int, padding_mode: str) -> np.ndarray:
+    """Which samples of an axis padded places show, as `konvlib.geometry.source_index`; -1 for a zero."""
+    if padding_mode == "zeros":
+        return np.where((places >= 0) & (places < size), places, -1)
+    return geometry.boundary_places(places, size, padding_mode)
+
+
+def _take_seen(x: np.ndarray, samples: dict[int, np.ndarray]) -> np.ndarray:
+    for axis, places in samples.items():
+        x = x.take(places, axis + 2)
+        if (places < 0).any():
+            x[(slice(None),) * (axis + 2) + (places < 0,)] = 0
+    return x
+
+
+def _give_back(dy: np.ndarray, w: np.ndarray, layer: ConvGeometry, dx: np.ndarray) -> None:
+    """Write the input's gradient into ``dx``: the padded input's, and what the padding received."""
+    seen, samples = as_seen(layer)
+    padded = seen.of_padded()
+    part = np.zeros(padded.input_shape, dtype=dx.dtype)
+    by_phases(dy, w, padded, part)
+    part = unpad(part, seen)
+    for axis, places in samples.items():
+        total = np.zeros((*part.shape[: axis + 2], layer.input_size[axis], *part.shape[axis + 3 :]), dtype=dx.dtype)
+        np.add.at(total, (slice(None),) * (axis + 2) + (places,), part)
+        part = total
+    dx[...] = part
+
+
+def _correlate(layer: ConvGeometry, x: np.ndarray, dy: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The weight's gradient in sums of a dtype: windows as large as ``dy``, with stride and dilation traded."""
     groups, axes = layer.groups, layer.axes
     x = pad(x, layer)
     spans = [d * (k - 1) + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
     every = [slice(None, None, step) for step in (*layer.stride, *layer.dilation)]
     windows = sliding_window_view(x, spans, axis=tuple(range(2, axes + 2)))[(slice(None), slice(None), *every)]
     windows = windows.transpose(1, *range(axes + 2, 2 * axes + 2), 0, *range(2, axes + 2))
-    dw = np.zeros((groups, layer.out_channels // groups, prod(layer.weight_shape[1:])), dtype=x.dtype)
-    for batch, lines in blocks(layer, BLOCK):
-        samples = windows[(..., batch, lines, *[slice(None)] * (axes - 1))].reshape(groups, dw.shape[2], -1)
-        dw += channels_first(dy[batch, :, lines], groups) @ samples.swapaxes(1, 2)
+    dw = np.zeros((groups, layer.out_channels // groups, prod(layer.weight_shape[1:])), dtype=dtype)
+    for batch, *places in blocks(layer, BLOCK):
+        samples = windows[(..., batch, *places)].reshape(groups, dw.shape[2], -1).astype(dtype, copy=False)
+        part = dy[(batch, slice(None), *places)].astype(dtype, copy=False)
+        dw += channels_first(part, groups) @ samples.swapaxes(1, 2)
     return dw.reshape(layer.weight_shape)
+
+
+def _convolve(layer: ConvGeometry, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """The same as a convolution of the input by ``dy``, channels and batch traded too, which may transform both."""
+    if layer.padding_mode != "zeros":
+        x, layer = pad(x, layer), layer.of_padded()
+    x = x.reshape(layer.batch, layer.groups, -1, *layer.input_size).swapaxes(0, 2)
+    inside, margins = [], []
+    for axis, (before, _) in enumerate(layer.padding):
+        # From the first place that a window of ``dy`` sees to the last.
+        end = layer.stride[axis] * (layer.output_size[axis] - 1) + layer.dilation[axis] * (layer.kernel_size[axis] - 1)
+        inside.append(slice(0, max(end + 1 - before, 0)))
+        margins.append((min(before, end + 1), max(end + 1 - before - layer.input_size[axis], 0)))
+    x = x.reshape(len(x), -1, *layer.input_size)[(..., *inside)]
+    if not x.size:
+        return np.zeros(layer.weight_shape, dtype=x.dtype)
+    sizes = layer.output_size, layer.dilation, tuple(margins), layer.stride, "zeros", layer.kernel_size
+    traded = ConvGeometry(len(x), x.shape[1], layer.out_channels, layer.groups, x.shape[2:], *sizes)
+    return images.conv(x, dy.swapaxes(0, 1), None, traded).swapaxes(0, 1)
 
 
 def _part(ndim: int, axis: int, start: int, stop: int | None, step: int | None = None) -> tuple[slice, ...]:

@@ -5,9 +5,10 @@ Degree 0 is 1 whatever the input, so it is never expanded: it adds the same map 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice, product
+from functools import reduce
+from itertools import islice
 from math import prod
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from konvlib.geometry import ConvGeometry, KonvGeometry
 from konvlib.gradients import arrays as gradients
 from konvlib.images import arrays as images
 from konvlib.konvolution import bases
+from konvlib.matrices.arrays import pieces
 
 BLOCK = 1 << 24
 """About how many bytes of the expanded input to hold at once; at least one degree of one channel of one image."""
@@ -34,7 +36,25 @@ def konv(x: np.ndarray, kappa: np.ndarray, bias: np.ndarray | None, given: KonvG
     """
     found = bases.get_basis(basis)
     dtype = bases.result_dtype(found, *([x, kappa] if bias is None else [x, kappa, bias]))
-    x, kappa = _as_sums(dtype, x, kappa)
+    (kappa,), parts = _as_sums(dtype, kappa), list(bands(given, max(4, dtype.itemsize)))
+    if len(parts) == 1:
+        return _konv(x, kappa, bias, given, found, dtype)
+    y = np.empty(given.layer.output_shape, dtype=dtype)
+    for inputs, outputs, part in parts:
+        y[outputs] = _konv(x[inputs], kappa, bias, part, found, dtype)
+    return y
+
+
+def _konv(
+    x: np.ndarray,
+    kappa: np.ndarray,
+    bias: np.ndarray | None,
+    given: KonvGeometry,
+    found: bases.Basis,
+    dtype: np.dtype,
+) -> np.ndarray:
+    """One band of the layer."""
+    (x,) = _as_sums(dtype, x)
     x, layer = pad_input(x, given)
     y = np.empty(layer.output_shape, dtype=x.dtype)
     y[...] = _constant_map(kappa[:, 0], layer)
@@ -56,18 +76,33 @@ def konv_input_grad(dy: np.ndarray, x: np.ndarray, kappa: np.ndarray, given: Kon
     >>> konv_input_grad(dy, x, kappa, konv_geometry(x.shape, kappa.shape, axes=1), "monomial")
     array([[[ 2, 65, 50]]])
     """
-    found, layer = bases.get_basis(basis), given.layer
+    found = bases.get_basis(basis)
     dtype = bases.result_dtype(found, dy, x, kappa)
-    dy, x, kappa = _as_sums(dtype, dy, x, kappa)
-    dx = np.zeros_like(x)
+    (kappa,), parts = _as_sums(dtype, kappa), list(bands(given, max(4, dtype.itemsize)))
+    dx = np.zeros(given.layer.input_shape, dtype=kappa.dtype)
+    for inputs, outputs, part in parts:
+        _add_input_grad(dx[inputs], dy[outputs], x[inputs], kappa, part.layer, given.degree, found)
+    return dx.astype(dtype, copy=False)
+
+
+def _add_input_grad(
+    dx: np.ndarray,
+    dy: np.ndarray,
+    x: np.ndarray,
+    kappa: np.ndarray,
+    layer: ConvGeometry,
+    degree: int,
+    found: bases.Basis,
+) -> None:
+    """One band of the gradient by the input, added to what other bands gave the same samples."""
+    dy, x = dy.astype(dx.dtype, copy=False), x.astype(dx.dtype, copy=False)
     totals = _grouped(dx, layer.groups)
-    for part, slopes in expansions(found, _where_shown(x, layer), layer, given.degree, slopes=True):
+    for part, slopes in expansions(found, _where_shown(x, layer), layer, degree, slopes=True):
         weight = kappa[part.coefficients].reshape(-1, prod(slopes.shape[2:4]), *layer.kernel_size)
         products = gradients.conv_input_grad(dy[part.images, part.outputs], weight, part.layer(layer))
         products = products.reshape(slopes.shape)
         products *= slopes
         totals[part.inputs] += products.sum(2, dtype=dx.dtype)
-    return dx.astype(dtype, copy=False)
 
 
 def konv_kappa_grad(x: np.ndarray, dy: np.ndarray, given: KonvGeometry, basis: str) -> np.ndarray:
@@ -84,7 +119,15 @@ def konv_kappa_grad(x: np.ndarray, dy: np.ndarray, given: KonvGeometry, basis: s
     """
     found = bases.get_basis(basis)
     dtype = bases.result_dtype(found, x, dy)
-    x, dy = _as_sums(dtype, x, dy)
+    total = sum(
+        _kappa_grad(*_as_sums(dtype, x[inputs], dy[outputs]), part, found)
+        for inputs, outputs, part in bands(given, max(4, dtype.itemsize))
+    )
+    return total.astype(dtype, copy=False)
+
+
+def _kappa_grad(x: np.ndarray, dy: np.ndarray, given: KonvGeometry, found: bases.Basis) -> np.ndarray:
+    """One band of the gradient by the coefficients."""
     x, layer = pad_input(x, given)
     dkappa = np.zeros(given.kappa_shape, dtype=x.dtype)
     dkappa[:, 0] = _constant_grad(dy, layer)
@@ -92,7 +135,7 @@ def konv_kappa_grad(x: np.ndarray, dy: np.ndarray, given: KonvGeometry, basis: s
         outputs = dy[part.images, part.outputs]
         products = gradients.conv_weight_grad(_ungrouped(expanded), outputs, part.layer(layer))
         dkappa[part.coefficients] += products.reshape(-1, *expanded.shape[2:4], *layer.kernel_size)
-    return dkappa.astype(dtype, copy=False)
+    return dkappa
 
 
 def konv_bias_grad(dy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -104,6 +147,42 @@ def konv_bias_grad(dy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     array([6, 2])
     """
     return gradients.conv_bias_grad(dy, shape)
+
+
+def bands(given: KonvGeometry, itemsize: int) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...], KonvGeometry]]:
+    """Cut a layer along its longest axis so that a channel of an image has about `BLOCK` bytes; mostly it is one piece.
+
+    Yields where the samples of a piece are, where its outputs are, and the layer from the ones to the others.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import konv_geometry
+    >>> given = konv_geometry((1, 1, 2**22), (1, 2, 1, 3), axes=1, padding=1)
+    >>> for (inputs,), (outputs,), piece in ((a[2:], b[2:], piece) for a, b, piece in bands(given, 8)):
+    ...     print(inputs.start, inputs.stop, outputs.start, outputs.stop, piece.layer.padding)
+    0 2097153 0 2097152 ((1, 0),)
+    2097151 4194304 2097152 4194304 ((0, 1),)
+    """
+    layer, whole = given.layer, (slice(None),) * (given.layer.axes + 2)
+    axis = layer.output_size.index(max(layer.output_size))
+    size, outputs, (before, after) = layer.input_size[axis], layer.output_size[axis], layer.padding[axis]
+    stride, reach = layer.stride[axis], layer.dilation[axis] * (layer.kernel_size[axis] - 1)
+    step = max(1, outputs * BLOCK // (prod(layer.input_size) * itemsize))
+    if step >= outputs or max(before, after) > reach or (layer.padding_mode != "zeros" and any(layer.sides)):
+        yield whole, whole, given
+        return
+    for start in range(0, outputs, step):
+        stop = min(start + step, outputs)
+        begin, end = start * stride - before, (stop - 1) * stride - before + reach + 1
+        places = slice(max(begin, 0), min(end, size)), slice(start, stop)
+        sizes = {
+            "input_size": min(end, size) - max(begin, 0),
+            "padding": (max(-begin, 0), max(end - size, 0)),
+            "output_size": stop - start,
+        }
+        part = {name: (*getattr(layer, name)[:axis], n, *getattr(layer, name)[axis + 1 :]) for name, n in sizes.items()}
+        cut = ((*whole[: axis + 2], place, *whole[axis + 3 :]) for place in places)
+        yield *cut, replace(given, layer=replace(layer, **part))
 
 
 class Part(NamedTuple):
@@ -157,7 +236,7 @@ def expansions(
     plane = prod(layer.input_size) * x.itemsize
     most = max(1, min(degree, BLOCK // plane))
     samples = _grouped(x, layer.groups)
-    for place in _pieces(samples.shape[:3], BLOCK // (plane * most)):
+    for place in pieces(samples.shape[:3], BLOCK // (plane * most)):
         terms = bases.terms(basis, samples[place], degree, slopes=slopes)
         next(terms)
         for first in range(1, degree + 1, most):
@@ -207,9 +286,19 @@ def _shows_all(layer: ConvGeometry) -> bool:
 
 def _where_shown(x: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     """The input, with zeros where no window shows it, so that what is NaN there has no part in a gradient."""
-    outputs, taps = np.ones((1, 1, *layer.output_size)), np.ones((1, 1, *layer.kernel_size))
-    shown = gradients.conv_input_grad(outputs, taps, replace(_of_one_channel(layer), out_channels=1)) > 0
-    return x if shown.all() else np.where(shown, x, x.dtype.type(0) if x.dtype.kind != "O" else 0)
+    shown = [_shown_along(layer, axis) for axis in range(layer.axes)]
+    if all(axis.all() for axis in shown):
+        return x
+    return np.where(reduce(np.multiply.outer, shown), x, x.dtype.type(0) if x.dtype.kind != "O" else 0)
+
+
+def _shown_along(layer: ConvGeometry, axis: int) -> np.ndarray:
+    """Which samples of an axis windows show: the gradient by its input of a layer of booleans, whose sums are or."""
+    names = ("input_size", "kernel_size", "stride", "padding", "dilation", "output_size")
+    one = {name: getattr(layer, name)[axis : axis + 1] for name in names}
+    alone = replace(_of_one_channel(layer), out_channels=1, **one)
+    outputs, taps = (np.ones((1, 1, *size), dtype=bool) for size in (alone.output_size, alone.kernel_size))
+    return gradients.conv_input_grad(outputs, taps, alone)[0, 0]
 
 
 def _of_one_channel(layer: ConvGeometry) -> ConvGeometry:
@@ -230,15 +319,3 @@ def _grouped(x: np.ndarray, groups: int) -> np.ndarray:
 def _ungrouped(expanded: np.ndarray) -> np.ndarray:
     """(N, groups, degrees, channels, *size) as (N, groups * degrees * channels, *size)."""
     return expanded.reshape(expanded.shape[0], prod(expanded.shape[1:4]), *expanded.shape[4:])
-
-
-def _pieces(extents: Sequence[int], most: int) -> Iterator[tuple[slice, ...]]:
-    """Cut a box into boxes of at most ``most`` entries, whole on its last axes; of one, if that is too many."""
-    ranges = []
-    for extent in reversed(extents):
-        piece = max(1, min(extent, most))
-        ranges.append(range(0, extent, piece))
-        most //= piece
-    for starts in product(*reversed(ranges)):
-        each = zip(starts, reversed(ranges), extents, strict=True)
-        yield tuple(slice(start, min(start + axis.step, extent)) for start, axis, extent in each)

@@ -46,7 +46,8 @@ def conv_matrix(w: np.ndarray, layer: ConvGeometry) -> csr_array:
                     columns.append(np.ravel_multi_index((o // width * depth + c, *source), inputs))
                     entries.append(w[(o, c, *u)])
     places = np.array(rows, dtype=np.int64), np.array(columns, dtype=np.int64)
-    return csr_array((np.array(entries, dtype=w.dtype), places), shape=(prod(outputs), prod(inputs)))
+    dtype = np.float32 if w.dtype == np.float16 else w.dtype  # sparse arrays multiply no halves
+    return csr_array((np.array(entries, dtype=dtype), places), shape=(prod(outputs), prod(inputs)))
 
 
 def im2col(x: np.ndarray, layer: ConvGeometry) -> np.ndarray:

@@ -15,12 +15,12 @@ from konvlib.registration import check_sizes_may_stay, is_plain, is_transformed,
 from konvlib.runtime import COMPLEX, HALVES, REALS, runs_kernel
 
 DTYPES = REALS
-SPARSE_DTYPES = (torch.float32, torch.float64, *COMPLEX)
+SPARSE_DTYPES = (*REALS, *COMPLEX)
 SPECTRAL_DTYPES = (*REALS, *COMPLEX)
 
 
 def conv_matrix(w: Tensor, layer: ConvGeometry) -> Tensor:
-    """Return the matrix of a convolution layer: a sparse CSR tensor on the device of ``w``.
+    """Return the matrix of a convolution layer: a sparse CSR tensor on the device of ``w``; of halves in float32.
 
     Examples
     --------
@@ -30,6 +30,7 @@ def conv_matrix(w: Tensor, layer: ConvGeometry) -> Tensor:
     tensor([[2., 1., 0., 0.],
             [0., 0., 2., 1.]])
     """
+    w = w.float() if is_half(w) else w
     shape = prod(layer.output_shape[1:]), prod(layer.input_shape[1:])
     index = torch.int32 if max(*shape, layer.products) < 2**31 else torch.int64
     per_row, columns, taps = _places(layer, index, w.device)

@@ -10,8 +10,11 @@ import pytest
 import torch
 
 from konvlib import geometry, gradients
+from konvlib.gradients import naive as definition
+from konvlib.transposes import arrays as transposes_arrays
 from tests.engine import backends, boxes
-from tests.engine.oracles.gradients import grads, operands, torch_grads
+from tests.engine.boxes import integers
+from tests.engine.oracles.gradients import autograds, grads, operands, torch_grads
 
 naive = backends.definition("gradients")
 
@@ -113,3 +116,42 @@ def test_complex_gradients_conjugate_nothing(exact_backend):
     expected = torch.autograd.grad(y, tensors, torch.from_numpy(dy))
     assert (grads(exact_backend, x, np.conj(w), dy, axes)[0] == expected[0].numpy()).all()
     assert (grads(exact_backend, np.conj(x), w, dy, axes)[1] == expected[1].numpy()).all()
+
+
+def test_every_way_gives_the_same(backend):
+    """The backend for arrays sums tap by tap, or convolves what has many taps; here all of it."""
+    axes = (boxes.Axis(7, 3, 2, 1, 2, 1), boxes.Axis(6, 2, 1, 1, 0, 2))
+    x, w, dy = operands(axes, boxes.CHANNELS[2], batch=3)
+    modes = {mode: autograds(x, w, dy, axes, 2, mode) for mode in ("zeros", "circular", "replicate")}
+    for most, thin in ((64, 0), (64, 2), (0, 0)) if backends.takes_arrays(backend) else ((64, 2),):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(getattr(backend, "arrays", backend), "MOST_TAPS", most, raising=False)
+            patch.setattr(transposes_arrays, "MOST_TAPS", most)
+            patch.setattr(transposes_arrays, "THIN", thin)
+            for mode, expected in modes.items():
+                dx, dw = grads(backend, x, w, dy, axes, groups=2, padding_mode=mode)
+                assert (dx == expected[0]).all()
+                assert (dw == expected[1]).all()
+
+
+def test_windows_that_miss_most_samples(backend):
+    """Samples between them have no gradient; where padding shows a sample again, it receives what each receives."""
+    x, w, dy = integers(2, 2, 30), integers(2, 1, 2), integers(2, 2, 3)
+    given = {"stride": 17, "padding": [(4, 5)], "dilation": 3, "groups": 2}
+    for mode in ("zeros", "reflect", "replicate", "circular"):
+        dx = backend.conv1d_input_grad(dy, w, input_size=30, padding_mode=mode, **given)
+        dw = backend.conv1d_weight_grad(x, dy, kernel_size=2, padding_mode=mode, **given)
+        expected = np.zeros((2, 2, 30), int), np.zeros((2, 1, 2), int)
+        for i, u in product(range(3), range(2)):
+            j = geometry.source_index(17 * i + 3 * u - 4, 30, mode)
+            if j is not None:
+                expected[0][:, :, j] += dy[:, :, i] * w[:, 0, u]
+                expected[1][:, 0, u] += (dy[:, :, i] * x[:, :, j]).sum(0)
+        assert (dx == expected[0]).all()
+        assert (dw == expected[1]).all()
+
+
+def test_a_bias_gradient_of_halves_goes_on_growing(backend):
+    backends.needs_arrays(backend)
+    batch = 2 if backend.arrays is definition else 10000  # the definition sums in halves
+    assert (backend.conv2d_bias_grad(np.ones((batch, 2, 1, 3), np.float16)) == 3 * batch).all()

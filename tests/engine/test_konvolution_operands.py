@@ -158,3 +158,15 @@ def test_the_expanded_input_never_exists():
         tracemalloc.stop()
         assert peak < 2 * x.nbytes + 6 * arrays.BLOCK, f"{name}: {peak / 2**20:.0f} MB"
         print(f"{name}: {peak / 2**20:.0f} MB")
+
+
+def test_pieces_of_one_channel_give_the_same(backend):
+    """The backend for arrays cuts a channel that is large; here all."""
+    for axes, pad, mode in ((AXES, "basis", "zeros"), (AXES, "input", "zeros"), (AXES[::-1], "basis", "circular")):
+        it = oracles.row(axes, boxes.CHANNELS[1], 3, basis="hermite", pad=pad, padding_mode=mode)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(getattr(backend, "arrays", backend), "BLOCK", 24, raising=False)
+            assert (oracles.forward(backend, it) == it.y).all()
+            dx, dkappa = oracles.grads(backend, it)
+        assert (dx == it.dx).all()
+        assert (dkappa == it.dkappa).all()

@@ -182,3 +182,48 @@ def test_large_geometries_as_torch_exactly_on_integers(case):
     assert (cols == columns_by_torch(x, tuple(axes))).all()
     other = integers(*cols.shape, seed=seed)
     assert (cols * other).sum() == (x * matrices.col2im(other, size, kernel, **given)).sum()
+
+
+def test_blocks_of_any_size_give_the_same(backend):
+    """The backend for arrays makes columns and matrices in blocks; here so small that all their borders fall inside."""
+    axes = Axis(5, 2, 1, 1, 2, 2), Axis(6, 3, 2, 2, 0, 1)
+    x, w, bias = integers(2, 4, 5, 6), integers(6, 2, 2, 3), integers(6)
+    kernel, layer = (2, 3), options(*axes)
+    cols = columns_by_torch(x, axes)
+    y = images.conv2d(x, w, bias, groups=2, **layer)
+    for block in (1, 30, 300) if backends.takes_arrays(backend) else (1,):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(getattr(backend, "arrays", backend), "BLOCK", block, raising=False)
+            assert (backend.im2col(x, kernel, **layer) == cols).all()
+            assert (backend.conv2d_im2col(x, w, bias, groups=2, **layer) == y).all()
+            matrix = backend.conv_matrix(w, x.shape[1:], groups=2, **layer)
+            products = np.stack([matrix @ image.ravel() for image in x]).reshape(y.shape)
+            assert (products + bias.reshape(-1, 1, 1) == y).all()
+            assert (
+                backend.col2im(cols, (5, 6), kernel, **layer)
+                == x * (backend.col2im(columns_by_torch(np.ones_like(x), axes), (5, 6), kernel, **layer))
+            ).all()
+
+
+def test_columns_of_windows_that_miss_most_samples(backend):
+    for kernel, stride, dilation in ((2, 31, 1), (3, 1, 31), (2, 17, 23)):
+        padding = 40
+        x = integers(2, 2, 9)
+        padded = np.pad(x, ((0, 0), (0, 0), (padding, padding)))
+        windows = (89 - dilation * (kernel - 1) - 1) // stride + 1
+        expected = np.stack([padded[..., u * dilation :: stride][..., :windows] for u in range(kernel)], axis=2)
+        cols = backend.im2col(x, kernel, stride=stride, dilation=dilation, padding=padding)
+        assert (cols == expected.reshape(2, 2 * kernel, windows)).all()
+        counts = backend.col2im(np.ones_like(cols), 9, kernel, stride=stride, dilation=dilation, padding=padding)
+        places = [i * stride + u * dilation - padding for i in range(windows) for u in range(kernel)]
+        assert (counts == np.bincount([place for place in places if 0 <= place < 9], minlength=9)).all()
+
+
+def test_singular_values_some_frequencies_at_a_time(backend):
+    """Whether the backend for arrays transforms or multiplies: a few roundings of sums of about 20."""
+    for w, size in ((integers(2, 3, 2, 3), (4, 5)), (integers(3, 2, 3) * (1 + 2j), 4), (integers(1, 2, 5), 3)):
+        expected = backends.definition("matrices").circulant_singular_values(w, size)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(getattr(backend, "arrays", backend), "SPECTRUM", 0, raising=False)
+            values = backend.circulant_singular_values(w, size)
+        assert np.abs(values - expected).max() < 1e-10

@@ -225,3 +225,12 @@ def test_a_bias_may_be_wider_than_the_weights(exact_backend):
     whole = exact_backend.compose_chain([(np.array([1, 2], np.int8), 2, 1, [0.5]), (np.array([3], np.int16),)])
     assert (whole.weight.dtype, whole.bias.dtype) == (np.int16, np.float64)
     assert (whole.weight.tolist(), whole.bias.tolist()) == ([3, 6], [1.5])
+
+
+def test_sums_of_integers_beyond_single_precision(backend):
+    """Terms below 2**24, which single precision holds, and sums above it, of which it holds every second at most."""
+    w1, w2 = 4095 - boxes.integers(3, 1, 2, seed=1) % 64, 4095 - boxes.integers(2, 3, 3, seed=2) % 64
+    expected = sum(np.stack([np.convolve(w1[c, 0], w2[o, c]) for o in range(2)]) for c in range(3))
+    assert expected.max() > 2**25
+    assert (expected % 2).any()
+    assert (backend.compose(w1, w2)[:, 0] == expected).all()

@@ -8,9 +8,11 @@ from itertools import product
 import numpy as np
 import pytest
 
+from konvlib import transposes
+from konvlib.transposes import arrays
 from tests.engine import backends
-from tests.engine.boxes import integers
-from tests.engine.oracles.transposes import ALGORITHMS
+from tests.engine.boxes import Axis, integers, options
+from tests.engine.oracles.transposes import ALGORITHMS, BOX, BOX_TEXT, torch_transpose, weight
 
 backend = pytest.fixture(params=backends.of("transposes"))(lambda request: request.param)
 
@@ -70,3 +72,57 @@ def test_machine_integers_wrap_in_the_dtype_of_the_result(backend):
         with np.errstate(over="ignore"):
             assert getattr(backend, name)(x, w).tolist() == [[[200 - 256, 400 - 512, 200 - 256]]]
         assert getattr(backend, name)(x, w, np.zeros(1)).tolist() == [[[200, 400, 200]]]
+
+
+AXES = Axis(7, 3, 2, 1, 2, 1), Axis(5, 4, 3, 0, 1, 2)
+WAYS = [
+    {"THIN": 0},
+    {"THIN": 0, "TOGETHER": 1, "BLOCK": 1},
+    {"THIN": 0, "BLOCK": 1000},
+    {"MOST_TAPS": 0},
+    {"MOST_TAPS": 0, "TOGETHER": 1, "FEW": 0},
+]
+
+
+@pytest.mark.parametrize("most", [64, 0])
+def test_sums_over_taps_and_convolutions_in_every_fifth_geometry_of_the_box(most, monkeypatch):
+    """Both ways of the backend for arrays, whatever would be quicker."""
+    monkeypatch.setattr(arrays, "MOST_TAPS", most)
+    monkeypatch.setattr(arrays, "THIN", 0)
+    print(BOX_TEXT)
+    for axis, extra, channels in BOX[::5]:
+        x, w = integers(2, channels.inputs, axis.size), weight(channels, axis)
+        given = options(axis) | {"output_padding": extra, "groups": channels.groups}
+        expected = torch_transpose(x, w, (axis,), (extra,), channels.groups)
+        assert (transposes.conv_transpose1d(x, w, **given) == expected).all()
+
+
+def test_every_way_gives_the_same(backend):
+    """The backend for arrays sums tap by tap or convolves, some images and channels at a time; here all of it."""
+    x, w, bias = integers(3, 4, 7, 5), integers(4, 3, 3, 4), integers(6)
+    expected = torch_transpose(x, w, AXES, (1, 0), groups=2) + bias.reshape(-1, 1, 1)
+    given = options(*AXES) | {"output_padding": (1, 0), "groups": 2}
+    counts = backends.definition("transposes").overlap_counts((7, 5), (3, 4), **options(*AXES))
+    for way in WAYS if backends.takes_arrays(backend) else WAYS[:1]:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in way.items():
+                patch.setattr(getattr(backend, "arrays", backend), name, value, raising=False)
+            for name in ("conv_transpose2d", *ALGORITHMS):
+                assert (getattr(backend, name)(x, w, bias, **given) == expected).all()
+            assert (backend.overlap_counts((7, 5), (3, 4), **options(*AXES)) == counts).all()
+
+
+def test_overlaps_of_many_taps_and_samples(backend):
+    """Each by the product of two sequences of ones, the taps' and the samples', ``stride`` and ``dilation`` apart."""
+    for size, kernel, stride, dilation in (
+        (50, 40, 1, 1),
+        (50, 40, 3, 2),
+        (40, 50, 2, 3),
+        (45, 35, 4, 6),
+        (35, 45, 6, 4),
+    ):
+        samples, taps = np.zeros(stride * (size - 1) + 1, int), np.zeros(dilation * (kernel - 1) + 1, int)
+        samples[::stride] = taps[::dilation] = 1
+        expected = np.convolve(samples, taps)
+        counts = backend.overlap_counts(size, kernel, stride=stride, dilation=dilation, padding=[(5, 2)])
+        assert (counts == expected[5:-2]).all()

@@ -82,20 +82,20 @@ MUTANTS = [
     (
         "arrays",
         "padding not given back",
-        "layer.of_padded(), BLOCK)",
-        "__import__('dataclasses').replace(layer, padding=((0, 0),) * layer.axes), BLOCK)",
+        "seen.of_padded()\n    part",
+        "replace(seen, padding=((0, 0),) * seen.axes)\n    part",
     ),
     (
         "arrays",
         "padding cut off twice",
-        "layer.of_padded(), BLOCK)",
-        "__import__('dataclasses').replace(layer.of_padded(), padding=layer.padding), BLOCK)",
+        "padded = seen.of_padded()",
+        "padded = replace(seen.of_padded(), padding=seen.padding)",
     ),
     (
         "arrays",
         "weight's gradient from the first lines of each block",
-        "windows[(..., batch, lines,",
-        "windows[(..., batch, slice(lines.stop - lines.start),",
+        "windows[(..., batch, *places)]",
+        "windows[(..., batch, slice(places[0].stop - places[0].start), *places[1:])]",
     ),
     (
         "arrays",
@@ -118,8 +118,8 @@ MUTANTS = [
     (
         "arrays",
         "batch and channels not swapped",
-        "channels_first(dy[batch, :, lines], groups) @",
-        "dy[batch, :, lines].reshape(groups, dy.shape[1] // groups, -1) @",
+        "channels_first(part, groups) @",
+        "part.reshape(groups, part.shape[1] // groups, -1) @",
     ),
     (
         "arrays",
@@ -214,14 +214,44 @@ MUTANTS = [
     (
         "arrays",
         "sums of the input's gradient as large as their terms",
-        "dy, w, layer.out_channels // layer.groups * prod(layer.kernel_size))",
-        "dy, w, 1)",
+        "in_sums(by_phases, dy, w, None, layer, bounded=not is_long(layer))",
+        "in_sums(by_phases, dy, w, None, replace(layer, groups=layer.out_channels), bounded=True)",
     ),
     (
         "arrays",
         "sums of the weight's gradient as large as their terms",
         "x, dy, layer.batch * prod(layer.output_size))",
         "x, dy, 1)",
+    ),
+    (
+        "arrays",
+        "padding given back to the first sample for all",
+        "(slice(None),) * (axis + 2) + (places,), part)",
+        "(slice(None),) * (axis + 2) + (0 * places,), part)",
+    ),
+    (
+        "arrays",
+        "long kernels: stride and dilation not traded",
+        'sizes = layer.output_size, layer.dilation, tuple(margins), layer.stride, "zeros"',
+        'sizes = layer.output_size, layer.stride, tuple(margins), layer.dilation, "zeros"',
+    ),
+    (
+        "arrays",
+        "long kernels: batch and channels not traded",
+        "return images.conv(x, dy.swapaxes(0, 1), None, traded).swapaxes(0, 1)",
+        "return images.conv(x, dy.reshape(layer.out_channels, -1, *layer.output_size), None, traded).swapaxes(0, 1)",
+    ),
+    (
+        "arrays",
+        "bias's gradient in halves",
+        'sums = {"e": np.float64, "f"',
+        'sums = {"f"',
+    ),
+    (
+        "arrays",
+        "sparse windows without the dilation",
+        "np.arange(taps) * dilation[axis])",
+        "np.arange(taps))",
     ),
     (
         "__init__",

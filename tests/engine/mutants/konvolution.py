@@ -178,8 +178,8 @@ MUTANTS = [
     (
         "arrays",
         "the input's gradient by the value",
-        "layer, given.degree, slopes=True",
-        "layer, given.degree, slopes=False",
+        "layer, degree, slopes=True",
+        "layer, degree, slopes=False",
     ),
     (
         "arrays",
@@ -210,5 +210,23 @@ MUTANTS = [
         "bias along the last axis",
         "bias.astype(y.dtype, copy=False).reshape(-1, *(1,) * layer.axes)",
         "bias.astype(y.dtype, copy=False).sum()",
+    ),
+    (
+        "arrays",
+        "pieces without the samples that they share",
+        "begin, end = start * stride - before, (stop - 1) * stride - before + reach + 1",
+        "begin, end = start * stride - before, (stop - 1) * stride - before + 1",
+    ),
+    (
+        "arrays",
+        "pieces padded on the wrong side",
+        '"padding": (max(-begin, 0), max(end - size, 0)),',
+        '"padding": (max(end - size, 0), max(-begin, 0)),',
+    ),
+    (
+        "arrays",
+        "the first piece for all",
+        "y[outputs] = _konv(x[inputs]",
+        "y[outputs] = _konv(x[parts[0][0]]",
     ),
 ]

@@ -164,6 +164,12 @@ MUTANTS = [
         "return None if layer.bias is None else answer + layer.bias",
     ),
     (
+        "arrays",
+        "sums as large as their terms",
+        "terms = np.result_type(w1, w2), both.middle * min(prod(both.kernel1), prod(both.kernel2))",
+        "terms = np.result_type(w1, w2), 1",
+    ),
+    (
         "__init__",
         "second dilation not handed on",
         '"dilation2": dilation2, ',

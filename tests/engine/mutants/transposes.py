@@ -118,14 +118,14 @@ MUTANTS = [
     (
         "arrays",
         "phases exchanged",
-        "y, [tap.start for tap in taps], layer)",
-        "y, [len(p) - 1 - t.start for p, t in zip((phases_of_axis(*axis) for axis in each), taps)], layer)",
+        "begin = dilation * taps.start - layer",
+        "begin = dilation * (min(stride, layer.kernel_size[axis]) - 1 - taps.start) - layer",
     ),
     (
         "arrays",
         "phases not spread by the dilation",
-        "begin = layer.dilation[axis] * index",
-        "begin = index",
+        "begin = dilation * taps.start",
+        "begin = taps.start",
     ),
     (
         "arrays",
@@ -142,32 +142,32 @@ MUTANTS = [
     (
         "arrays",
         "phases without dilation",
-        "gaps = [dilation // gcd(stride, dilation) for",
-        "gaps = [1 for",
+        "gap = dilation // gcd(stride, dilation)\n    for",
+        "gap = 1\n    for",
     ),
     (
         "arrays",
         "kernel flipped",
-        "u = (tap[index] for tap",
-        "u = (tap[-1 - index] for tap",
+        "slice(axis.taps.start, axis.taps.stop, axis.taps.step) for axis in phase))]\n        places",
+        "slice(axis.taps.start, axis.taps.stop, axis.taps.step) for axis in phase))][..., ::-1]\n        places",
     ),
     (
         "arrays",
         "= for += where taps overlap",
-        "batch, *places)] += products",
-        "batch, *places)] = products",
+        "add_columns(z[:, batch].swapaxes(0, 1), np",
+        "z[:, batch] = 0\n        add_columns(z[:, batch].swapaxes(0, 1), np",
     ),
     (
         "arrays",
         "blocks of lines all at the start",
-        "first, size = [lines.start, *[0]",
-        "first, size = [0, *[0]",
+        "np.moveaxis(products, layer.axes + 1, 0), whole, places)",
+        "np.moveaxis(products, layer.axes + 1, 0), whole, [slice(0, p.stop - p.start) for p in places])",
     ),
     (
         "arrays",
         "all images of a block into the first ones",
-        "z[(slice(None), batch, *places)] +=",
-        "z[(slice(None), slice(len(part)), *places)] +=",
+        "add_columns(z[:, batch].swapaxes(0, 1), np",
+        "add_columns(z[:, : len(part)].swapaxes(0, 1), np",
     ),
     (
         "arrays",
@@ -184,20 +184,20 @@ MUTANTS = [
     (
         "arrays",
         "stride of the first axis on all",
-        "stride, size = layer.stride[axis], layer.input_size[axis]",
-        "stride, size = layer.stride[0], layer.input_size[axis]",
+        "stride, dilation, size = layer.stride[axis]",
+        "stride, dilation, size = layer.stride[0]",
     ),
     (
         "arrays",
         "padding on one side only",
-        "begin = layer.dilation[axis] * index - layer.padding[axis][0]",
-        "begin = layer.dilation[axis] * index",
+        "begin = dilation * taps.start - layer.padding[axis][0]",
+        "begin = dilation * taps.start",
     ),
     (
         "arrays",
         "padding after for before",
-        "* index - layer.padding[axis][0]",
-        "* index - layer.padding[axis][1]",
+        "taps.start - layer.padding[axis][0]",
+        "taps.start - layer.padding[axis][1]",
     ),
     (
         "arrays",
@@ -208,51 +208,52 @@ MUTANTS = [
     (
         "arrays",
         "output padding ignored",
-        "return _with_bias(by_phases(x, w, layer, BLOCK), bias)",
+        "return in_sums(by_phases, x, w, bias, layer, bounded=not is_long(layer))",
         "known = geometry.conv_transpose_geometry(\n"
         "        x.shape, w.shape, axes=layer.axes, stride=layer.stride, padding=layer.padding,\n"
         "        dilation=layer.dilation, groups=layer.groups,\n"
         "    )\n"
-        "    return _with_bias(by_phases(x, w, known, BLOCK), bias)",
+        "    return in_sums(by_phases, x, w, bias, known, bounded=not is_long(layer))",
     ),
     (
         "arrays",
         "output padding at the wrong side",
-        "    return _with_bias(by_phases(x, w, layer, BLOCK), bias)\n\n\ndef by_phases",
-        "    each = zip(layer.output_size, layer.kernel_size, layer.stride, layer.dilation, layer.padding)\n"
+        "return in_sums(by_phases, x, w, bias, layer, bounded=not is_long(layer))",
+        "each = zip(layer.output_size, layer.kernel_size, layer.stride, layer.dilation, layer.padding)\n"
         "    full = [(n - 1) * s + d * (k - 1) + 1 - sum(p) for n, k, s, d, p in each]\n"
         "    more = [n - size for n, size in zip(layer.input_size, full, strict=True)]\n"
-        "    y = np.roll(by_phases(x, w, layer, BLOCK), more, tuple(range(2, layer.axes + 2)))\n"
-        "    return _with_bias(y, bias)\n\n\ndef by_phases",
+        "    y = in_sums(by_phases, x, w, bias, layer, bounded=not is_long(layer))\n"
+        "    return np.roll(y, more, tuple(range(2, layer.axes + 2)))",
     ),
     (
         "arrays",
         "output padding filled with zeros",
-        "    return _with_bias(by_phases(x, w, layer, BLOCK), bias)\n\n\ndef by_phases",
-        "    each = zip(layer.output_size, layer.kernel_size, layer.stride, layer.dilation, layer.padding)\n"
+        "return in_sums(by_phases, x, w, bias, layer, bounded=not is_long(layer))",
+        "each = zip(layer.output_size, layer.kernel_size, layer.stride, layer.dilation, layer.padding)\n"
         "    full = [(n - 1) * s + d * (k - 1) + 1 - sum(p) for n, k, s, d, p in each]\n"
         "    more = [n - size for n, size in zip(layer.input_size, full, strict=True)]\n"
-        "    y = by_phases(x, w, layer, BLOCK)\n"
+        "    y = in_sums(by_phases, x, w, bias, layer, bounded=not is_long(layer))\n"
         "    y[..., y.shape[-1] - more[-1] :] = 0\n"
-        "    return _with_bias(y, bias)\n\n\ndef by_phases",
+        "    return y",
     ),
     (
         "arrays",
         "bias twice",
-        "y += bias.reshape(",
-        "y += 2 * bias.reshape(",
+        "put_sums(result, total, bias)",
+        "put_sums(result, total, None if bias is None else bias + bias)",
     ),
     (
         "arrays",
         "bias along the last axis",
-        "y += bias.reshape(-1, *(1,) * (y.ndim - 2))",
-        "y += np.resize(bias, y.shape[-1])",
+        "put_sums(result, total, bias)",
+        "put_sums(result, total, None)\n"
+        "        result += 0 if bias is None else np.resize(bias.astype(dtype), result.shape[-1])",
     ),
     (
         "arrays",
         "scattering: all groups weighted by the first",
-        "cols = weights @ x.reshape",
-        "cols = weights[:1] @ x.reshape",
+        "cols = weights @ part",
+        "cols = weights[:1] @ part",
     ),
     (
         "arrays",
@@ -263,20 +264,20 @@ MUTANTS = [
     (
         "arrays",
         "zero insertion: no zeros inserted",
-        "z = insert_zeros(x, layer.stride)",
-        "z = insert_zeros(x, 1)",
+        "z[(..., *places)] = x",
+        "z[(..., *(slice(n) for n in x.shape[3:]))] = x",
     ),
     (
         "arrays",
         "zero insertion: dilation ignored",
-        "_with_bias(_convolve(z, weights, layer.dilation, layer.groups), bias)",
-        "_with_bias(_convolve(z, weights, [1] * len(layer.dilation), layer.groups), bias)",
+        'tuple(margins), layer.dilation, "zeros"\n',
+        'tuple(margins), (1,) * layer.axes, "zeros"\n',
     ),
     (
         "arrays",
         "zero insertion: as much cut off after as before",
-        "last = before + layer.input_size[axis]",
-        "last = z.shape[axis + 2] + layer.dilation[axis] * (layer.kernel_size[axis] - 1) - before",
+        "before + layer.input_size[axis]\n",
+        "size + layer.dilation[axis] * (layer.kernel_size[axis] - 1) - before\n",
     ),
     (
         "arrays",
@@ -289,6 +290,42 @@ MUTANTS = [
         "overlaps of axes added",
         "np.multiply.outer",
         "np.add.outer",
+    ),
+    (
+        "arrays",
+        "long kernels not reversed",
+        "w[(..., *(slice(None, None, -1) for _ in phase))]",
+        "w",
+    ),
+    (
+        "arrays",
+        "margins of long kernels on the wrong side",
+        "margins.append((max(-begin, 0), max(axis.last - n, 0)))",
+        "margins.append((max(axis.last - n, 0), max(-begin, 0)))",
+    ),
+    (
+        "arrays",
+        "zero insertion: = for += over channels",
+        "groups.stop * width] += bilinear(",
+        "groups.stop * width] = bilinear(",
+    ),
+    (
+        "arrays",
+        "the first images for all",
+        "part, result = x[some].astype(sums, copy=False), y[some]",
+        "part, result = x[: some.stop - some.start].astype(sums, copy=False), y[some]",
+    ),
+    (
+        "arrays",
+        "many overlaps: every second solution",
+        "found = (high - known) // step - (low - 1 - known) // step",
+        "found = (high - known) // (2 * step) - (low - 1 - known) // (2 * step)",
+    ),
+    (
+        "arrays",
+        "many overlaps: taps beyond the last",
+        "low = np.maximum(-((step * (many - 1) - total) // jump), 0)",
+        "low = np.maximum(-((step * many - total) // jump), 0)",
     ),
     (
         "__init__",
