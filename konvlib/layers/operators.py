@@ -15,7 +15,16 @@ from torch.utils.flop_counter import register_flop_formula
 
 from konvlib import geometry
 from konvlib.geometry import ConvGeometry
-from konvlib.layers import aten, depthwise, forward, input_grad, memory, weight_grad
+from konvlib.layers import (
+    aten,
+    depthwise,
+    depthwise_input_grad,
+    depthwise_weight_grad,
+    forward,
+    input_grad,
+    memory,
+    weight_grad,
+)
 from konvlib.registration import Operator, bias_grad, planned_tensors
 from konvlib.runtime import REALS
 
@@ -55,12 +64,12 @@ def _run_conv(x, w, bias, *rest) -> Tensor:
 
 def _run_conv_transpose(dy, w, bias, *rest) -> Tensor:
     layer = _transposed_layer(dy, w, bias, *rest)
-    return (depthwise if _is_depthwise(layer) else input_grad).conv_transpose(dy, w, bias, layer)
+    return (depthwise_input_grad if _is_depthwise(layer) else input_grad).conv_transpose(dy, w, bias, layer)
 
 
 def _run_conv_weight_grad(x, dy, *rest) -> Tensor:
     layer = _weight_grad_layer(x, dy, *rest)
-    return (depthwise if _is_depthwise(layer) else weight_grad).conv_weight_grad(x, dy, layer)
+    return (depthwise_weight_grad if _is_depthwise(layer) else weight_grad).conv_weight_grad(x, dy, layer)
 
 
 def _fake_conv(x, w, bias, stride, padding, dilation, groups) -> Tensor:

@@ -30,6 +30,7 @@ DRAIN = re.compile(r"(?:wgmma|cp\.async)\.wait_group(?:\.sync\.aligned)?\s+0;")
 WAIT = re.compile(r"(?:wgmma|cp\.async)\.wait_group")
 COPY = re.compile(r"cp\.async\.c[ag]\.")
 PRODUCT = re.compile(r"wgmma\.mma_async|mma\.sync|fma\.rn\.f64")
+ACCESS = re.compile(r"(?:ld|st)\.global[\w.:]*?\.(?:v(\d)\.)?b(\d+)")
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/")
 
 
@@ -110,6 +111,7 @@ def _assembled(ptx: str) -> dict[str, Any]:
         "tensor_core": "wgmma" in ptx or "mma.sync" in ptx,
         "asynchronous": "wgmma.mma_async" in ptx and "cp.async" in ptx,
         "drains": sum(len(DRAIN.findall(loop)) for loop in _loops(ptx)),
+        "widths": sorted({int(many or 1) * int(bits) // 8 for many, bits in ACCESS.findall(ptx)}),
         **_counted(ptx, sass),
     }
 
