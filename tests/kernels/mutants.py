@@ -98,7 +98,7 @@ LAYER = [
 
 DEPTHWISE = [
     *(
-        ("layers", "layers/depthwise", "depthwise_forward_kernel", *row)
+        ("depthwise", "layers/depthwise", "depthwise_forward_kernel", *row)
         for row in (
             ("multiplier ignored", "channel // MULTIPLIER * stride_xc", "channel * 0 * stride_xc"),
             ("stride ignored", "i_w * STRIDE_W - padding_w", "i_w - padding_w"),
@@ -108,16 +108,16 @@ DEPTHWISE = [
         )
     ),
     *(
-        ("layers", "layers/depthwise_input_grad", "depthwise_input_grad_kernel", *row)
+        ("depthwise", "layers/depthwise_input_grad", "depthwise_input_grad_kernel", *row)
         for row in (
             ("one channel per input", "m, v = turn % MULTIPLIER", "m, v = turn % 1"),
             ("stride not divided", "t_w // STRIDE_W + padding_w // STRIDE_W", "t_w + padding_w // STRIDE_W"),
             ("phases not interleaved", "t_h * STRIDE_H + r_h", "t_h * STRIDE_H"),
-            ("taps of a phase without their step", "(u_d + unit_d * v_d)", "(u_d + v_d)"),
+            ("taps of a phase without their step", "u_h + unit_h * v_h", "u_h + v_h"),
         )
     ),
     *(
-        ("layers", "layers/depthwise_weight_grad", "depthwise_weight_grad_kernel", *row)
+        ("depthwise", "layers/depthwise_weight_grad", "depthwise_weight_grad_kernel", *row)
         for row in (
             ("multiplier ignored", "channel // MULTIPLIER * stride_xc", "channel * 0 * stride_xc"),
             ("lines of the first image", "image * stride_xn + channel", "channel"),
@@ -126,7 +126,7 @@ DEPTHWISE = [
         )
     ),
     (
-        "layers",
+        "depthwise",
         "layers/depthwise_weight_grad",
         "depthwise_sum_parts_kernel",
         "parts of the first block only",

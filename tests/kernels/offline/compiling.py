@@ -80,7 +80,8 @@ def compiled(row: Row) -> dict[str, Any]:
     kernel = getattr(importlib.import_module(row.module), row.kernel)
     position = {name: (index,) for index, name in enumerate(kernel.arg_names)}
     constants = {
-        name: named.get(value, value) if isinstance(value, str) else value for name, value in row.constants.items()
+        name: named.get(value, value) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+        for name, value in row.constants.items()  # JSON has no tuples
     }
     constants |= {name: 1 for name, kind in row.types.items() if kind == 1}
     signature = {name: "constexpr" if name in constants else row.types[name] for name in kernel.arg_names}

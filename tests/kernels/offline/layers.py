@@ -18,7 +18,6 @@ from konvlib.layers import (
     depthwise_weight_grad,
     forward,
     input_grad,
-    memory,
     polynomial_input_grad,
     weight_grad,
 )
@@ -91,13 +90,11 @@ def weight_grad_row(dtype: str, tile: autotune.Tile, *, few: bool = False, **con
 def depthwise_row(what: str, dtype: str, side: int, stride: int, tile: autotune.Tile, *, channels: int = 96) -> Row:
     """A depthwise kernel as its launcher calls it, for a square layer of 28 x 28; unaligned but for pointers."""
     module, call = DEPTHWISE[what]
-    layer = conv_geometry(
-        (32, channels, 28, 28), (channels, 1, side, side), axes=2, groups=channels, stride=stride, padding=side // 2
-    )
-    element = getattr(torch, {"bf16": "bfloat16", "fp32": "float32", "fp64": "float64"}[dtype])
+    shapes, options = ((32, channels, 28, 28), (channels, 1, side, side)), {"stride": stride, "padding": side // 2}
+    layer = conv_geometry(*shapes, axes=2, groups=channels, **options)
+    element = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}[dtype]
     x, y = (
-        memory.with_channels_last(torch.empty(1, 1, 1, 1, dtype=element).expand(32, channels, n, n))
-        for n in (28, layer.output_size[0])
+        torch.empty(32, n, n, channels, dtype=element, device="cpu").movedim(-1, 1) for n in (28, layer.output_size[0])
     )
     launches: list[tuple[str, dict[str, Any]]] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -107,14 +104,10 @@ def depthwise_row(what: str, dtype: str, side: int, stride: int, tile: autotune.
         patch.setattr(autotune, "_measured", {})
         call(x, y, torch.empty(channels, 1, side, side, dtype=element), layer)
     kernel, given = launches[0]
-    constants = {p.name: given[p.name] for p in getattr(module, kernel).params if p.is_constexpr}
-    constants.pop("ACC_DTYPE")
-    label = f"{side}x{side} stride {stride} channels {channels}"
-    shown = {name: constants[name] for name in ("VECTOR", "STRIP", "UNROLL", "EVEN") if name in constants}
-    made = row(module, kernel, dtype, label, constants, warps=tile.num_warps, stages=tile.num_stages)
-    return replace(
-        made, name=" ".join([kernel.removesuffix("_kernel"), dtype, label, *map("{0[0]}={0[1]}".format, shown.items())])
-    )
+    constants = {name: value for name, value in given.items() if name.isupper() and name != "ACC_DTYPE"}
+    made = row(module, kernel, dtype, "", constants, warps=tile.num_warps, stages=tile.num_stages)
+    label = f"{side}x{side} stride {stride} channels {channels} tile {' '.join(map(str, tile))}"
+    return replace(made, name=f"{kernel.removesuffix('_kernel')} {dtype} {label}")
 
 
 class Launches:
