@@ -37,8 +37,8 @@ MOST_TAPS = 8
 WIDEST = 16
 """The bytes of the widest access."""
 
-TILES = (Tile(128, 7, 7, 4, 1), Tile(128, 4, 3, 4, 1), Tile(128, 8, 1, 4, 1))
-"""Threads of a program, outputs of a strip, lines of taps that are written out, warps; the likeliest first."""
+TILES = (Tile(128, 7, 1, 4, 1), Tile(128, 4, 1, 4, 1), Tile(128, 4, 3, 4, 1))
+"""Threads of a program, outputs of a strip, turns of the loop that are written out, warps; the likeliest first."""
 
 
 @runtime.jit()

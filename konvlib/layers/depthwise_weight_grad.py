@@ -26,7 +26,7 @@ SIZES = (
 )
 """Arguments that change from call to call: one compiled kernel serves them all."""
 
-TILES = (Tile(128, 7, 12, 4, 1), Tile(128, 4, 12, 4, 1), Tile(128, 7, 6, 4, 1))
+TILES = (Tile(128, 7, 12, 4, 1), Tile(128, 4, 12, 4, 1), Tile(128, 4, 20, 4, 1))
 """Threads of a program, outputs of a strip, for how many warps of each multiprocessor there are parts, warps."""
 
 MOST_SUMS = 2**24
