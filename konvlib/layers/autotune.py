@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -159,12 +159,15 @@ def launch(
     y: torch.Tensor,
     run: Callable[[Tile], None],
     *,
-    rows: int,
-    columns: int,
-    programs: int,
+    rows: int = 1,
+    columns: int = 1,
+    programs: int = 1,
     among: tuple[Tile, ...] | None = None,
+    likely: Sequence[Tile] | None = None,
 ) -> None:
     """Run a kernel with its best tile, found first where it is not known; ``run`` writes the same each time.
+
+    The tiles to try are those that `candidates` finds for the sizes of a matrix product, or ``likely``, in order.
 
     Examples
     --------
@@ -176,7 +179,7 @@ def launch(
     name = key(kind, layer, y)
     tile = _known(y).get(name) or _measured.get(name)
     if tile is None:
-        likely = candidates(among or tiles_of(y.dtype), rows, columns, programs, multiprocessors(y))
+        likely = likely or candidates(among or tiles_of(y.dtype), rows, columns, programs, multiprocessors(y))
         if _is_captured(y):  # nothing can be measured now, and what is guessed is not kept
             return run(likely[0])
         tile = _measured[name] = _quickest(likely, run) if _may_measure(y) else likely[0]
@@ -270,7 +273,7 @@ def _is_captured(y: torch.Tensor) -> bool:
     return y.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
-def _quickest(likely: list[Tile], run: Callable[[Tile], None]) -> Tile:
+def _quickest(likely: Sequence[Tile], run: Callable[[Tile], None]) -> Tile:
     return min(likely, key=lambda tile: _seconds(lambda: run(tile)))
 
 

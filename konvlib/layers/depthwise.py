@@ -1,169 +1,236 @@
-"""The Triton kernels of layers whose output channels read one input channel each: the layer and its two gradients.
+"""The Triton kernel of layers whose output channels read one input channel each, and what its gradients share with it.
 
-There is no sum over channels, so there is nothing for a matrix product to share. The kernels multiply and add tile by
-tile; each sample comes from memory once and from the cache for the other taps. Output channel ``o`` reads channel
-``o // multiplier``.
+There is no sum over channels, so there is nothing for a matrix product to share: the kernels are as quick as they move
+bytes. A thread has a *vector* of channels that lie together, 16 bytes if they can, and a *strip* of neighbours along
+the last axis. It loads each sample of a line once for all outputs of the strip. Threads are numbered so that
+neighbours share samples too, through the cache: blocks of channels first, then lines, then strips. Output channel ``o``
+reads channel ``o // multiplier``; with a multiplier, or where channels do not lie together, vectors are single samples.
+
+The weight is packed as (taps, channels). The taps of a line are written out, up to eight of them at a time.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
-from konvlib.layers import autotune, memory, weight_grad
-from konvlib.layers.memory import LAYER_SIZES, pixel_of
+from konvlib.layers import autotune, memory
+from konvlib.layers.autotune import Tile
 from konvlib.runtime import cdiv, tl
 
-SIZES = (*LAYER_SIZES, "pixels", "channels", "multiplier", "lines", "parts", "share")
-"""Arguments that change from call to call: one compiled kernel serves them all."""
+SIZES = (
+    *("vectors", "groups", "blocks", "strips"),
+    *(f"{name}_{axis}" for name in ("in", "out", "padding") for axis in "dhw"),
+    *(f"stride_{tensor}{place}" for tensor in ("x", "y", "dx", "dy") for place in "ncdhw"),
+)
+"""Arguments that change from call to call: one compiled kernel serves them all. That accesses are 16 bytes wide is
+known from ``VECTOR``, the unit in which steps are counted, not from what the numbers are divisible by."""
+
+MOST_TAPS = 8
+"""How many taps of a line are written out at once, their weights in registers."""
+
+WIDEST = 16
+"""The bytes of the widest access."""
+
+TILES = (Tile(128, 7, 1, 4, 1), Tile(128, 4, 1, 4, 1), Tile(128, 4, 3, 4, 1))
+"""Threads of a program, outputs of a strip, turns of the loop that are written out, warps; the likeliest first."""
 
 
-@runtime.jit(do_not_specialize=[name for name in SIZES if name not in ("lines", "parts", "share")])
+@runtime.jit()
+def plus(sums, place: tl.constexpr, term):
+    """The sums, with a term added to one of them."""
+    return sums[:place] + (sums[place] + term,) + sums[place + 1 :]  # noqa: RUF005
+
+
+@runtime.jit()
+def place_of(number, blocks, depths, lines, strips, BLOCK_C: tl.constexpr, LAST: tl.constexpr):
+    """The image of a thread, its channels, and its place: depth, line and strip.
+
+    Threads are counted along the channels of a block, lines, strips, depths, blocks, images; where channels do not
+    lie together, strips come before lines.
+    """
+    low, rest = number % BLOCK_C, number // BLOCK_C
+    if LAST:
+        line, rest = rest % lines, rest // lines
+        strip, rest = rest % strips, rest // strips
+    else:
+        strip, rest = rest % strips, rest // strips
+        line, rest = rest % lines, rest // lines
+    depth, rest = rest % depths, rest // depths
+    return rest // blocks, rest % blocks * BLOCK_C + low, depth, line, strip
+
+
+@runtime.jit(do_not_specialize=SIZES)
 def depthwise_forward_kernel(
     x_ptr, w_ptr, bias_ptr, y_ptr,
-    # The pixels of all outputs, the output channels and how many read each input channel, the layer.
-    pixels, channels, multiplier,
-    in_d, in_h, in_w, out_d, out_h, out_w, kernel_d, kernel_h, kernel_w,
-    stride_d, stride_h, stride_w, padding_d, padding_h, padding_w, dilation_d, dilation_h, dilation_w,
-    # Steps in memory; of the weight, from channel to channel.
-    stride_xn, stride_xc, stride_xd, stride_xh, stride_xw, stride_wo,
-    stride_yn, stride_yc, stride_yd, stride_yh, stride_yw,
-    # Whether a bias is added, the dtypes, the tile, and how many taps are written out.
-    HAS_BIAS: tl.constexpr, ACC_DTYPE: tl.constexpr, INT64: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, UNROLL: tl.constexpr,
+    # Threads, vectors of all output channels, their blocks, strips of a line, the layer.
+    vectors, groups, blocks, strips,
+    in_d, in_h, in_w, out_d, out_h, out_w, padding_d, padding_h, padding_w,
+    # Steps in memory, in vectors.
+    stride_xn, stride_xc, stride_xd, stride_xh, stride_xw, stride_yn, stride_yc, stride_yd, stride_yh, stride_yw,
+    # The layer: so many taps of a line are written out; the columns that they show to a strip.
+    KERNEL_D: tl.constexpr, KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr,
+    STRIDE_D: tl.constexpr, STRIDE_H: tl.constexpr, STRIDE_W: tl.constexpr,
+    DILATION_D: tl.constexpr, DILATION_H: tl.constexpr, DILATION_W: tl.constexpr, MULTIPLIER: tl.constexpr,
+    TAPS: tl.constexpr, COLUMNS: tl.constexpr,
+    # How many axes there are, whether a bias is added, the dtypes, the layout, the tile.
+    AXES: tl.constexpr, HAS_BIAS: tl.constexpr, ACC_DTYPE: tl.constexpr, INT64: tl.constexpr,
+    LAST: tl.constexpr, VECTOR: tl.constexpr, BLOCK_C: tl.constexpr,
+    BLOCK: tl.constexpr, STRIP: tl.constexpr, UNROLL: tl.constexpr,
 ):  # fmt: skip
-    """y[n, o, i] = bias[o] + sum_u x[n, o // multiplier, s i + d u - p] w[o, u], BLOCK_M pixels by BLOCK_N channels."""
-    # Which tile of the outputs is this program's?
-    blocks_n = tl.cdiv(channels, BLOCK_N)
-    pid_n, pid_m = tl.program_id(0) % blocks_n, tl.program_id(0) // blocks_n
-    offs_m = (pid_m.to(tl.int64) if INT64 else pid_m) * BLOCK_M + tl.arange(0, BLOCK_M)
-    offs_n = pid_n * BLOCK_N + tl.arange(0, BLOCK_N)
-    mask_m, mask_n = offs_m < pixels, offs_n < channels
-    image, i_d, i_h, i_w = pixel_of(offs_m, out_d, out_h, out_w)
-    acc = tl.zeros((BLOCK_M, BLOCK_N), ACC_DTYPE)
-    for tap in tl.range(0, kernel_d * kernel_h * kernel_w, loop_unroll_factor=UNROLL):
-        u_w, u_h, u_d = tap % kernel_w, tap // kernel_w % kernel_h, tap // (kernel_w * kernel_h)
-        # The samples that the tap shows; what lies in the padding is no term of the sum.
-        j_d = i_d * stride_d + dilation_d * u_d - padding_d
-        j_h = i_h * stride_h + dilation_h * u_h - padding_h
-        j_w = i_w * stride_w + dilation_w * u_w - padding_w
-        inside = (j_w >= 0) & (j_h >= 0) & (j_d >= 0) & (j_w < in_w) & (j_h < in_h) & (j_d < in_d)
-        x_pixel = j_d.to(tl.int64) * stride_xd + j_h.to(tl.int64) * stride_xh + j_w.to(tl.int64) * stride_xw
-        x = x_ptr + (
-            (image * stride_xn + x_pixel)[:, None] + ((offs_n // multiplier).to(tl.int64) * stride_xc)[None, :]
-        )
-        x = tl.load(x, mask=(mask_m & inside)[:, None] & mask_n[None, :], other=0).to(ACC_DTYPE)
-        w = tl.load(w_ptr + offs_n * stride_wo + tap, mask=mask_n, other=0).to(ACC_DTYPE)
-        acc += tl.where(inside[:, None], x * w[None, :], 0.0)
+    """y[n, o, i] = bias[o] + sum_u x[n, o // multiplier, s i + d u - p] w[o, u], BLOCK threads of STRIP outputs."""
+    # Which outputs are this thread's?
+    pid = tl.program_id(0).to(tl.int64) if INT64 else tl.program_id(0)
+    number, lane = pid * BLOCK + tl.arange(0, BLOCK), tl.arange(0, VECTOR)[None, :]
+    image, channel, i_d, i_h, strip = place_of(number, blocks, out_d, out_h, strips, BLOCK_C, LAST)
+    mask, channel, i_w = (number < vectors) & (channel < groups), tl.minimum(channel, groups - 1), strip * STRIP
+    # What the first tap shows the first of them.
+    j_d, j_h, j_w = i_d * STRIDE_D - padding_d, i_h * STRIDE_H - padding_h, i_w * STRIDE_W - padding_w
+    x_first = image * stride_xn + channel // MULTIPLIER * stride_xc + j_w * stride_xw
+    if AXES > 1:
+        x_first += j_h * stride_xh
+    if AXES > 2:
+        x_first += j_d * stride_xd
+    x_ptr += (x_first * VECTOR)[:, None] + lane
+    w_ptr += (channel * VECTOR)[:, None] + lane
+    acc = (tl.zeros((BLOCK, VECTOR), ACC_DTYPE),) * STRIP
+    TURNS: tl.constexpr = (KERNEL_W + TAPS - 1) // TAPS
+    for turn in tl.range(0, KERNEL_D * KERNEL_H * TURNS, loop_unroll_factor=UNROLL):
+        # The next taps: TAPS of a line.
+        turn = turn.to(tl.int64) if INT64 else turn
+        u_w, u_h, u_d = turn % TURNS * TAPS, turn // TURNS % KERNEL_H, turn // (TURNS * KERNEL_H)
+        w_line = w_ptr + ((u_d * KERNEL_H + u_h) * KERNEL_W + u_w) * (groups * VECTOR)
+        w = ()
+        for u in tl.static_range(TAPS):
+            real = True if KERNEL_W % TAPS == 0 else u_w + u < KERNEL_W
+            w_tap = tl.load(w_line + u * (groups * VECTOR), mask=real, other=0)
+            w = w + (w_tap.to(ACC_DTYPE),)  # noqa: RUF005
+        # The line that they show, column by column; nothing in the padding.
+        line, x_line = mask, u_w * DILATION_W * stride_xw
+        if AXES > 1:
+            j = j_h + DILATION_H * u_h
+            line, x_line = line & (j >= 0) & (j < in_h), x_line + DILATION_H * u_h * stride_xh
+        if AXES > 2:
+            j = j_d + DILATION_D * u_d
+            line, x_line = line & (j >= 0) & (j < in_d), x_line + DILATION_D * u_d * stride_xd
+        for k in tl.static_range(len(COLUMNS)):
+            j = j_w + u_w * DILATION_W + COLUMNS[k]
+            x = x_ptr + (x_line + COLUMNS[k] * stride_xw) * VECTOR
+            x = tl.load(x, mask=(line & (j >= 0) & (j < in_w))[:, None], other=0).to(ACC_DTYPE)
+            for b in tl.static_range(STRIP):
+                for u in tl.static_range(TAPS):
+                    if b * STRIDE_W + DILATION_W * u == COLUMNS[k]:
+                        term = x * w[u]
+                        if KERNEL_W % TAPS != 0:
+                            term = tl.where(u_w + u < KERNEL_W, term, 0.0)
+                        acc = plus(acc, b, term)
     if HAS_BIAS:
-        acc += tl.load(bias_ptr + offs_n, mask=mask_n, other=0).to(ACC_DTYPE)[None, :]
+        bias = tl.load(bias_ptr + ((channel * VECTOR)[:, None] + lane)).to(ACC_DTYPE)
     # Where the outputs lie.
-    y_pixel = i_d.to(tl.int64) * stride_yd + i_h.to(tl.int64) * stride_yh + i_w.to(tl.int64) * stride_yw
-    y = y_ptr + ((image * stride_yn + y_pixel)[:, None] + (offs_n.to(tl.int64) * stride_yc)[None, :])
-    tl.store(y, acc.to(y_ptr.dtype.element_ty), mask=mask_m[:, None] & mask_n[None, :])
+    y_first = image * stride_yn + channel * stride_yc + i_d * stride_yd + i_h * stride_yh + i_w * stride_yw
+    y_ptr += (y_first * VECTOR)[:, None] + lane
+    for b in tl.static_range(STRIP):
+        y = acc[b] + bias if HAS_BIAS else acc[b]
+        tl.store(y_ptr + b * stride_yw * VECTOR, y.to(y_ptr.dtype.element_ty), mask=(mask & (i_w + b < out_w))[:, None])
 
 
-@runtime.jit(do_not_specialize=[name for name in SIZES if name not in ("lines", "parts", "share")])
-def depthwise_input_grad_kernel(
-    dy_ptr, w_ptr, bias_ptr, dx_ptr,
-    # The pixels of all inputs, the input channels and how many outputs read each, the layer.
-    pixels, channels, multiplier,
-    in_d, in_h, in_w, out_d, out_h, out_w, kernel_d, kernel_h, kernel_w,
-    stride_d, stride_h, stride_w, padding_d, padding_h, padding_w, dilation_d, dilation_h, dilation_w,
-    # Steps in memory; of the weight, from channel to channel.
-    stride_dyn, stride_dyc, stride_dyd, stride_dyh, stride_dyw, stride_wo,
-    stride_dxn, stride_dxc, stride_dxd, stride_dxh, stride_dxw,
-    # Whether a bias is added, the dtypes, the tile, and how many terms are written out.
-    HAS_BIAS: tl.constexpr, ACC_DTYPE: tl.constexpr, INT64: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, UNROLL: tl.constexpr,
-):  # fmt: skip
-    """dx[n, c, j] = bias[c] + sum_{o, u} dy[n, o, i] w[o, u] over c = o // multiplier and s i + d u - p = j."""
-    # Which tile of the inputs is this program's?
-    blocks_n = tl.cdiv(channels, BLOCK_N)
-    pid_n, pid_m = tl.program_id(0) % blocks_n, tl.program_id(0) // blocks_n
-    offs_m = (pid_m.to(tl.int64) if INT64 else pid_m) * BLOCK_M + tl.arange(0, BLOCK_M)
-    offs_n = pid_n * BLOCK_N + tl.arange(0, BLOCK_N)
-    mask_m, mask_n = offs_m < pixels, offs_n < channels
-    image, j_d, j_h, j_w = pixel_of(offs_m, in_d, in_h, in_w)
-    acc, taps = tl.zeros((BLOCK_M, BLOCK_N), ACC_DTYPE), kernel_d * kernel_h * kernel_w
-    for term in tl.range(0, taps * multiplier, loop_unroll_factor=UNROLL):
-        tap, offs_o = term % taps, offs_n * multiplier + term // taps
-        u_w, u_h, u_d = tap % kernel_w, tap // kernel_w % kernel_h, tap // (kernel_h * kernel_w)
-        # The outputs to which the tap shows the pixels: there is one where the stride divides.
-        i_d = j_d + padding_d - dilation_d * u_d
-        i_h = j_h + padding_h - dilation_h * u_h
-        i_w = j_w + padding_w - dilation_w * u_w
-        inside = (i_w % stride_w == 0) & (i_h % stride_h == 0) & (i_d % stride_d == 0)
-        inside &= (i_w >= 0) & (i_h >= 0) & (i_d >= 0)
-        i_d, i_h, i_w = i_d // stride_d, i_h // stride_h, i_w // stride_w
-        inside &= (i_w < out_w) & (i_h < out_h) & (i_d < out_d)
-        dy_pixel = image * stride_dyn + i_d.to(tl.int64) * stride_dyd + i_h.to(tl.int64) * stride_dyh
-        dy_pixel += i_w.to(tl.int64) * stride_dyw
-        dy = dy_ptr + (dy_pixel[:, None] + (offs_o.to(tl.int64) * stride_dyc)[None, :])
-        dy = tl.load(dy, mask=(mask_m & inside)[:, None] & mask_n[None, :], other=0).to(ACC_DTYPE)
-        w = tl.load(w_ptr + offs_o * stride_wo + tap, mask=mask_n, other=0).to(ACC_DTYPE)
-        acc += tl.where(inside[:, None], dy * w[None, :], 0.0)
-    if HAS_BIAS:
-        acc += tl.load(bias_ptr + offs_n, mask=mask_n, other=0).to(ACC_DTYPE)[None, :]
-    # Where the inputs lie.
-    dx_pixel = j_d.to(tl.int64) * stride_dxd + j_h.to(tl.int64) * stride_dxh + j_w.to(tl.int64) * stride_dxw
-    dx = dx_ptr + ((image * stride_dxn + dx_pixel)[:, None] + (offs_n.to(tl.int64) * stride_dxc)[None, :])
-    tl.store(dx, acc.to(dx_ptr.dtype.element_ty), mask=mask_m[:, None] & mask_n[None, :])
+class Vectors(NamedTuple):
+    """How the channels of a layer's tensors are shared out: see `vectors_of`."""
+
+    size: int
+    last: bool
+    groups: int
+    block: int
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        """What a kernel is told of them."""
+        return {"LAST": self.last, "VECTOR": self.size, "BLOCK_C": self.block}
 
 
-@runtime.jit(do_not_specialize=[name for name in SIZES if name != "pixels"])
-def depthwise_weight_grad_kernel(
-    sums_ptr, x_ptr, dy_ptr,
-    # The lines of all outputs, in how many parts of which share they are summed, the output channels, the layer.
-    lines, parts, share, channels, multiplier,
-    in_d, in_h, in_w, out_d, out_h, out_w, kernel_d, kernel_h, kernel_w,
-    stride_d, stride_h, stride_w, padding_d, padding_h, padding_w, dilation_d, dilation_h, dilation_w,
-    # Steps in memory.
-    stride_xn, stride_xc, stride_xd, stride_xh, stride_xw, stride_dyn, stride_dyc, stride_dyd, stride_dyh, stride_dyw,
-    # The dtype of sums and the tile.
-    ACC_DTYPE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
-):  # fmt: skip
-    """sum_{n, i} dy[n, o, i] x[n, o // multiplier, s i + d u - p] over a share of lines, BLOCK_M u by BLOCK_N o."""
-    # Which taps, which channels and which share of the lines are this program's?
-    taps = kernel_d * kernel_h * kernel_w
-    blocks_m, blocks_n = tl.cdiv(taps, BLOCK_M), tl.cdiv(channels, BLOCK_N)
-    pid_n, rest = tl.program_id(0) % blocks_n, tl.program_id(0) // blocks_n
-    pid_m, part = rest % blocks_m, rest // blocks_m
-    offs_m, offs_n = pid_m * BLOCK_M + tl.arange(0, BLOCK_M), pid_n * BLOCK_N + tl.arange(0, BLOCK_N)
-    mask_m, mask_n = offs_m < taps, offs_n < channels
-    # How far from the first input each tap shows the first output.
-    u_w = offs_m % kernel_w * dilation_w - padding_w
-    u_h = offs_m // kernel_w % kernel_h * dilation_h - padding_h
-    u_d = offs_m // (kernel_w * kernel_h) * dilation_d - padding_d
-    # The channels of this program: those of dy, and the ones that they read.
-    x_ptr += (offs_n // multiplier).to(tl.int64)[None, :] * stride_xc
-    dy_ptr += offs_n.to(tl.int64) * stride_dyc
-    acc = tl.zeros((BLOCK_M, BLOCK_N), ACC_DTYPE)
-    for line in tl.range(part * share, tl.minimum((part + 1) * share, lines)):
-        # The image of the line and its place there, by tap in the input and by channel in the output.
-        i_h, i_d, image = line % out_h, line // out_h % out_d, line // out_h // out_d
-        j_h, j_d = u_h + i_h * stride_h, u_d + i_d * stride_d
-        mask_j = mask_m & (j_h >= 0) & (j_h < in_h) & (j_d >= 0) & (j_d < in_d)
-        x_line = (
-            j_d.to(tl.int64) * stride_xd + j_h.to(tl.int64) * stride_xh + (offs_m * 0 + image).to(tl.int64) * stride_xn
-        )
-        dy_pixel = (offs_n * 0 + i_d).to(tl.int64) * stride_dyd + (offs_n * 0 + i_h).to(tl.int64) * stride_dyh
-        dy_pixel += (offs_n * 0 + image).to(tl.int64) * stride_dyn
-        for i_w in tl.range(0, out_w):
-            # What each tap shows the pixel, times what that received; nothing in the padding.
-            j_w = u_w + i_w * stride_w
-            mask = (mask_j & (j_w >= 0) & (j_w < in_w))[:, None] & mask_n[None, :]
-            x = tl.load(x_ptr + (x_line[:, None] + (j_w.to(tl.int64) * stride_xw)[:, None]), mask=mask, other=0)
-            dy = tl.load(dy_ptr + dy_pixel, mask=mask_n, other=0).to(ACC_DTYPE)
-            acc += tl.where(mask, x.to(ACC_DTYPE) * dy[None, :], 0.0)
-            dy_pixel += stride_dyw
-    # Where the part of the sums goes: parts, channels, taps.
-    sums = sums_ptr + (part * channels + offs_n).to(tl.int64)[None, :] * taps + offs_m[:, None]
-    tl.store(sums, acc.to(sums_ptr.dtype.element_ty), mask=mask_m[:, None] & mask_n[None, :])
+def vectors_of(layer: ConvGeometry, out: torch.Tensor, *others: torch.Tensor) -> Vectors:
+    """How many channels are a vector, whether channels lie together, the vectors of ``out``, and those of a block.
+
+    A vector lies whole in memory, in all of the tensors, and its bytes are those of one access. A block has at most 128
+    bytes and wastes few threads where the vectors are no multiple of it.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> x = memory.with_channels_last(torch.ones(2, 24, 9, 9))
+    >>> vectors_of(conv_geometry(x.shape, (24, 1, 3, 3), axes=2, groups=24), x)
+    Vectors(size=4, last=True, groups=6, block=8)
+    """
+    channels, size, tensors = out.shape[1], 1, (out, *others)
+    last = out.stride(1) == 1 and channels > 1
+    if layer.in_channels == layer.out_channels and all(t.stride(1) == 1 for t in tensors):
+        apart = [t.stride(axis) for t in tensors for axis in range(t.dim()) if axis != 1 and t.shape[axis] > 1]
+        size = math.gcd(WIDEST // out.element_size(), channels, *apart)
+    groups, width = channels // size, size * out.element_size()
+    blocks = [2**n for n in range(8) if 2**n * width <= 128] if last else [1]
+    block = min(blocks, key=lambda block: cdiv(groups, block) * (block * width + 16))
+    return Vectors(size, last, groups, block)
+
+
+def steps(vectors: Vectors, **tensors: torch.Tensor) -> dict[str, int]:
+    """The strides of tensors as the arguments of a kernel, in vectors.
+
+    Examples
+    --------
+    >>> steps(Vectors(4, True, 2, 2), y=memory.with_channels_last(torch.ones(2, 8, 3)))
+    {'stride_yn': 6, 'stride_yc': 1, 'stride_yd': 0, 'stride_yh': 0, 'stride_yw': 2}
+    """
+    each = {}
+    for name, tensor in tensors.items():
+        each |= {argument: step // vectors.size for argument, step in memory.named_strides(name, tensor).items()}
+        each[f"stride_{name}c"] = tensor.stride(1) if vectors.size == 1 else 1
+    return each
+
+
+def constants_of(layer: ConvGeometry) -> dict[str, Any]:
+    """What a kernel is compiled for: the taps, how they stand, how many outputs read a channel.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> constants = constants_of(conv_geometry((1, 2, 9), (4, 1, 3), axes=1, groups=2))
+    >>> constants["KERNEL_W"], constants["MULTIPLIER"]
+    (3, 2)
+    """
+    each = {"kernel": (layer.kernel_size, 1), "stride": (layer.stride, 1), "dilation": (layer.dilation, 1)}
+    upper = {name.upper(): value for name, value in memory.along_axes(**each).items()}
+    return {**upper, "MULTIPLIER": layer.out_channels // layer.in_channels, "AXES": layer.axes}
+
+
+def sizes_of(layer: ConvGeometry) -> dict[str, int]:
+    """The sizes and the padding of a layer as the arguments of a kernel, which is compiled for all of them.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> sizes_of(conv_geometry((1, 2, 9), (4, 1, 3), axes=1, groups=2))["out_w"]
+    7
+    """
+    return memory.along_axes(**{"in": (layer.input_size, 1)}, out=(layer.output_size, 1), padding=(layer.before, 0))
+
+
+def taps_at_once(taps: int, unit: int = 1) -> int:
+    """How many taps of a line are written out: all, or a multiple of ``unit`` that divides them, or `MOST_TAPS`.
+
+    Examples
+    --------
+    >>> taps_at_once(7), taps_at_once(15), taps_at_once(31)
+    (7, 5, 8)
+    """
+    if taps <= MOST_TAPS:
+        return taps
+    even = [n for n in range(MOST_TAPS // 2, MOST_TAPS + 1) if taps % n == 0 and n % unit == 0]
+    return max(even, default=max(MOST_TAPS // unit, 1) * unit)
 
 
 def conv(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry) -> torch.Tensor:
@@ -179,82 +246,56 @@ def conv(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, layer: Con
              [5., 5.]]])
     """
     y = memory.empty(x, layer.output_shape)
-    given = {"x_ptr": x, "y_ptr": y, **memory.named_strides("x", x), **memory.named_strides("y", y)}
-    _launch(depthwise_forward_kernel, given, y, x, w, bias, layer, size=1024, unroll=8)
+    taps, stride, dilation = taps_at_once(layer.kernel_size[-1]), layer.stride[-1], layer.dilation[-1]
+
+    def given(tile: Tile) -> tuple[int, dict[str, Any]]:
+        columns = {b * stride + dilation * u for b in range(tile.block_n) for u in range(taps)}
+        strips = cdiv(layer.output_size[-1], tile.block_n)
+        return 1, {"strips": strips, "TAPS": taps, "COLUMNS": tuple(sorted(columns)), "STRIP": tile.block_n}
+
+    lines = math.prod(layer.output_size[:-1])
+    operands = {"x": x, "y": y}
+    launch(depthwise_forward_kernel, operands, w, bias, layer, given, lines=lines, name="depthwise", likely=TILES)
     return y
 
 
-def conv_transpose(dy: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry) -> torch.Tensor:
-    """The transpose of such a layer, which is its input gradient, with a bias, by the kernel.
-
-    Examples
-    --------
-    >>> from konvlib.geometry import conv_geometry
-    >>> dy, w = torch.tensor([[[1.0, 5]]]), torch.tensor([[[2.0, 3]]])
-    >>> with runtime.interpreted():
-    ...     conv_transpose(dy, w, None, conv_geometry((1, 1, 3), w.shape, axes=1))
-    tensor([[[ 2., 13., 15.]]])
-    """
-    dx = memory.empty(dy, layer.input_shape)
-    given = {"dy_ptr": dy, "dx_ptr": dx, **memory.named_strides("dy", dy), **memory.named_strides("dx", dx)}
-    _launch(depthwise_input_grad_kernel, given, dx, dy, w, bias, layer, size=512, unroll=4)
-    return dx
-
-
-def conv_weight_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:
-    """The weight gradient of such a layer, by the kernels: parts of the sums first, then their sum.
-
-    Examples
-    --------
-    >>> from konvlib.geometry import conv_geometry
-    >>> x, dy = torch.tensor([[[4.0, 1, 3]]]), torch.tensor([[[1.0, 5]]])
-    >>> with runtime.interpreted():
-    ...     conv_weight_grad(x, dy, conv_geometry(x.shape, (1, 1, 2), axes=1))
-    tensor([[[ 9., 16.]]])
-    """
-    dw, taps, channels = weight_grad.empty_weight(x, layer), math.prod(layer.kernel_size), layer.out_channels
-    lines = layer.batch * math.prod(layer.output_size[:-1])
-    if lines == 0:
-        return dw.zero_()
-    x, dy = memory.with_channels_last(x), memory.with_channels_last(dy)
-    block_m = min(64, runtime.power_of_2(taps))
-    block_n = min(runtime.power_of_2(channels), 2048 // block_m, 64)
-    programs = cdiv(channels, block_n) * cdiv(taps, block_m)
-    share, parts = weight_grad.split(lines, 1, programs, dw.numel(), autotune.multiprocessors(x))
-    sums = torch.empty(parts * dw.numel(), dtype=runtime.sum_dtype(x.dtype), device=x.device)
-    with runtime.on_device_of(dw):
-        depthwise_weight_grad_kernel[(programs * parts,)](
-            sums_ptr=sums, x_ptr=x, dy_ptr=dy, lines=lines, parts=parts, share=share, channels=channels,
-            multiplier=channels // layer.in_channels, **memory.of_layer(layer), **memory.named_strides("x", x),
-            **memory.named_strides("dy", dy), ACC_DTYPE=runtime.sum_type(x), BLOCK_M=block_m, BLOCK_N=block_n,
-        )  # fmt: skip
-        weight_grad.add_parts(dw, sums, parts)
-    return dw
-
-
-def _launch(
+def launch(
     kernel: Any,
-    given: dict[str, Any],
-    out: torch.Tensor,
-    source: torch.Tensor,
+    operands: dict[str, torch.Tensor],
     w: torch.Tensor,
     bias: torch.Tensor | None,
     layer: ConvGeometry,
+    given: Callable[[Tile], tuple[int, dict[str, Any]]],
     *,
-    size: int,
-    unroll: int,
+    lines: int,
+    name: str,
+    likely: Sequence[Tile],
 ) -> None:
-    """Launch a kernel that writes ``out``, in tiles of ``size`` that are longer along what lies together there."""
+    """Launch a kernel that reads the first operand and writes the last; ``given`` says what a tile makes of a line."""
+    source, out = operands.values()
     if out.numel() == 0:
         return
-    channels, packed, taps = out.shape[1], memory.packed_weight(w), math.prod(layer.kernel_size)
-    pixels = out.numel() // channels
-    block_n = min(64, runtime.power_of_2(channels)) if out.stride(1) == 1 else 1
-    block_m = max(1, size // block_n)
-    with runtime.on_device_of(out):
-        kernel[(cdiv(pixels, block_m) * cdiv(channels, block_n),)](
-            **given, **memory.of_layer(layer), w_ptr=packed, bias_ptr=packed if bias is None else bias.contiguous(),
-            pixels=pixels, channels=channels, multiplier=layer.out_channels // layer.in_channels, stride_wo=taps,
-            HAS_BIAS=bias is not None, ACC_DTYPE=runtime.sum_type(out), BLOCK_M=block_m, BLOCK_N=block_n,
-            INT64=memory.is_wide(out, source) or pixels >= 2**31 - 2**10, UNROLL=min(taps, unroll),
+    vectors = vectors_of(layer, out, source)
+    packed = w.flatten(1).T.contiguous()
+    arguments = {f"{key}_ptr": tensor for key, tensor in operands.items()}
+    arguments |= {
+        "w_ptr": packed,
+        "bias_ptr": packed if bias is None else bias.contiguous(),
+        "HAS_BIAS": bias is not None,
+    }
+    arguments |= {"groups": vectors.groups, "blocks": cdiv(vectors.groups, vectors.block), **vectors.constants}
+    arguments |= {**sizes_of(layer), **constants_of(layer), **steps(vectors, **operands)}
+    arguments |= {"ACC_DTYPE": runtime.sum_type(out)}
+    threads = out.shape[0] * lines * arguments["blocks"] * vectors.block
+
+    def run(tile: Tile) -> None:
+        phases, told = given(tile)
+        count = threads * told["strips"]
+        wide = memory.is_wide(out, source) or count >= 2**31 - 2**10
+        kernel[(phases * cdiv(count, tile.block_m),)](
+            **arguments, **told, vectors=count, INT64=wide, BLOCK=tile.block_m, UNROLL=tile.block_k,
+            num_warps=tile.num_warps, num_stages=tile.num_stages,
         )  # fmt: skip
+
+    with runtime.on_device_of(out):
+        autotune.launch(name, layer, out, run, likely=likely)

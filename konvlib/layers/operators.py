@@ -15,7 +15,17 @@ from torch.utils.flop_counter import register_flop_formula
 
 from konvlib import geometry
 from konvlib.geometry import ConvGeometry
-from konvlib.layers import aten, depthwise, forward, input_grad, memory, padding, weight_grad
+from konvlib.layers import (
+    aten,
+    depthwise,
+    depthwise_input_grad,
+    depthwise_weight_grad,
+    forward,
+    input_grad,
+    memory,
+    padding,
+    weight_grad,
+)
 from konvlib.registration import Operator, bias_grad, planned_tensors
 from konvlib.runtime import REALS
 
@@ -94,11 +104,11 @@ def _run_conv(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry) ->
 
 
 def _run_conv_transpose(dy: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry) -> Tensor:
-    return (depthwise if _is_depthwise(layer) else input_grad).conv_transpose(dy, w, bias, layer)
+    return (depthwise_input_grad if _is_depthwise(layer) else input_grad).conv_transpose(dy, w, bias, layer)
 
 
 def _run_conv_weight_grad(x: Tensor, dy: Tensor, layer: ConvGeometry) -> Tensor:
-    return (depthwise if _is_depthwise(layer) else weight_grad).conv_weight_grad(x, dy, layer)
+    return (depthwise_weight_grad if _is_depthwise(layer) else weight_grad).conv_weight_grad(x, dy, layer)
 
 
 def _conv_gradients(dy, needs, tensors, kept, rest):

@@ -97,20 +97,42 @@ LAYER = [
 ]
 
 DEPTHWISE = [
-    ("layers", "layers/depthwise", *row)
-    for row in (
-        ("depthwise_forward_kernel", "multiplier ignored", "(offs_n // multiplier)", "(offs_n * 0)"),
-        ("depthwise_forward_kernel", "stride ignored", "j_w = i_w * stride_w + ", "j_w = i_w + "),
-        (
-            "depthwise_input_grad_kernel",
-            "one channel per input",
-            "tl.range(0, taps * multiplier, ",
-            "tl.range(0, taps, ",
-        ),
-        ("depthwise_input_grad_kernel", "stride not divided", "inside = (i_w % stride_w == 0) & ", "inside = "),
-        ("depthwise_weight_grad_kernel", "multiplier ignored", "(offs_n // multiplier)", "(offs_n * 0)"),
-        ("depthwise_weight_grad_kernel", "lines of the first image", "(offs_m * 0 + image)", "(offs_m * 0)"),
-    )
+    *(
+        ("depthwise", "layers/depthwise", "depthwise_forward_kernel", *row)
+        for row in (
+            ("multiplier ignored", "channel // MULTIPLIER * stride_xc", "channel * 0 * stride_xc"),
+            ("stride ignored", "i_w * STRIDE_W - padding_w", "i_w - padding_w"),
+            ("outputs of a strip without the stride", "b * STRIDE_W + DILATION_W * u", "b + DILATION_W * u"),
+            ("lines of taps without dilation", "j = j_h + DILATION_H * u_h", "j = j_h + u_h"),
+            ("bias of the first channels", "bias_ptr + ((channel * VECTOR)", "bias_ptr + ((channel * 0)"),
+        )
+    ),
+    *(
+        ("depthwise", "layers/depthwise_input_grad", "depthwise_input_grad_kernel", *row)
+        for row in (
+            ("one channel per input", "m, v = turn % MULTIPLIER", "m, v = turn % 1"),
+            ("stride not divided", "t_w // STRIDE_W + padding_w // STRIDE_W", "t_w + padding_w // STRIDE_W"),
+            ("phases not interleaved", "t_h * STRIDE_H + r_h", "t_h * STRIDE_H"),
+            ("taps of a phase without their step", "u_h + unit_h * v_h", "u_h + v_h"),
+        )
+    ),
+    *(
+        ("depthwise", "layers/depthwise_weight_grad", "depthwise_weight_grad_kernel", *row)
+        for row in (
+            ("multiplier ignored", "channel // MULTIPLIER * stride_xc", "channel * 0 * stride_xc"),
+            ("lines of the first image", "image * stride_xn + channel", "channel"),
+            ("always the same strip", "strip + carry.to(tl.int32)", "strip"),
+            ("every part from the start", "begin = (part.to(tl.int64) if INT64 else part) * share", "begin = part * 0"),
+        )
+    ),
+    (
+        "depthwise",
+        "layers/depthwise_weight_grad",
+        "depthwise_sum_parts_kernel",
+        "parts of the first block only",
+        "for begin in tl.range(0, parts, BLOCK_M):",
+        "for begin in tl.range(0, 1, BLOCK_M):",
+    ),
 ]
 
 POOLING = [

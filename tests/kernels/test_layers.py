@@ -14,7 +14,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import konvlib
 from konvlib import runtime
-from konvlib.layers import depthwise, forward, input_grad, memory, operators, weight_grad
+from konvlib.layers import (
+    depthwise,
+    depthwise_input_grad,
+    depthwise_weight_grad,
+    forward,
+    input_grad,
+    memory,
+    operators,
+    weight_grad,
+)
 from tests.engine.backends import DEVICE
 from tests.kernels.operators import (
     assert_keeps_no_device_memory,
@@ -289,17 +298,18 @@ def test_an_operator_called_directly_checks_what_it_is_given(implementation):
 def test_the_kernels_are_what_runs_here(implementation, monkeypatch, layer):
     """Else the tests above would test ATen twice. Where no channels are summed, or few, others run."""
     launched = []
-    for module in (forward, input_grad, depthwise, weight_grad):
+    for module in (forward, input_grad, weight_grad, depthwise, depthwise_input_grad, depthwise_weight_grad):
         for name in [name for name in vars(module) if name.endswith("_kernel")]:
             monkeypatch.setattr(module, name, Recorder(name, getattr(module, name), launched))
     for _ in outputs(layer, implementation):
         pass
-    kernels = ["conv_forward", "conv_forward", "conv_input_grad", "conv_weight_grad"]
+    kernels = ["conv_forward", "conv_forward", "conv_input_grad", "conv_weight_grad", "sum_parts"]
     if layer in (LAYERS["depthwise"], LAYERS["3 axes"]):
         kernels = ["depthwise_forward", "depthwise_forward", "depthwise_input_grad", "depthwise_weight_grad"]
+        kernels += ["depthwise_sum_parts"]
     elif layer is not LAYERS["more channels"]:
-        kernels = [f"{name}_few" for name in kernels]
-    expected = [f"{name}_kernel" for name in (*kernels, "sum_parts")]
+        kernels = [name if name == "sum_parts" else f"{name}_few" for name in kernels]
+    expected = [f"{name}_kernel" for name in kernels]
     assert launched == (expected if runtime.INTERPRET or implementation == "cuda" else [])
 
 

@@ -26,11 +26,13 @@ from tests.engine import test_mutants as engine
 from tests.kernels.mutants import KERNELS
 from tests.kernels.operators import integers, running
 from tests.kernels.test_konvolution import squashed_konv
-from tests.kernels.test_layers import LAYERS, calls
+from tests.kernels.test_layers import LAYERS, calls, last
 
 DILATED = ((1, 2, 9), (2, 2, 3), ((2,), (3, 1), (3,), 1))
 MANY_TAPS = ((1, 17, 6), (18, 17, 5), ((2,), (3, 1), (1,), 1))
 GROUPS = ((1, 34, 8), (32, 17, 3), ((2,), (2, 1), (3,), 2))
+STRIPS = ((2, 8, 7, 33), (8, 1, 3, 3), ((2, 2), (1, 1, 1, 1), (1, 1), 8))
+PARTS = ((1, 2, 300, 3), (2, 1, 1, 2), ((1, 1), (0, 0, 0, 0), (1, 1), 2))
 BLOCKS_OF_PIXELS = (
     ((1, 132, 88), (132, 2, 9), ((1,), (0, 0), (1,), 66)),
     ((1, 17, 155), (17, 17, 44), ((1,), (0, 0), (1,), 1)),
@@ -42,14 +44,28 @@ def layers(device: str) -> Iterator[torch.Tensor]:
         yield from results_of(layer, device)
 
 
+def depthwise(device: str) -> Iterator[torch.Tensor]:
+    """With channels that lie together too, several strips in a line, and more or fewer parts than are added at once."""
+    for change in (torch.clone, last):
+        for layer in (LAYERS["depthwise"], LAYERS["3 axes"], STRIPS, PARTS):
+            yield from results_of(layer, device, change)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(autotune, "multiprocessors", lambda tensor: 0)  # one part
+        patch.setattr(autotune, "_measured", {})
+        yield from results_of(STRIPS, device)
+
+
 def long_sums(device: str) -> Iterator[torch.Tensor]:
     """What takes every loop of the kernels round twice."""
     for layer in (*BLOCKS_OF_PIXELS, MANY_TAPS, GROUPS):
         yield from results_of(layer, device)
 
 
-def results_of(layer: Any, device: str) -> Iterator[torch.Tensor]:
+def results_of(
+    layer: Any, device: str, change: Callable[[torch.Tensor], torch.Tensor] = torch.clone
+) -> Iterator[torch.Tensor]:
     for name, arguments in calls(layer, device, make=integers).items():
+        arguments = [change(each) if isinstance(each, torch.Tensor) else each for each in arguments]
         yield getattr(layer_operators, name)(*arguments)
 
 
@@ -88,6 +104,7 @@ def konvolutions(device: str) -> Iterator[torch.Tensor]:
 
 RESULTS: dict[str, Callable[[str], Iterator[torch.Tensor]]] = {
     "layers": layers,
+    "depthwise": depthwise,
     "long sums": long_sums,
     "poolings": poolings,
     "columns": columns,

@@ -30,6 +30,7 @@ DRAIN = re.compile(r"(?:wgmma|cp\.async)\.wait_group(?:\.sync\.aligned)?\s+0;")
 WAIT = re.compile(r"(?:wgmma|cp\.async)\.wait_group")
 COPY = re.compile(r"cp\.async\.c[ag]\.")
 PRODUCT = re.compile(r"wgmma\.mma_async|mma\.sync|fma\.rn\.f64")
+ACCESS = re.compile(r"(?:ld|st)\.global[\w.:]*?\.(?:v(\d)\.)?b(\d+)")
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/")
 
 
@@ -79,7 +80,8 @@ def compiled(row: Row) -> dict[str, Any]:
     kernel = getattr(importlib.import_module(row.module), row.kernel)
     position = {name: (index,) for index, name in enumerate(kernel.arg_names)}
     constants = {
-        name: named.get(value, value) if isinstance(value, str) else value for name, value in row.constants.items()
+        name: named.get(value, value) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+        for name, value in row.constants.items()  # JSON has no tuples
     }
     constants |= {name: 1 for name, kind in row.types.items() if kind == 1}
     signature = {name: "constexpr" if name in constants else row.types[name] for name in kernel.arg_names}
@@ -110,6 +112,7 @@ def _assembled(ptx: str) -> dict[str, Any]:
         "tensor_core": "wgmma" in ptx or "mma.sync" in ptx,
         "asynchronous": "wgmma.mma_async" in ptx and "cp.async" in ptx,
         "drains": sum(len(DRAIN.findall(loop)) for loop in _loops(ptx)),
+        "widths": sorted({int(many or 1) * int(bits) // 8 for many, bits in ACCESS.findall(ptx)}),
         **_counted(ptx, sass),
     }
 

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
+import pytest
+import torch
+
+from konvlib.geometry import conv_geometry
 from konvlib.konvolution import kernels
-from konvlib.layers import autotune, depthwise, forward, input_grad, polynomial_input_grad, weight_grad
+from konvlib.layers import (
+    autotune,
+    depthwise,
+    depthwise_input_grad,
+    depthwise_weight_grad,
+    forward,
+    input_grad,
+    polynomial_input_grad,
+    weight_grad,
+)
 from tests.kernels.offline.compiling import Row
 
 SUMS = {"fp16": "fp32", "bf16": "fp32", "fp32": "fp32", "fp64": "fp64"}
@@ -74,16 +88,49 @@ def weight_grad_row(dtype: str, tile: autotune.Tile, *, few: bool = False, **con
     return product_row(weight_grad, "conv_weight_grad_kernel", dtype, tile, few=few, **constants)
 
 
-def depthwise_row(kernel: str, dtype: str, block_m: int, block_n: int, unroll: int) -> Row:
-    constants = {"HAS_BIAS": False, "INT64": False, "BLOCK_M": block_m, "BLOCK_N": block_n, "UNROLL": unroll}
-    tensors = ("x", "y") if "forward" in kernel else ("dy", "dx")
-    ones = {f"stride_{tensor}{'c' if block_n > 1 else 'w'}": 1 for tensor in tensors}
-    return row(depthwise, kernel, dtype, "", constants, **ones)
+def depthwise_row(what: str, dtype: str, side: int, stride: int, tile: autotune.Tile, *, channels: int = 96) -> Row:
+    """A depthwise kernel as its launcher calls it, for a square layer of 28 x 28; unaligned but for pointers."""
+    module, call = DEPTHWISE[what]
+    shapes, options = ((32, channels, 28, 28), (channels, 1, side, side)), {"stride": stride, "padding": side // 2}
+    layer = conv_geometry(*shapes, axes=2, groups=channels, **options)
+    element = {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}[dtype]
+    x, y = (
+        torch.empty(32, n, n, channels, dtype=element, device="cpu").movedim(-1, 1) for n in (28, layer.output_size[0])
+    )
+    launches: list[tuple[str, dict[str, Any]]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in vars(module) if name.startswith("depthwise") and name.endswith("_kernel")]:
+            patch.setattr(module, name, Launches(name, launches))
+        patch.setattr(module, "TILES", (tile,))
+        patch.setattr(autotune, "_measured", {})
+        call(x, y, torch.empty(channels, 1, side, side, dtype=element), layer)
+    kernel, given = launches[0]
+    constants = {name: value for name, value in given.items() if name.isupper() and name != "ACC_DTYPE"}
+    made = row(module, kernel, dtype, "", constants, warps=tile.num_warps, stages=tile.num_stages)
+    label = f"{side}x{side} stride {stride} channels {channels} tile {' '.join(map(str, tile))}"
+    return replace(made, name=f"{kernel.removesuffix('_kernel')} {dtype} {label}")
 
 
-def depthwise_weight_grad_row(dtype: str, taps: int, channels: int) -> Row:
-    constants = {"BLOCK_M": taps, "BLOCK_N": channels}
-    return row(depthwise, "depthwise_weight_grad_kernel", dtype, "", constants, stride_xc=1, stride_dyc=1)
+class Launches:
+    """Stands for a kernel and writes down what it is launched with."""
+
+    def __init__(self, name: str, launches: list[tuple[str, dict[str, Any]]]):
+        self.name, self.launches = name, launches
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Any:
+        return lambda **given: self.launches.append((self.name, given))
+
+
+DEPTHWISE = {
+    "forward": (depthwise, lambda x, y, w, layer: depthwise.conv(x, w, None, layer)),
+    "input_grad": (depthwise_input_grad, lambda x, y, w, layer: depthwise_input_grad.conv_transpose(y, w, None, layer)),
+    "weight_grad": (depthwise_weight_grad, lambda x, y, w, layer: depthwise_weight_grad.conv_weight_grad(x, y, layer)),
+}
+
+
+def depthwise_sum_parts_row(dtype: str) -> Row:
+    constants = {"TAPS": 49, "BLOCK_M": 256, "BLOCK_N": 8}
+    return row(depthwise_weight_grad, "depthwise_sum_parts_kernel", dtype, "", constants, warps=8)
 
 
 def sum_parts_row(dtype: str) -> Row:
@@ -94,12 +141,6 @@ def elementwise_row(kernel: str, dtype: str) -> Row:
     constants = {"DEGREES": 8, "BASIS": "legendre", "SQUASH": "tanh", "BLOCK": kernels.BLOCK}
     return row(kernels, kernel, dtype, "", constants)
 
-
-STRIPS = (
-    *(("depthwise_forward_kernel", *tile, 8) for tile in ((16, 64), (1024, 1))),
-    *(("depthwise_input_grad_kernel", *tile, 4) for tile in ((8, 64), (512, 1))),
-)
-"""Pixels by channels of a depthwise tile, and how many taps are unrolled."""
 
 GEMMS = [
     *(forward_row("bf16", tile) for tile in autotune.HALVES),
@@ -116,6 +157,18 @@ GEMMS += [
 ]
 SUMS_OF_POLYNOMIALS = [weight_grad_row("bf16", tile, DEGREE=4, **KONV) for tile in autotune.EXPANDED]
 """Konvolution's gradient by its coefficients: what it sums over has to be written to shared memory first."""
+
+WIDE = [
+    *(
+        depthwise_row(what, "bf16", side, stride, tile)
+        for what, (module, _) in DEPTHWISE.items()
+        for side, stride in ((3, 1), (3, 2), (7, 1))
+        for tile in module.TILES[: 3 if stride == 1 else 1]
+    ),
+    *(depthwise_row(what, "bf16", 3, 1, DEPTHWISE[what][0].TILES[0], channels=24) for what in DEPTHWISE),
+    *(depthwise_row(what, "fp32", 5, 1, DEPTHWISE[what][0].TILES[0]) for what in DEPTHWISE),
+]
+"""The kernels whose accesses are all 16 bytes wide: the channels are multiples of 16 bytes."""
 
 PRODUCTS = [*GEMMS, *SUMS_OF_POLYNOMIALS]
 ROWS = [
@@ -134,8 +187,10 @@ ROWS = [
     weight_grad_row("bf16", autotune.SUMMED[0], POINTWISE=True),
     weight_grad_row("bf16", autotune.SUMMED[0], IN_LINE=False, INT64=True),
     weight_grad_row("fp32", autotune.SINGLES[1], INPUT_PRECISION="tf32"),
-    *(depthwise_row(kernel, dtype, *tile) for dtype, (kernel, *tile) in product(("bf16", "fp64"), STRIPS)),
-    *(depthwise_weight_grad_row(dtype, *tile) for dtype in ("bf16", "fp64") for tile in ((64, 32), (16, 64))),
+    *WIDE,
+    *(depthwise_row(what, "fp64", 3, 2, DEPTHWISE[what][0].TILES[0]) for what in DEPTHWISE),
+    *(depthwise_row(what, "bf16", 3, 1, DEPTHWISE[what][0].TILES[0], channels=3) for what in DEPTHWISE),
+    *(depthwise_sum_parts_row(dtype) for dtype in ("bf16", "fp64")),
     *(
         elementwise_row(kernel, dtype)
         for kernel, dtype in product(("expand_kernel", "contract_kernel"), ("bf16", "fp64"))
