@@ -98,7 +98,8 @@ def _geometry(f_shape, g_shape, mode, method, axis, boundary, window) -> Sequenc
     boundary = one_of(boundary, "boundary", BOUNDARIES)
     axis, batch, n, m = _along(f_shape, g_shape, axis, ("f", "g"))
     if boundary == "zeros":
-        return SequenceGeometry(batch, n, m, mode, method, *window(n, m, mode), axis)
+        start, length = window(n, m, mode)
+        return SequenceGeometry(batch, n, m, mode, method, start, length, axis)
     if mode != "same":
         raise ValueError(f"mode must be 'same' for boundary {boundary!r}, got {mode!r}")
     # The middle tap, that of place (m - 1) // 2, meets the sample of the same place as the value.
@@ -113,7 +114,7 @@ def _along(f_shape, g_shape, axis, names) -> tuple[int, tuple[int, ...], int, in
         raise ValueError(f"axis must be at most {axes - 1}, got {axis}")
     axis = int(axis) - axes if axis >= 0 else int(axis)
     batch = sequence_batch(f_shape, g_shape, axis, names)
-    return axis, batch, *(along(shape, axes, axis)[-1] for shape in (f_shape, g_shape))
+    return axis, batch, along(f_shape, axes, axis)[-1], along(g_shape, axes, axis)[-1]
 
 
 def along(shape: Sequence[int], axes: int, axis: int) -> tuple[int, ...]:

@@ -79,7 +79,7 @@ def paddings(
             placement = "tensorflow"
         each = zip(kernel_size, stride, dilation, [None] * axes if size is None else size, strict=True)
         pairs = [same_padding(k, stride=s, dilation=d, size=n, placement=placement) for k, s, d, n in each]
-        return tuple([pair[::-1] if padding == "same_lower" else pair for pair in pairs])
+        return tuple([(after, before) if padding == "same_lower" else (before, after) for before, after in pairs])
     if not is_sequence(padding):
         side = integer(padding, "padding", least=0, most=MOST_STEP)
         return ((side, side),) * axes
@@ -265,7 +265,7 @@ def pool_size(
         gaps = f" with dilation {dilation}" if dilation > 1 else ""
         raise ValueError(f"padding must be at most half of kernel_size {kernel}{gaps}, got {(before, after)}")
     if not flag(ceil_mode, "ceil_mode"):
-        return _windows(size, covered, stride, padding)
+        return _windows(size, kernel, dilation, stride, padding)
     size = integer(size, "size", least=1)
     left = size + before + after - covered
     windows = -(-left // stride) + 1
