@@ -164,7 +164,7 @@ def vectors_of(layer: ConvGeometry, out: torch.Tensor, *others: torch.Tensor) ->
     >>> from konvlib.geometry import conv_geometry
     >>> x = memory.with_channels_last(torch.ones(2, 24, 9, 9))
     >>> vectors_of(conv_geometry(x.shape, (24, 1, 3, 3), axes=2, groups=24), x)
-    Vectors(size=4, last=True, groups=6, block=8)
+    Vectors(size=4, last=True, groups=6, block=2)
     """
     channels, size, tensors = out.shape[1], 1, (out, *others)
     last = out.stride(1) == 1 and channels > 1
