@@ -24,6 +24,9 @@ ROW_PRODUCTS = 4096
 FEW = 16
 """Places up to which products with an infinity are counted one by one."""
 
+CAST_SAMPLES = 1 << 20
+"""Samples of a row that are summed in another dtype at once."""
+
 TAP_SAMPLES, TRANSFORMED_SAMPLES = 1 << 14, 1 << 21
 """Samples that are summed tap by tap at once, few enough for a cache; and that are transformed at once."""
 
@@ -128,24 +131,38 @@ def _direct(function: Callable[..., ndarray], f: ndarray, g: ndarray, part: Sequ
     NumPy sums floats the quickest, so integers go through them where that is exact, and halves to be rounded once.
     """
     dtype = geometry.sum_dtype(y.dtype, f, g, min(part.n, part.m))
-    if dtype != y.dtype:
-        f, g = f.astype(dtype), g.astype(dtype)
     if prod(part.batch) > 1 and part.n * part.m <= ROW_PRODUCTS:
         if function is np.correlate:
-            g = np.conj(g[..., ::-1])
+            g = np.conj(g[..., ::-1]) if g.dtype.kind in "cO" else g[..., ::-1]
         for piece in _pieces(f, g, y, TAP_SAMPLES // (part.n + part.m) + 1):
             _tap_by_tap(*piece, part.start, dtype)
         return
     f, g = (np.broadcast_to(a, (*part.batch, a.shape[-1])) for a in (f, g))
     for row in np.ndindex(part.batch):
-        y[row] = _cast(function(f[row], g[row], part.mode), y.dtype)
+        if dtype != y.dtype and part.length > CAST_SAMPLES:
+            _in_blocks(f[row], g[row] if function is np.convolve else g[row][::-1], part.start, y[row], dtype)
+        else:
+            y[row] = _cast(
+                function(f[row].astype(dtype, copy=False), g[row].astype(dtype, copy=False), part.mode), y.dtype
+            )
+
+
+def _in_blocks(f: ndarray, g: ndarray, start: int, y: ndarray, dtype: np.dtype) -> None:
+    """The direct sum of one long row in another dtype, by blocks, so that no other copy is as long."""
+    f, g = (f, g) if len(f) >= len(g) else (g, f)
+    g = g.astype(dtype)
+    for first in range(0, len(y), CAST_SAMPLES):
+        last = min(first + CAST_SAMPLES, len(y))
+        low, high = max(0, start + first - len(g) + 1), min(len(f), start + last)
+        sums = np.convolve(f[low:high].astype(dtype), g)
+        y[first:last] = _cast(sums[start + first - low : start + last - low], y.dtype)
 
 
 def _tap_by_tap(f: ndarray, g: ndarray, y: ndarray, start: int, dtype: np.dtype) -> None:
     """The direct sum of many rows, one tap of the shorter operand after the other."""
     f, g = (f, g) if f.shape[-1] >= g.shape[-1] else (g, f)
     sums = np.zeros(y.shape, dtype)
-    _add_taps(f, g, range(g.shape[-1]), start, sums)
+    _add_taps(f.astype(dtype, copy=False), g.astype(dtype, copy=False), range(g.shape[-1]), start, sums)
     y[...] = _cast(sums, y.dtype)
 
 

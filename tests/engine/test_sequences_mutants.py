@@ -11,7 +11,9 @@ import pytest
 
 import konvlib
 from konvlib.sequences import arrays
-from tests.engine import test_sequences, test_sequences_functions, test_sequences_operands
+from tests.engine import test_sequences as on_sequences
+from tests.engine import test_sequences_functions as on_functions
+from tests.engine import test_sequences_operands as on_operands
 from tests.engine.test_mutants import mutate, passes
 
 MUTANTS = [
@@ -36,7 +38,7 @@ MUTANTS = [
 
 
 def checks() -> list[Callable[[], None]]:
-    operands, public = test_sequences_operands, konvlib.sequences
+    operands, public = on_operands, konvlib.sequences
     bad = [
         lambda method=method, dtype=dtype: operands.test_bad_samples_reach_what_they_reach_in_the_direct_sum(
             method, dtype, np.asarray
@@ -44,13 +46,13 @@ def checks() -> list[Callable[[], None]]:
         for method, dtype in (("fft", "f8"), ("overlap-add", "c16"))
     ]
     return [
-        lambda: test_sequences.test_every_method_agrees_within_rounding(public),
+        lambda: on_sequences.test_every_method_agrees_within_rounding(public),
         lambda: operands.test_integers_of_any_size_are_exact_modulo_their_wrap("q"),
         lambda: operands.test_sums_that_overflow_are_infinite_and_others_are_not("f8", np.asarray),
         operands.test_a_narrow_operand_is_widened_before_it_is_transformed,
         operands.test_integers_in_parts_are_those_of_one_transform,
         *bad,
-        lambda: test_sequences_functions.test_all_axes_where_auto_transforms(public),
+        lambda: on_functions.test_all_axes_where_auto_transforms(public),
     ]
 
 

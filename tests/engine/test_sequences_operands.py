@@ -118,6 +118,15 @@ def test_integers_in_parts_are_those_of_one_transform():
             assert np.array_equal(y, konvlib.convolve(f, g, mode=mode, method="direct"))
 
 
+def test_long_rows_of_integers_are_summed_in_blocks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(arrays, "CAST_SAMPLES", 17)
+        for (n, m), mode, function in product([(100, 7), (7, 100), (60, 60)], geometry.MODES, FUNCTIONS):
+            f, g = integers(n, 1).astype(np.int8), integers(m, 2).astype(np.int8)
+            numpys = np.convolve if function is konvlib.convolve else np.correlate
+            assert (function(f, g, mode=mode, method="direct") == numpys(f, g, mode)).all()
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     n=st.integers(1, 3000),
@@ -313,6 +322,7 @@ CONSUMERS = [
     ((3000, 4000), (300,), "f8", "auto"),
     ((2000, 1, 100), (1, 40, 100), "f4", "fft"),
     ((30_000_000,), (300,), "u1", "auto"),
+    ((30_000_000,), (5,), "u1", "auto"),
     ((10_000, 2000), (5,), "u1", "auto"),
     ((3_000_000,), (3_000_000,), "u1", "auto"),
     ((1_000_000,), (1_000_000,), "i8", "auto"),

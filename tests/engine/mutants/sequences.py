@@ -88,20 +88,20 @@ MUTANTS = [
     (
         "arrays",
         "flip dropped in the correlation tap by tap",
-        "            g = np.conj(g[..., ::-1])\n",
-        "            g = np.conj(g)\n",
+        'np.conj(g[..., ::-1]) if g.dtype.kind in "cO" else g[..., ::-1]',
+        'np.conj(g) if g.dtype.kind in "cO" else g',
     ),
     (
         "arrays",
         "conjugate forgotten tap by tap",
-        "            g = np.conj(g[..., ::-1])\n",
-        "            g = g[..., ::-1]\n",
+        'np.conj(g[..., ::-1]) if g.dtype.kind in "cO" else g[..., ::-1]',
+        "g[..., ::-1]",
     ),
     (
         "arrays",
         "correlation commuted",
-        "_cast(function(f[row], g[row], part.mode), y.dtype)",
-        "_cast(function(g[row], f[row], part.mode), y.dtype)",
+        "function(f[row].astype(dtype, copy=False), g[row].astype(dtype, copy=False), part.mode)",
+        "function(g[row].astype(dtype, copy=False), f[row].astype(dtype, copy=False), part.mode)",
     ),
     (
         "arrays",
@@ -124,8 +124,8 @@ MUTANTS = [
     (
         "arrays",
         "one kernel for the whole batch",
-        "_cast(function(f[row], g[row], part.mode), y.dtype)",
-        "_cast(function(f[row], g[(0,) * len(part.batch)], part.mode), y.dtype)",
+        "function(f[row].astype(dtype, copy=False), g[row].astype(dtype, copy=False), part.mode)",
+        "function(f[row].astype(dtype, copy=False), g[(0,) * len(part.batch)].astype(dtype), part.mode)",
     ),
     (
         "arrays",
