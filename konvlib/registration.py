@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.fx import Proxy
 from torch.nn.parameter import is_lazy
 
 from konvlib import dispatch
@@ -67,7 +68,7 @@ def check_tensors(operands: dict[str, Any], dtypes: Sequence[torch.dtype] = REAL
 
 
 def _named(operand: Any) -> str:
-    if isinstance(operand, torch.fx.Proxy):
+    if isinstance(operand, Proxy):
         return "a Proxy of torch.fx: wrap the function, as with torch.fx.wrap('conv2d'), or use torch.export"
     return type(operand).__name__
 

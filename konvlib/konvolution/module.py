@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import nn
+from torch.fx import Proxy
 from torch.nn.modules.lazy import LazyModuleMixin
 from torch.nn.parameter import UninitializedParameter, is_lazy
 from torch.utils.checkpoint import checkpoint
@@ -157,7 +158,7 @@ class _Konv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the layer of a batch ``(N, C, *size)``, or of one sample ``(C, *size)``."""
-        if isinstance(x, torch.fx.Proxy):
+        if isinstance(x, Proxy):
             return self._as_a_node(x)
         kappa, bias = self.kappa, self.bias
         if not isinstance(x, torch.Tensor) or is_lazy(x) or x.is_nested or x.dim() == self.axes + 1:
@@ -170,7 +171,7 @@ class _Konv(nn.Module):
             return checkpoint(layer, x, kappa, bias, use_reentrant=False, preserve_rng_state=False)
         return layer(x, kappa, bias)
 
-    def _as_a_node(self, x: torch.fx.Proxy) -> torch.fx.Proxy:
+    def _as_a_node(self, x: Proxy) -> Proxy:
         """The layer as one node of a graph of `torch.fx`, as a layer of torch is."""
         path = x.tracer.path_of_module(self)
         if not path:
