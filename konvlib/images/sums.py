@@ -23,8 +23,9 @@ def in_floats(x: np.ndarray, w: np.ndarray, layer: ConvGeometry) -> tuple[np.nda
     Examples
     --------
     >>> x, w = np.array([[[1.0, 3.0, 2.0]]]), np.array([[[2.0, 1.0]]])
-    >>> in_floats(x, w, geometry.conv_geometry(x.shape, w.shape, axes=1))
-    (array([[[5., 8.]]]), True)
+    >>> y, alone = in_floats(x, w, geometry.conv_geometry(x.shape, w.shape, axes=1))
+    >>> y
+    array([[[5., 8.]]])
     """
     way, rows = _quickest(layer, w.itemsize, w.itemsize)
     if way == "taps":

@@ -235,8 +235,10 @@ def _multiply_windows(
     x = _by_phase(x, stride[-1], phases)
     columns = products = np.empty(0, dtype=x.dtype)
     unit = w.shape[2] * x.itemsize
-    # As many windows as kernels at least, so that a weight that fills the cache is not read for fewer.
-    for place in _blocks((batch, groups, first, *rest), unit, max(BLOCK, unit * max(FEWEST, width * rows))):
+    # As many windows as kernels at least, so that a weight that fills the cache is not read for fewer. A narrow weight
+    # has few products beside each block, so that there is room for more windows.
+    most = max(BLOCK * (1 if prod(w.shape[1:]) > NARROW else 2), unit * max(FEWEST, width * rows))
+    for place in _blocks((batch, groups, first, *rest), unit, most):
         images, some, *outputs = [part.stop - part.start for part in place]
         shape = (some, depth, *kernel, images, *outputs)
         if columns.size < prod(shape):
