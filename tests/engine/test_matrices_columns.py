@@ -227,3 +227,10 @@ def test_singular_values_some_frequencies_at_a_time(backend):
             patch.setattr(getattr(backend, "arrays", backend), "SPECTRUM", 0, raising=False)
             values = backend.circulant_singular_values(w, size)
         assert np.abs(values - expected).max() < 1e-10
+
+
+def test_a_wider_bias_widens_the_product(backend):
+    """To doubles, which hold the square of a number whose square no single is."""
+    backends.needs_arrays(backend)
+    x = np.full((1, 1, 1, 1), 2**13 + 1, np.float32)
+    assert backend.conv2d_im2col(x, x, np.zeros(1)).item() == (2**13 + 1) ** 2
