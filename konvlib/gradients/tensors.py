@@ -74,7 +74,8 @@ def max_pool_grad(x: Tensor, dy: Tensor, pool: PoolGeometry) -> Tensor:
     >>> max_pool_grad(x, dy, pool_geometry(x.shape, 3, axes=1, stride=2))
     tensor([[[ 0., 10.,  0.,  0., 20.]]])
     """
-    if aten.is_large(pool) or not runs_kernel(x) or not (torch.compiler.is_compiling() or last_derivative()):
+    by_kernel = runs_kernel(x) and aten.has_kernel(pool, mean=False)
+    if not by_kernel or not (torch.compiler.is_compiling() or last_derivative()):
         return aten.max_pool_grad(x, dy, pool)
     window = pooling_operators.geometry_of(pool)
     _, taps = pooling_operators.max_pool.raw(x.detach(), *window, pool.output_size)
@@ -90,7 +91,7 @@ def avg_pool_grad(dy: Tensor, pool: PoolGeometry) -> Tensor:
     >>> avg_pool_grad(torch.tensor([[[3.0, 6]]]), pool_geometry((1, 1, 5), 3, axes=1, stride=2))
     tensor([[[1., 1., 3., 2., 2.]]])
     """
-    if not runs_kernel(dy) or not aten.has_kernel(pool):
+    if not runs_kernel(dy) or not aten.has_kernel(pool, mean=True):
         return aten.avg_pool_grad(dy, pool)
     kernel, stride, sides, _ = pooling_operators.geometry_of(pool)
     return pooling_operators.avg_pool_scatter(dy, kernel, stride, sides, pool.input_size, pool.count_include_pad)

@@ -27,6 +27,9 @@ PLACES, SUMS = largest_and_places(torch), sums(torch)
 MOST_TAPS = 100
 """Up to how many taps of a window ATen visits."""
 
+MOST_TAPS_OF_KERNELS = 1024
+"""Up to how many a Triton kernel does."""
+
 AVG_POOL_BACKWARD = {2: torch.ops.aten.avg_pool2d_backward.default, 3: torch.ops.aten.avg_pool3d_backward.default}
 
 
@@ -82,10 +85,10 @@ def max_unpool(x: Tensor, indices: Tensor, pool: PoolGeometry) -> Tensor:
     return laid_like(x, scattered(torch.where(stays, x.reshape(windows), 0).reshape(x.shape), indices.long(), pool))
 
 
-def is_large(pool: PoolGeometry) -> bool:
+def is_large(pool: PoolGeometry, most: int | None = None) -> bool:
     """Whether windows have so many taps that ATen, which visits each, takes longer than `konvlib.images.running`.
 
-    Also where a number is larger than ATen takes.
+    Also where a number is larger than ATen takes. ``most`` is for what visits taps quicker.
 
     Examples
     --------
@@ -93,19 +96,22 @@ def is_large(pool: PoolGeometry) -> bool:
     >>> is_large(pool_geometry((1, 1, 60, 60), 7, axes=2)), is_large(pool_geometry((1, 1, 60, 60), 51, axes=2))
     (False, True)
     """
-    return prod(pool.kernel_size) > MOST_TAPS or max(*pool.kernel_size, *pool.stride, *pool.dilation) >= 2**31
+    most = MOST_TAPS if most is None else most
+    return prod(pool.kernel_size) > most or max(*pool.kernel_size, *pool.stride, *pool.dilation) >= 2**31
 
 
-def has_kernel(pool: PoolGeometry) -> bool:
-    """Whether the Triton kernels of an average pooling have these arguments.
+def has_kernel(pool: PoolGeometry, *, mean: bool) -> bool:
+    """Whether the Triton kernels have these arguments: those of means no dilation and no divisor, and none any window.
 
     Examples
     --------
     >>> from konvlib.geometry import avg_pool_geometry
-    >>> [has_kernel(avg_pool_geometry((1, 1, 9), 2, axes=1, dilation=dilation)) for dilation in (1, 2)]
+    >>> [has_kernel(avg_pool_geometry((1, 1, 9), 2, axes=1, dilation=step), mean=True) for step in (1, 2)]
     [True, False]
     """
-    return pool.divisor_override is None and max(pool.dilation) == 1 and not is_large(pool)
+    if mean and (pool.divisor_override is not None or max(pool.dilation) > 1):
+        return False
+    return not is_large(pool, MOST_TAPS_OF_KERNELS)
 
 
 def _running_places(x: Tensor, pool: PoolGeometry) -> Tensor:

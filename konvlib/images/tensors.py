@@ -41,7 +41,7 @@ def max_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
     >>> max_pool(x, pool_geometry(x.shape, 2, axes=2))
     tensor([[[[3., 5.]]]])
     """
-    if not runs_kernel(x) or aten.is_large(pool):
+    if not runs_kernel(x) or not aten.has_kernel(pool, mean=False):
         return aten.max_pool(x, pool)
     return pooling_operators.max_pool(x, *pooling_operators.geometry_of(pool), pool.output_size)
 
@@ -86,7 +86,7 @@ def avg_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
     >>> avg_pool(x, avg_pool_geometry(x.shape, 2, axes=2))
     tensor([[[[1.5000, 2.0000]]]])
     """
-    if not runs_kernel(x) or not aten.has_kernel(pool):
+    if not runs_kernel(x) or not aten.has_kernel(pool, mean=True):
         return aten.avg_pool(x, pool)
     kernel, stride, sides, _ = pooling_operators.geometry_of(pool)
     return pooling_operators.avg_pool(x, kernel, stride, sides, pool.output_size, pool.count_include_pad)

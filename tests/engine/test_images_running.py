@@ -1,7 +1,7 @@
 """What the windows of an axis hold, put together from pieces: every axis of a box, and how many steps it takes.
 
-A test whose only argument is ``running`` runs against each mutant of that module (`RUNNING` in
-tests/engine/mutants/images.py).
+A test whose only argument is ``running`` runs against each mutant of that module (`MUTANTS`
+below).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from konvlib.images import running as the_running
-from tests.engine.mutants.images import RUNNING
 from tests.engine.test_mutants import killers, mutate, passes
 
 running = pytest.fixture(lambda: the_running)
@@ -118,7 +117,30 @@ def test_steps_are_as_many_as_a_window_has_binary_digits(running):
         assert sum(seen) <= 2 * size + 2 * size // stride * kernel.bit_length()
 
 
-@pytest.mark.parametrize("row", RUNNING, ids=lambda row: row[0])
+MUTANTS = [
+    ("more samples than there are", "kernel = min(kernel, size - first)  #", "kernel = min(kernel, size)  #"),
+    ("floor for ceiling", "max(0, -(first // stride))", "max(0, -first // stride)"),
+    ("a window too many inside", "(size - kernel - first) // stride + 1", "(size - kernel - first) // stride + 2"),
+    ("phases out of turn", "start = first + turn * stride", "start = first + turn"),
+    ("all samples of a phase apart", "stride // common, 1,", "stride, 1,"),
+    ("last part lost", "if kernel & size and not how.repeats:", "if kernel & size > 1 and not how.repeats:"),
+    ("parts overlap in sums", "covered + size\n", "covered + size - 1\n"),
+    ("odd samples dropped", "return pieces if rest is None else how.of(pieces, rest)", "return pieces"),
+    ("what is left of a step forgotten", "    if left:\n        ends", "    if left and not whole:\n        ends"),
+    ("steps from the first sample", "_cut(pieces, slice(whole * stride, None))", "_cut(pieces, slice(whole, None))"),
+    ("last of the largest", "later = (b > a)", "later = (b >= a)"),
+    ("first NaN for last", "| (b != b)", "| ((b != b) & (a == a))"),
+    ("taps before the input", "lowest = (-(starts // dilation)).clip(min=0)", "lowest = starts * 0"),
+    ("taps beyond the window", ".clip(max=kernel - 1)", ".clip(max=kernel)"),
+    ("windows that do not show a sample", "shown = (rest == 0) &", "shown = (rest >= 0) &"),
+    ("one window fewer where a step is shared", "((whole + 1, is_left), (whole, ~is_left))",
+     "((whole, is_left), (whole, ~is_left))"),
+    ("scanned one way only", "if backwards:", "if False:"),
+]  # fmt: skip
+"""The usual mistakes in `konvlib.images.running`."""
+
+
+@pytest.mark.parametrize("row", MUTANTS, ids=lambda row: row[0])
 def test_the_mistake_is_caught(row, tmp_path):
     mistake, old, new = row
     assert not survives(mutate("images", "running", old, new, tmp_path)), f"no test catches: {mistake}"

@@ -516,25 +516,3 @@ PARTS = [
     ),
 ]
 """In parts of the backend for arrays, where test_images_ways.py catches them."""
-
-RUNNING = [
-    ("more samples than there are", "kernel = min(kernel, size - first)  #", "kernel = min(kernel, size)  #"),
-    ("floor for ceiling", "max(0, -(first // stride))", "max(0, -first // stride)"),
-    ("a window too many inside", "(size - kernel - first) // stride + 1", "(size - kernel - first) // stride + 2"),
-    ("phases out of turn", "start = first + turn * stride", "start = first + turn"),
-    ("all samples of a phase apart", "stride // common, 1,", "stride, 1,"),
-    ("last part lost", "if kernel & size and not how.repeats:", "if kernel & size > 1 and not how.repeats:"),
-    ("parts overlap in sums", "covered + size\n", "covered + size - 1\n"),
-    ("odd samples dropped", "return pieces if rest is None else how.of(pieces, rest)", "return pieces"),
-    ("what is left of a step forgotten", "    if left:\n        ends", "    if left and not whole:\n        ends"),
-    ("steps from the first sample", "_cut(pieces, slice(whole * stride, None))", "_cut(pieces, slice(whole, None))"),
-    ("last of the largest", "later = (b > a)", "later = (b >= a)"),
-    ("first NaN for last", "| (b != b)", "| ((b != b) & (a == a))"),
-    ("taps before the input", "lowest = (-(starts // dilation)).clip(min=0)", "lowest = starts * 0"),
-    ("taps beyond the window", ".clip(max=kernel - 1)", ".clip(max=kernel)"),
-    ("windows that do not show a sample", "shown = (rest == 0) &", "shown = (rest >= 0) &"),
-    ("one window fewer where a step is shared", "((whole + 1, is_left), (whole, ~is_left))",
-     "((whole, is_left), (whole, ~is_left))"),
-    ("scanned one way only", "if backwards:", "if False:"),
-]  # fmt: skip
-"""In `konvlib.images.running`, where test_images_running.py catches them."""
