@@ -220,8 +220,8 @@ POLYNOMIALS = [
         ("polynomial", "second kind starts as the first", 'now = 2.0 * x if BASIS == "chebyshev2" else x', "now = x"),
         ("slope", "slope without the squash's", "slope_now = slope_now * (1.0 - t * t)", "slope_now *= 1.0"),
         ("slope", "slope without the line's", "next_degree(now + t * slope_now", "next_degree(t * slope_now"),
-        ("squashed", "samples not squashed", "x = tl.where(x < 0, -t, t)", "x = x * 1.0"),
-        ("squashed", "even where it is odd", "x = tl.where(x < 0, -t, t)", "x = t"),
+        ("squashed", "samples not squashed", "t = 1.0 - 2.0 / (tl.exp(2.0 * x) + 1.0)", "t = x * 1.0"),
+        ("squashed", "near zero not squashed", "odd / even, t)", "x, t)"),
         ("expanded", "padding contributes", "(tl.where(mask, p, 0.0) if MASKED else p)", "p"),
     )
 ]

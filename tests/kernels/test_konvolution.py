@@ -214,13 +214,13 @@ def test_gradients_are_finite_where_others_fail(implementation, value, dtype):
 
 
 @pytest.mark.parametrize("way", ["fused", "expanded"])
-@pytest.mark.parametrize(("dtype", "ulps"), [(torch.float32, 4), (torch.float64, 4)])
+@pytest.mark.parametrize(("dtype", "ulps"), [(torch.float32, 8), (torch.float64, 8)])
 def test_the_squash_is_exact_to_rounding(monkeypatch, dtype, ulps, way):
     """From the smallest samples to those that saturate, and its slope where that is one."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     monkeypatch.setattr(autotune, "choose", lambda kind, layer, y, known: known[way]())
     sizes = torch.cat(
-        [torch.logspace(-36, 0, 400), torch.linspace(0.5, 0.75, 200), torch.tensor([1e-8, 0.625, 30, 1e30])]
+        [torch.logspace(-36, 0, 400), torch.linspace(0.2, 0.75, 400), torch.tensor([1e-8, 0.625, 30, 1e30])]
     )
     x = torch.cat([sizes, -sizes]).to(dtype).reshape(1, 1, -1)
     expected, one = torch.tanh(x.double()), torch.ones(1, 1, 1, 1, dtype=dtype)
