@@ -52,18 +52,34 @@ def check_tensors(operands: dict[str, Any], dtypes: Sequence[torch.dtype] = REAL
             like = {1: "", 2: " like the other operand"}.get(len(given), " like the other operands")
             kind = "None" if operand is None else type(operand).__name__
             raise TypeError(f"{name} must be a torch tensor{like}, got {kind}")
-        if type(operand) not in PLAIN and is_lazy(operand):
-            raise TypeError(f"{name} must be a torch tensor with a shape, got an uninitialised parameter")
         if operand.dtype not in dtypes:
             raise _wrong_dtype(operand, name, dtypes)
-        if operand.layout is not torch.strided or operand.is_nested:
-            kind = "a nested tensor" if operand.is_nested else f"layout {operand.layout}"
-            raise TypeError(f"{name} must be a dense tensor, got {kind}; convert it, as with {name}.to_dense()")
+        if has_no_shape(operand):
+            kind = "a nested tensor" if operand.is_nested else "an uninitialised parameter"
+            raise TypeError(f"{name} must be a dense torch tensor with a shape, got {kind}")
+        if operand.layout is not torch.strided:
+            told = f"got layout {operand.layout}; convert it, as with {name}.to_dense()"
+            raise TypeError(f"{name} must be a dense tensor, {told}")
     for name, other in given[1:]:
         if one.device != other.device:
             raise ValueError(f"{first} and {name} must be on one device, got {one.device} and {other.device}")
         if one.dtype != other.dtype and not (lowers(one) and lowers(other)):
             raise TypeError(f"{first} and {name} must have one dtype, got {one.dtype} and {other.dtype}")
+
+
+def has_no_shape(tensor: Tensor) -> bool:
+    """Whether a tensor has no shape that could be asked for: it is nested, or a parameter that is not initialised yet.
+
+    Graphs that are compiled have none of these.
+
+    Examples
+    --------
+    >>> has_no_shape(torch.ones(2)), has_no_shape(torch.nn.UninitializedParameter())
+    (False, True)
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return tensor.is_nested or (type(tensor) not in PLAIN and is_lazy(tensor))
 
 
 def _wrong_dtype(operand: Tensor, name: str, dtypes: Sequence[torch.dtype]) -> TypeError:
