@@ -52,9 +52,7 @@ def check_tensors(operands: dict[str, Any], dtypes: Sequence[torch.dtype] = REAL
         if not isinstance(operand, Tensor):
             like = {1: "", 2: " like the other operand"}.get(len(given), " like the other operands")
             raise TypeError(f"{name} must be a torch tensor{like}, got {_named(operand)}")
-        if type(operand) not in PLAIN and is_lazy(operand):
-            raise TypeError(f"{name} must be a torch tensor with a shape, got an uninitialised parameter")
-        if operand.layout is not torch.strided or operand.is_nested:
+        if has_no_shape(operand) or operand.layout is not torch.strided:
             raise TypeError(f"{name} must be a dense tensor, got {_laid(operand)}")
         if operand.dtype not in dtypes:
             fits = ", ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
@@ -70,14 +68,31 @@ def check_tensors(operands: dict[str, Any], dtypes: Sequence[torch.dtype] = REAL
 def _named(operand: Any) -> str:
     if isinstance(operand, Proxy):
         return "a Proxy of torch.fx: wrap the function, as with torch.fx.wrap('conv2d'), or use torch.export"
-    return type(operand).__name__
+    return "None" if operand is None else type(operand).__name__
 
 
 def _laid(operand: Tensor) -> str:
     """How a tensor that is not dense lies in memory, and what makes it dense."""
+    if type(operand) not in PLAIN and is_lazy(operand):
+        return "an uninitialised parameter, which has no shape yet"
     if operand.is_nested:
         return "a nested one; give its parts one by one, or torch.nested.to_padded_tensor of it"
     return f"layout {operand.layout}; convert it by its to_dense()"
+
+
+def has_no_shape(tensor: Tensor) -> bool:
+    """Whether a tensor has no shape that could be asked for: it is nested, or a parameter that is not initialised yet.
+
+    Graphs that are compiled have none of these.
+
+    Examples
+    --------
+    >>> has_no_shape(torch.ones(2)), has_no_shape(torch.nn.UninitializedParameter())
+    (False, True)
+    """
+    if torch.compiler.is_compiling():
+        return False
+    return tensor.is_nested or (type(tensor) not in PLAIN and is_lazy(tensor))
 
 
 def _conversion(name: str, operand: Tensor, others: Sequence[torch.dtype], dtypes: Sequence[torch.dtype]) -> str:

@@ -44,8 +44,8 @@ class KonvGeometry:
 
     @cached_property
     def numbers(self) -> int:
-        """How many numbers the largest array has."""
-        return max(self.layer.numbers, prod(self.kappa_shape))
+        """How many numbers there are in the input with its padding, the output and the coefficients."""
+        return self.layer.numbers + prod(self.kappa_shape)
 
     @property
     def kappa_shape(self) -> tuple[int, ...]:

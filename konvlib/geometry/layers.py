@@ -79,10 +79,10 @@ class ConvGeometry:
 
     @cached_property
     def numbers(self) -> int:
-        """How many numbers the largest array has: the input with its padding, the output, or the weight."""
+        """How many numbers there are in the input with its padding, the output and the weight."""
         padded = [n + sum(pair) for n, pair in zip(self.input_size, self.padding, strict=True)]
         shapes = (self.batch, self.in_channels, *padded), self.output_shape, self.weight_shape
-        return max(map(prod, shapes))
+        return sum(map(prod, shapes))
 
     @property
     def products(self) -> int:
@@ -125,8 +125,8 @@ class PoolGeometry:
 
     @cached_property
     def numbers(self) -> int:
-        """How many numbers the larger of input and output has."""
-        return max(prod(self.input_shape), prod(self.output_shape))
+        """How many numbers there are in the input and the output."""
+        return prod(self.input_shape) + prod(self.output_shape)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

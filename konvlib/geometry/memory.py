@@ -45,7 +45,7 @@ def machine_memory() -> int:
 
 
 def check_memory(size: int, arguments: Iterable[str], operands: Iterable[str] = (), *, most: int | None = None) -> None:
-    """Check that an array of ``size`` bytes, as large as some arguments make it, fits in memory.
+    """Check that arrays of ``size`` bytes in all, as large as some arguments make them, fit in memory.
 
     Parameters
     ----------
@@ -59,14 +59,14 @@ def check_memory(size: int, arguments: Iterable[str], operands: Iterable[str] = 
     Raises
     ------
     ValueError
-        If it does not fit.
+        If they do not fit.
 
     Examples
     --------
     >>> check_memory(2**40, ["padding", "groups"], ["x"], most=2**34)
     Traceback (most recent call last):
     ...
-    ValueError: x, padding must leave arrays that fit in memory, which is 17.2 GB, got one of 1099.5 GB
+    ValueError: x, padding must leave arrays that fit in memory, which is 17.2 GB, got 1099.5 GB
     """
     if is_symbol(size) or size <= LARGE:
         return
@@ -74,5 +74,5 @@ def check_memory(size: int, arguments: Iterable[str], operands: Iterable[str] = 
     if size > most:
         told = ", ".join([*operands, *(name for name in arguments if name in SIZES)])
         raise ValueError(
-            f"{told} must leave arrays that fit in memory, which is {most / 1e9:.1f} GB, got one of {size / 1e9:.1f} GB"
+            f"{told} must leave arrays that fit in memory, which is {most / 1e9:.1f} GB, got {size / 1e9:.1f} GB"
         )

@@ -23,7 +23,7 @@ from konvlib.geometry import PADDING_MODES, PADS, Padding, PerAxis
 from konvlib.konvolution import aten, bases, plans, tensors
 from konvlib.konvolution.bases import get_basis
 from konvlib.layers.polynomials import SQUASHES
-from konvlib.registration import check_tensors, checked_kind, is_plain, last_derivative, planned_tensors
+from konvlib.registration import check_tensors, checked_kind, has_no_shape, is_plain, last_derivative, planned_tensors
 from konvlib.runtime import runs_kernel
 
 _NODES = np.linspace(-20, 20, 641)
@@ -161,7 +161,7 @@ class _Konv(nn.Module):
         if isinstance(x, Proxy):
             return self._as_a_node(x)
         kappa, bias = self.kappa, self.bias
-        if not isinstance(x, torch.Tensor) or is_lazy(x) or x.is_nested or x.dim() == self.axes + 1:
+        if not isinstance(x, torch.Tensor) or has_no_shape(x) or x.dim() == self.axes + 1:
             check_tensors({"x": x, "kappa": kappa})
             return self.forward(x.unsqueeze(0)).squeeze(0)
         layer = self._layer(x, kappa, bias)

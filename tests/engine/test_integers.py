@@ -127,7 +127,7 @@ def test_what_is_made_of_narrow_integers_does_not_wrap():
         ("compose_chain([([1, 2], 2**31 - 1), ([1, 2, 3],)])", "layers[0].weight, "),
         ("circulant_singular_values(W, 2**40)", "shape must leave arrays that fit in memory"),
         ("im2col(X, 1, padding=2**31 - 1)", "x, kernel_size, stride, padding, dilation must leave arrays"),
-        ("conv_matrix(W, (1, 2**31))", "input_shape, stride, padding, dilation must leave arrays"),
+        ("conv_matrix(W, (1, 2**31))", "w, input_shape, stride, padding, dilation must leave arrays"),
         ("bases.values('legendre', 1.0, 2**40)", "degree must be at most 65536, got 1099511627776"),
         ("convolve(np.ones((2**17, 1, 1)), np.ones((2**17, 9)))", "f, g must leave arrays that fit in memory"),
         ("Konv1d(2**30, 2**30, 3)", "in_channels, out_channels, kernel_size, degree must leave arrays"),

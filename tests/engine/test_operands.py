@@ -88,10 +88,19 @@ def test_operands_that_are_no_tensors_of_numbers(target, name):
             f"{name} must be a dense tensor, got layout torch._mkldnn; convert it"
         )
     alone = sum(value.startswith("torch.ones") for value in good.values()) == 1
+    whole = f"{name} must be a dense torch tensor with a shape"
     rows = [
         ("@.to_sparse()", TypeError, f"{name} must be a dense tensor, got layout torch.sparse_coo; convert it"),
-        ("torch.nested.nested_tensor([@[0]])", TypeError, f"{name} must be a dense tensor, got a nested tensor"),
-        ("nn.UninitializedParameter()", TypeError, f"{name} must be a torch tensor with a shape, got an uninitialised"),
+        (
+            "torch.nested.nested_tensor([@[0]])",
+            TypeError,
+            f"{whole}, got a nested tensor",
+        ),
+        (
+            "nn.UninitializedParameter()",
+            TypeError,
+            f"{whole}, got an uninitialised",
+        ),
     ]
     if not alone:
         like = rf"{name} must be a torch tensor like the other operands?, got "
