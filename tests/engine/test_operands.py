@@ -88,18 +88,18 @@ def test_operands_that_are_no_tensors_of_numbers(target, name):
             f"{name} must be a dense tensor, got layout torch._mkldnn; convert it"
         )
     alone = sum(value.startswith("torch.ones") for value in good.values()) == 1
-    whole = f"{name} must be a dense torch tensor with a shape"
+    whole = f"{name} must be a dense tensor"
     rows = [
         ("@.to_sparse()", TypeError, f"{name} must be a dense tensor, got layout torch.sparse_coo; convert it"),
         (
             "torch.nested.nested_tensor([@[0]])",
             TypeError,
-            f"{whole}, got a nested tensor",
+            f"{whole}, got a nested one",
         ),
         (
             "nn.UninitializedParameter()",
             TypeError,
-            f"{whole}, got an uninitialised",
+            f"{whole}, got an uninitialised parameter",
         ),
     ]
     if not alone:
@@ -117,7 +117,9 @@ def test_operands_that_are_no_tensors_of_numbers(target, name):
 
 def test_complex_and_quantised_tensors_are_told_what_to_do():
     x = torch.ones(1, 1, 3)
-    with pytest.raises(TypeError, match=r"got torch.complex64; give x.real and x.imag one after the other"):
+    with pytest.raises(
+        TypeError, match=r"got torch.complex64; give its real and its imaginary part, x.real and x.imag"
+    ):
         konvlib.conv1d(x.to(torch.complex64), x.to(torch.complex64))
     with pytest.raises(TypeError, match=r"got torch.qint8; convert it, as with x.dequantize\(\)"):
         konvlib.max_pool1d(torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), 2)
