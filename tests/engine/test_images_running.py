@@ -1,7 +1,6 @@
 """What the windows of an axis hold, put together from pieces: every axis of a box, and how many steps it takes.
 
-A test whose only argument is ``running`` runs against each mutant of that module (`MUTANTS`
-below).
+A test whose only argument is ``running`` runs against each mutant of that module, the `MUTANTS` below.
 """
 
 from __future__ import annotations
