@@ -51,6 +51,7 @@ def _pool(
     dilation: Ints,
     windows: Ints,
     counts_padding: bool = True,
+    named: str = "windows",
 ) -> PoolGeometry:
     """The pooling that an operator's arguments describe; more windows than fit hang over the end.
 
@@ -67,7 +68,7 @@ def _pool(
     given = {"stride": stride, "padding": sides, "dilation": dilation, "ceil_mode": hangs}
     pool = pool_geometry(shape, kernel, axes=axes, **given)
     if pool.output_size != windows:
-        raise ValueError(f"windows must be {pool.output_size}, as many as there are, got {windows}")
+        raise ValueError(f"{named} must be {pool.output_size}, as many as there are, got {windows}")
     return replace(pool, count_include_pad=counts_padding)
 
 
@@ -75,7 +76,7 @@ def _pool_of_size(dy_shape: Ints, *, size: Ints, **arguments: Any) -> PoolGeomet
     """The pooling of inputs of a size whose windows received a gradient of this shape."""
     axes = axes_of(size, "size")
     batch, channels, *windows = checked_shape(dy_shape, "dy", axes, AXIS_NAMES[axes])
-    return _pool((batch, channels, *size), windows=tuple(windows), **arguments)
+    return _pool((batch, channels, *size), windows=tuple(windows), named="dy's windows", **arguments)
 
 
 def _regular(**arguments: Any) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from konvlib.geometry import ResampleGeometry, SequenceGeometry, WholeGeometry, boundary_places
 from konvlib.geometry.arguments import METHODS, one_of
+from konvlib.geometry.memory import check_memory
 from konvlib.geometry.sequences import sequence_batch
 from konvlib.registration import Operator, check_sizes_may_stay, planned_tensors
 from konvlib.runtime import COMPLEX, REALS, sum_dtype
@@ -140,9 +141,10 @@ def _window(
     if not axes or len(g_shape) != axes:
         shapes = f"{tuple(f_shape)} and {tuple(g_shape)}"
         raise ValueError(f"f and g must have equally many axes, one at least, got shapes {shapes}")
-    sequence_batch(f_shape, g_shape)
+    batch = sequence_batch(f_shape, g_shape)
     if length < 0:
         raise ValueError(f"length must be at least 0, got {length}")
+    check_memory(4 * math.prod(batch) * length, (), ("f", "g", "length"))
     if len(set(summed)) < len(summed) or any([not -axes <= axis < -1 for axis in summed]):
         fits = f"different leading axes, from {-axes} to -2" if axes > 1 else "empty, since there are no leading axes"
         raise ValueError(f"summed must be {fits}, got {list(summed)}")

@@ -9,20 +9,24 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 import konvlib
 from konvlib.sequences import arrays
 from tests.engine import fuzz
 
 
-def test_garbage_is_named(tmp_path):
+@pytest.mark.parametrize(("calls", "more"), [(8000, []), (2000, ["--operators"])], ids=["functions", "operators"])
+def test_garbage_is_named(tmp_path, calls, more):
     log = tmp_path / "call"
-    command = [sys.executable, "-m", "tests.engine.fuzz", "--calls", "8000", "--seed", "1", "--log", str(log)]
+    options = ["--calls", str(calls), "--seed", "1", "--log", str(log), *more]
+    command = [sys.executable, "-m", "tests.engine.fuzz", *options]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
     )
     told = f"{done.stdout}\n{done.stderr[-2000:]}\nthe last call: {log.read_text().strip() if log.exists() else None}"
     assert done.returncode == 0, told
-    assert "8000 calls with seed 1, 0 of them wrong" in done.stdout
+    assert f"{calls} calls with seed 1, 0 of them wrong" in done.stdout
 
 
 def test_the_same_seed_makes_the_same_calls():

@@ -8,7 +8,6 @@ transform, the tolerance is some of the dtype's own rounding errors.
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -110,7 +109,6 @@ def test_sequences(data, n, m, mode):
     check(konvlib.convolve(rows, g), want, common(rows, g))
 
 
-@pytest.mark.xfail(reason="transforms of an empty batch, and of operands narrower than the result", strict=True)
 @drawn
 @given(data=st.data(), n=st.integers(1, 12), m=st.integers(1, 8), batch=st.integers(0, 3))
 def test_sequences_by_transforms(data, n, m, batch):

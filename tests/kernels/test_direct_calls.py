@@ -53,7 +53,7 @@ WRONG = {
         ([1, 1], "(stride|padding) must"),
     ],
     "padding": [([1], FLAT), ([], FLAT), ([1, 1, 1, 1], FLAT), ([-1, 0], "padding.* must be at least 0, got -1")],
-    "dilation": [([], "dilation must"), ([0], "dilation.* must be at least 1"), ([99], "must fit|must have|must be")],
+    "dilation": [([], "dilation must"), ([0], "dilation.* must be at least 1"), ([99], "must let|must fit|must have|must be")],
     "groups": [
         (0, "groups must be at least 1, got 0"),
         (-1, "groups must be at least 1, got -1"),
@@ -89,8 +89,8 @@ SHAPES = [
     ("col2im", 0, (2, 7, 3), "cols must have"),
     ("col2im", 0, (2, 6, 4), "cols must have"),
     ("max_pool_scatter", 1, (2, 3, 4), "taps must have dy's shape"),
-    ("max_pool_scatter", 0, (2, 3, 5), "windows must be"),
-    ("avg_pool_scatter", 0, (2, 3, 5), "windows must be"),
+    ("max_pool_scatter", 0, (2, 3, 5), "dy's windows must be"),
+    ("avg_pool_scatter", 0, (2, 3, 5), "dy's windows must be"),
     ("convolve_window", 0, (), "f and g must have equally many axes, one at least"),
     ("convolve_window", 1, (3, 4), "f and g must have leading axes that broadcast"),
 ]
