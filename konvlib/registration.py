@@ -233,7 +233,7 @@ def check_sizes_may_stay() -> None:
     --------
     >>> check_sizes_may_stay()
     """
-    if torch.jit.is_tracing():
+    if not torch.compiler.is_compiling() and torch.jit.is_tracing():
         raise TypeError(
             "torch.jit.trace must not trace this call, since it would keep its sizes for all others; use torch.export"
         )

@@ -69,6 +69,7 @@ from konvlib.geometry.matrices import (
     col2im_geometry,
     im2col_geometry,
     matrix_geometry,
+    most_entries,
     spatial_axes,
     spectral_dtype,
 )
@@ -198,6 +199,7 @@ __all__ = [
     "max_pool_grad_geometry",
     "max_unpool_geometry",
     "mean_dtype",
+    "most_entries",
     "one_of",
     "outputs_of_same",
     "overlap_geometry",

@@ -18,6 +18,9 @@ from konvlib.geometry.sizes import conv_size, paddings, pool_size
 Padding = int | str | Sequence[int] | Sequence[tuple[int, int]]
 PerAxis = int | Sequence[int]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+LONG = 2**16
+"""Strides below are left as they are."""
+
 AXIS_NAMES = {1: "(N, C, L)", 2: "(N, C, H, W)", 3: "(N, C, D, H, W)"}
 
 
@@ -224,12 +227,13 @@ def pool_geometry(
     outputs = tuple(pool_size(n, k, stride=s, padding=p, dilation=d, ceil_mode=ceil_mode) for n, k, s, p, d in each)
     for n, k, s, (before, _), d, windows in zip(size, kernel, steps, pads, gaps, outputs, strict=True):
         _check_windows_meet_input(n, k, s, before, d, windows)
-    steps = least_strides(steps, size, pads)
+    covered = [(k - 1) * d + 1 for k, d in zip(kernel, gaps, strict=True)]  # a window may hang over the whole input
+    steps = least_strides(steps, [n if is_symbol(n) else n + c for n, c in zip(size, covered, strict=True)], pads)
     return PoolGeometry(batch, channels, tuple(size), kernel, steps, pads, gaps, outputs, ceil_mode)
 
 
 def least_strides(strides: Sequence[int], size: Sequence[int], padding: Sequence[tuple[int, int]]) -> tuple[int, ...]:
-    """Return strides that mean the same: beyond the padded input there is one window, whatever the stride.
+    """Return strides that mean the same and are not too long: beyond the padded input there is one window anyhow.
 
     Examples
     --------
@@ -237,7 +241,7 @@ def least_strides(strides: Sequence[int], size: Sequence[int], padding: Sequence
     (2, 10)
     """
     each = zip(strides, size, padding, strict=True)
-    return tuple([stride if is_symbol(n) else min(stride, n + sum(pair)) for stride, n, pair in each])
+    return tuple([stride if stride < LONG or is_symbol(n) else min(stride, n + sum(pair)) for stride, n, pair in each])
 
 
 def source_index(index: int, size: int, padding_mode: str) -> int | None:

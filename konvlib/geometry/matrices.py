@@ -112,6 +112,24 @@ def check_sparse_dtype(dtype: Any, name: str) -> None:
         raise TypeError(f"{name} must have a dtype that sparse arrays multiply, got {kind}; use int64 or float64")
 
 
+def most_entries(layer: ConvGeometry) -> int:
+    """Return a number of entries that the matrix of a layer does not exceed: taps of windows that meet the input.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> dense = conv_geometry((1, 1, 10), (1, 1, 4), axes=1)
+    >>> padded = conv_geometry((1, 1, 1), (1, 1, 9), axes=1, padding=8)
+    >>> most_entries(dense), most_entries(padded)
+    (28, 9)
+    """
+    count = layer.out_channels * layer.weight_shape[1]
+    each = zip(layer.output_size, layer.kernel_size, layer.input_size, layer.stride, layer.dilation, strict=True)
+    for windows, taps, size, step, gap in each:
+        count *= min(windows * min(taps, -(-size // gap)), taps * min(windows, -(-size // step)))
+    return count
+
+
 def im2col_geometry(
     x_shape: Sequence[int],
     *,

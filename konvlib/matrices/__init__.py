@@ -26,6 +26,7 @@ from konvlib.geometry import (
     conv_geometry,
     im2col_geometry,
     matrix_geometry,
+    most_entries,
 )
 from konvlib.matrices import arrays
 
@@ -59,7 +60,7 @@ def conv_matrix(
     Returns
     -------
     scipy.sparse.csr_array, or sparse CSR tensor, shape (C_out * prod(output_size), C * prod(size))
-        With the dtype of ``w``; an array of halves gives float32. There is an entry for each tap of each window that
+        With the dtype of ``w``; halves give float32. There is an entry for each tap of each window that
         meets the input, also where the weight is zero; the entries of a row are sorted by column. A tensor is
         differentiable by ``w`` in reverse mode, also twice; torch has no other modes of sparse values.
 
@@ -67,7 +68,6 @@ def conv_matrix(
     ------
     TypeError
         If an argument has the wrong kind, or if ``w`` holds Python objects, with which sparse arrays do not compute.
-        Nor do sparse tensors with half precision.
     ValueError
         If shapes, channels or groups do not go together, or if no window fits; it names the argument.
 
@@ -96,8 +96,6 @@ def conv_matrix(
     ((600, 300), 1788)
     """
     w = w if hasattr(w, "is_meta") else as_array(w, "w")
-    if getattr(w.dtype, "char", "") == "e":  # in either byte order; sparse arrays hold no halves
-        w = w.astype("float32")
     check_sparse_dtype(w.dtype, "w")
     check_values(w, "w")
     backend, (w,), layer = prepared(
@@ -105,8 +103,8 @@ def conv_matrix(
         {"input_shape": input_shape, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups},
         dtypes="SPARSE_DTYPES",
     )  # fmt: skip
-    entries = layer.products  # each has a number and at least 4 bytes that tell its column
-    check_memory(entries * (w.dtype.itemsize + 4), ("input_shape", "stride", "padding", "dilation"))
+    # An entry has a number and at least 4 bytes that tell its column.
+    check_memory(most_entries(layer) * (w.dtype.itemsize + 4), ("input_shape", "stride", "padding", "dilation"))
     return backend.conv_matrix(w, layer)
 
 

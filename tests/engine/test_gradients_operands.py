@@ -70,7 +70,8 @@ def test_dtypes_are_numpys_and_integers_wrap(exact_backend):
         dw = exact_backend.conv1d_weight_grad(x, dy, kernel_size=2)
         assert dx.dtype == dw.dtype == np.result_type(np.dtype(a), np.dtype(b))
         assert exact_backend.conv1d_bias_grad(dy).dtype == dy.dtype
-        assert exact_backend.max_pool1d_grad(x, dy[:, :2, :2], 2).dtype == dy.dtype
+        if x.dtype.kind != "c":
+            assert exact_backend.max_pool1d_grad(x, dy[:, :2, :2], 2).dtype == dy.dtype
         assert exact_backend.avg_pool1d_grad(dy, 2, input_size=6).dtype == geometry.mean_dtype(dy.dtype)
         if dx.dtype.kind in "biu":
             assert (dx == naive.conv1d_input_grad(dy, w, input_size=4)).all()

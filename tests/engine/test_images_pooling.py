@@ -90,7 +90,7 @@ def test_pools_that_do_not_fit_are_refused_alike():
         if not shows_samples(*row):
             errors = []
             for module in (naive, images):
-                with pytest.raises(ValueError, match=r"^(kernel_size|padding) must") as raised:
+                with pytest.raises(ValueError, match=r"^(kernel_size|padding|dilation) must") as raised:
                     module.max_pool1d(np.ones((1, 1, row[0])), row[1], **pool_options(row))
                 errors.append(str(raised.value))
             assert errors[0] == errors[1]

@@ -28,7 +28,9 @@ def torch_indices(axes, x, *args):
 def pools():
     """Of small integers, so that windows have several largest samples."""
     rows = []
-    for row in filter(lambda row: shows_samples(*row), POOLS):
+    for row in POOLS:
+        if row[3] > row[1] // 2 or not shows_samples(*row):
+            continue  # more padding than PyTorch takes, or none that fits
         x = boxes.integers(2, 3, row[0]) % 4
         rows.append((x, row, torch_pool("max", 1, x, *row[1:]), torch_indices(1, x, *row[1:])))
     return rows

@@ -51,7 +51,7 @@ def pool_windows(pool):
 def dilated():
     """Of multiples of every count, so that means are exact."""
     rows = []
-    for row, counted in product([row for row in POOLS if shows_samples(*row)], (False, True)):
+    for row, counted in product([row for row in POOLS if row[3] <= row[1] // 2 and shows_samples(*row)], (False, True)):
         x = boxes.integers(2, 3, row[0]) * 12
         sums, counts = depthwise(x, row, counted)
         windows = pool_windows(row)
@@ -154,8 +154,8 @@ HUGE = [
     ("avg_pool1d", (10,), 10**9, {"ceil_mode": True, "divisor_override": 3}, [[[15]]]),
     ("avg_pool1d", (4,), 10**9, {"stride": 2, "padding": ((5 * 10**8, 5 * 10**8 - 2),), "divisor_override": 1},
      [[[6, 6]]]),
-    ("max_pool1d", (10,), 2, {"stride": 2**41, "dilation": 2**40, "ceil_mode": True}, [[[0]]]),
-    ("avg_pool2d", (2, 3), (10**9, 2**33), {"ceil_mode": True, "count_include_pad": False}, [[[[2.5]]]]),
+    ("max_pool1d", (10,), 2, {"stride": 2**30, "dilation": 2**29, "ceil_mode": True}, [[[0]]]),
+    ("avg_pool2d", (2, 3), (10**9, 2**31 - 1), {"ceil_mode": True, "count_include_pad": False}, [[[[2.5]]]]),
 ]  # fmt: skip
 
 

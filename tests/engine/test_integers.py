@@ -59,6 +59,9 @@ def test_narrow_integers_of_numpy_are_integers(target, name):
         return [getattr(made, "kappa", made)] if not isinstance(made, tuple) else list(made)
 
     good = target.good[name] if target.good[name] != "None" else "2"
+    if name == "output_size" and target.good[name] == "None":
+        shape = result("None")[0].shape
+        good = str(shape if "overlap" in target.call else shape[2:])
     for dtype in ("int8", "uint8", "uint64"):
         narrow = re.sub(r"\d+", rf"np.{dtype}(\g<0>)", good)
         for have, want in zip(result(narrow), result(good), strict=True):
@@ -113,14 +116,14 @@ def test_what_is_made_of_narrow_integers_does_not_wrap():
             "conv1d_input_grad(X, W, input_size=2**63)",
             "input_size must be at most 281474976710655, got 9223372036854775808",
         ),
-        ("overlap_counts(2**40, 3)", "size, kernel_size, stride, padding, output_padding, dilation must leave arrays "),
+        ("overlap_counts(2**40, 3)", "size, kernel_size, stride, padding, output_padding, dilation must leave"),
         (
             "conv1d(X, W, padding=2**31 - 1)",
             "x, w, bias, stride, padding, dilation must leave arrays that fit in memory",
         ),
         (
             "conv_transpose1d(X2, W, stride=2**31 - 1)",
-            "x, w, bias, stride, padding, output_padding, dilation must leave",
+            "x, w, bias, stride, padding, output_padding, output_size, dilation must leave",
         ),
         ("dilate([1, 2, 3], 2**31 - 1)", "step must leave arrays that fit in memory"),
         ("compose([1, 2, 3], [1, 2, 3], stride1=2**31 - 1)", "w1, w2, stride1, dilation1, dilation2 must leave"),

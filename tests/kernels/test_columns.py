@@ -213,14 +213,15 @@ ERRORS = [
     ),
     (
         TypeError,
-        f"cols must be of dtype {REALS}, got torch.complex64; convert it, as with cols.double()",
+        f"cols must be of dtype {REALS}, got torch.complex64; give its real and its imaginary part, "
+        "cols.real and cols.imag",
         lambda: konvlib.col2im(IMAGE[0].cfloat(), 7, 2),
     ),
     (
         TypeError,
-        "w must be of dtype float32, float64, complex64, complex128, got torch.bfloat16; convert it, as with "
-        "w.double()",
-        lambda: konvlib.conv_matrix(KERNEL.bfloat16(), (2, 6, 6)),
+        "w must be of dtype float16, bfloat16, float32, float64, complex64, complex128, got torch.int64; convert it, "
+        "as with w.double()",
+        lambda: konvlib.conv_matrix(KERNEL.long(), (2, 6, 6)),
     ),
     (
         TypeError,

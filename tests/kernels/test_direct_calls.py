@@ -53,7 +53,7 @@ WRONG = {
         ([1, 1], "(stride|padding) must"),
     ],
     "padding": [([1], FLAT), ([], FLAT), ([1, 1, 1, 1], FLAT), ([-1, 0], "padding.* must be at least 0, got -1")],
-    "dilation": [([], "dilation must"), ([0], "dilation.* must be at least 1"), ([99], "must let|must fit|must have|must be")],
+    "dilation": [([], "dilation must"), ([0], "dilation.* must be at least 1"), ([99], "must (let|fit|have|be)")],
     "groups": [
         (0, "groups must be at least 1, got 0"),
         (-1, "groups must be at least 1, got -1"),

@@ -259,7 +259,8 @@ ERRORS = [
     ),
     (
         TypeError,
-        "x must be of dtype float16, bfloat16, float32, float64, got torch.complex64; convert it, as with x.double()",
+        "x must be of dtype float16, bfloat16, float32, float64, got torch.complex64; give its real and its "
+        "imaginary part, x.real and x.imag",
         lambda: konvlib.max_pool2d(IMAGE.cfloat(), 2),
     ),
     (

@@ -191,7 +191,7 @@ def test_no_tensor_is_kept(implementation):
 
 ERRORS = [
     (TypeError, "f must be of dtype float16, bfloat16, float32, float64, complex64, complex128, got torch.int64; "
-     "convert it, as with f.double()", (torch.arange(3), torch.ones(2))),
+     "convert it, as with f.float()", (torch.arange(3), torch.ones(2))),
     (TypeError, "f and g must have one dtype, got torch.float64 and torch.float32",
      (torch.ones(3).double(), torch.ones(2))),
     (TypeError, "g must be a torch tensor like the other operand, got list", (torch.ones(3), [1.0, 2.0])),
