@@ -127,7 +127,13 @@ def whole(length: Any) -> int:
 
 
 def is_symbol(value: Any) -> bool:
-    """Whether it is torch's symbol for a length that is not fixed; torch itself is not imported here."""
+    """Whether it is torch's symbol for a length that is not fixed; torch itself is not imported here.
+
+    Examples
+    --------
+    >>> is_symbol(3)
+    False
+    """
     return type(value).__name__ == "SymInt"
 
 

@@ -271,7 +271,18 @@ def launch(
     name: str,
     likely: Sequence[Tile],
 ) -> None:
-    """Launch a kernel that reads the first operand and writes the last; ``given`` says what a tile makes of a line."""
+    """Launch a kernel that reads the first operand and writes the last; ``given`` says what a tile makes of a line.
+
+    Examples
+    --------
+    As `conv` does:
+
+    >>> from konvlib.geometry import conv_geometry
+    >>> x, w = torch.tensor([[[1.0, 3, 2]]]), torch.tensor([[[2.0, 1]]])
+    >>> with runtime.interpreted():
+    ...     conv(x, w, None, conv_geometry(x.shape, w.shape, axes=1))
+    tensor([[[5., 8.]]])
+    """
     source, out = operands.values()
     if out.numel() == 0:
         return

@@ -68,6 +68,7 @@ def seconds(call, times=3):
     return min(spent)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize(
     ("x_shape", "w_shape", "padding"),
@@ -99,6 +100,7 @@ def test_a_sample_that_is_not_finite_costs_ten_times_the_call_at_most(x_shape, w
         operand[place] = kept
 
 
+@pytest.mark.slow
 def test_long_integers_are_convolved_as_quickly_as_sequences():
     rng = np.random.default_rng(1)
     x, w = rng.integers(-1000, 1000, 200_000), rng.integers(-1000, 1000, 20_000)
@@ -118,6 +120,7 @@ def test_large_integer_kernels_wrap_as_narrow_integers_do():
     assert (images.conv2d(x, w) == wide.astype(np.uint8)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.complex64])
 def test_a_kernel_across_an_image_needs_no_products_with_padding(dtype):
     """A column and a row, with their outer product. It takes a thousand times the products with padding."""
@@ -129,6 +132,7 @@ def test_a_kernel_across_an_image_needs_no_products_with_padding(dtype):
     assert seconds(lambda: images.conv2d(x, w, padding=(0, 999)), 5) < 40 * outer
 
 
+@pytest.mark.slow
 def test_an_image_correlates_with_itself_as_quickly_as_in_scipy():
     """Its spectrum has more samples than are transformed at once where there are many kernels."""
     x = np.random.default_rng(3).standard_normal((2200, 2100))

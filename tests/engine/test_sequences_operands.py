@@ -95,6 +95,7 @@ def test_integers_of_any_size_are_exact_modulo_their_wrap(dtype):
             assert (y.astype(object) % 2**limits.bits == wraps).all()
 
 
+@pytest.mark.slow
 def test_large_integers_do_not_take_the_direct_sums_time():
     """300,000 by 300,000: about 10^11 products, minutes by any direct sum."""
     f, g = integers(300_000, 1, -(2**40), 2**40), integers(300_000, 2, -(2**20), 2**20)
@@ -254,6 +255,7 @@ COSTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [np.asarray, torch.from_numpy], ids=["arrays", "tensors"])
 @pytest.mark.parametrize("case", COSTS, ids=str)
 def test_bad_samples_cost_no_more_than_ten_clean_calls(case, make):
@@ -306,6 +308,7 @@ def test_many_short_rows_as_numpy():
                 assert y.dtype == c.dtype == f.dtype
 
 
+@pytest.mark.slow
 def test_many_short_rows_are_not_convolved_one_by_one():
     f = np.random.default_rng(0).standard_normal((100_000, 16))
     start = time.perf_counter()

@@ -133,6 +133,7 @@ BIG = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", BIG, ids=lambda call: call[0].__name__)
 @pytest.mark.parametrize("dtype", ["l", "h", "e"])
 def test_integers_and_halves_that_floats_hold_are_as_quick_as_floats(call, dtype):
@@ -234,6 +235,7 @@ SPOILED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("call", SPOILED, ids=lambda call: f"{call[0].__name__}-{call[1][-1][-1]}")
 def test_one_bad_sample_costs_at_most_ten_times(call):
