@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from konvlib.geometry.arguments import METHODS, MODES, PADDING_MODES, integer, one_of
+from konvlib.geometry.memory import check_memory
 from konvlib.geometry.sizes import convolution_window, correlation_window
 
 BOUNDARIES = (*PADDING_MODES, "symmetric")
@@ -197,6 +198,7 @@ def correlation_lags(n: int, m: int, mode: str = "full") -> np.ndarray:
     """
     n, m = integer(n, "n", least=1), integer(m, "m", least=1)
     start, length = correlation_window(n, m, one_of(mode, "mode", MODES))
+    check_memory(8 * length, (), ("n", "m"))
     return np.arange(start - (m - 1), start - (m - 1) + length)
 
 

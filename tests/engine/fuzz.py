@@ -93,6 +93,8 @@ def _layers(axes: int) -> Iterator[Target]:
     pool = {"kernel_size": repr(kernel), "stride": "2"}
     yield target(f"konvlib.max_pool{axes}d", x=x, **pool)
     yield target(f"konvlib.avg_pool{axes}d", x=x, **pool)
+    places = f"np.zeros({(1, 2, *pooled)}, dtype=int)"
+    yield target(f"konvlib.max_unpool{axes}d", x=_ones(1, 2, *pooled), indices=places, **pool)
     yield target(f"konvlib.max_pool{axes}d_grad", x=x, dy=_ones(1, 2, *pooled), **pool)
     yield target(f"konvlib.avg_pool{axes}d_grad", dy=_ones(1, 2, *pooled), input_size=repr(size), **pool)
     name = f"konvlib.konv{axes}d"
@@ -131,6 +133,10 @@ def targets() -> list[Target]:
     return [
         target("konvlib.convolve", f=_ones(3, 9), g=_ones(4)),
         target("konvlib.correlate", f=_ones(9), g=_ones(2, 4)),
+        target("konvlib.correlation_lags", n="5", m="3"),
+        target("konvlib.normalized_correlation", f=_ones(2, 9), g=_ones(4)),
+        target("konvlib.resample", x=_ones(2, 9), h=_ones(4), up="3", down="2"),
+        target("konvlib.convolve_nd", f=_ones(3, 9), g=_ones(2, 4)),
         *(call for axes in (1, 2, 3) for call in _layers(axes)),
         target("konvlib.conv2d_im2col", x=_ones(1, 2, 9, 8), w=_ones(4, 1, 3, 2), bias=_ones(4), groups="2"),
         target("konvlib.dilate", k=_ones(2, 2, 3), step="2"),
@@ -215,14 +221,18 @@ def calls(seed: int, all_targets: Sequence[Target] | None = None) -> Iterator[tu
         called = choose.choice(all_targets)
         good, tensors = dict(called.good), ".bases." not in called.call and choose.random() < 0.4
         if tensors:
-            called = Target(called.call.replace("np.ones", "torch.ones"), good)
-            good |= {name: value.replace("np.ones", "torch.ones") for name, value in good.items()}
+            called = Target(_of_tensors(called.call), good)
+            good |= {name: _of_tensors(value) for name, value in good.items()}
         count = choose.choices((1, 2, 3), (0.75, 0.15, 0.1))[0]
         wrong = choose.sample([*good], min(count, len(good)))
         for name in wrong:
             good[name] = _garbage(choose, good[name], tensors)
         # An operator knows its axes by the lengths of lists only, and cannot tell which of two that differ is wrong.
         yield called.filled(good), [*good] if called.call.startswith(OPERATOR) else wrong
+
+
+def _of_tensors(code: str) -> str:
+    return re.sub(r"np\.(ones|zeros)", r"torch.\1", code)
 
 
 def _garbage(choose: random.Random, good: str, tensors: bool) -> str:

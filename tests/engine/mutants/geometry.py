@@ -106,8 +106,8 @@ MUTANTS = [
     (
         "sizes",
         "same_lower is same_upper",
-        'pair[::-1] if padding == "same_lower" else pair',
-        "pair",
+        '(after, before) if padding == "same_lower" else (before, after)',
+        "(before, after)",
     ),
     (
         "sizes",
