@@ -17,6 +17,7 @@ from konvlib.geometry.arguments import (
     per_axis,
     sum_dtype,
 )
+from konvlib.geometry.batches import lacks_batch, rank_told
 from konvlib.geometry.chains import (
     Chain,
     Composition,
@@ -190,6 +191,7 @@ __all__ = [
     "konv_geometry",
     "konv_input_grad_geometry",
     "konv_kappa_grad_geometry",
+    "lacks_batch",
     "least_size",
     "limb_bits",
     "machine_memory",
@@ -206,6 +208,7 @@ __all__ = [
     "per_axis",
     "pool_geometry",
     "pool_size",
+    "rank_told",
     "receptive_field",
     "recurrence_step",
     "resample_geometry",

@@ -10,6 +10,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from konvlib.dispatch import Operand, T, prepared
 from konvlib.geometry import (
     Padding,
@@ -607,6 +609,7 @@ def _conv_input_grad(
         arrays, _tensors, input_grad_geometry, {"dy": dy, "w": w},
         {"axes": axes, "input_size": input_size, "stride": stride, "padding": padding, "dilation": dilation,
          "groups": groups, "padding_mode": padding_mode},
+        batched=("dy",), rank=axes + 2,
     )  # fmt: skip
     return backend.conv_input_grad(dy, w, layer)
 
@@ -619,12 +622,16 @@ def _conv_weight_grad(
         arrays, _tensors, weight_grad_geometry, {"x": x, "dy": dy},
         {"axes": axes, "kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation,
          "groups": groups, "padding_mode": padding_mode},
+        batched=("x", "dy"), rank=axes + 2, gives_batch=False,
     )  # fmt: skip
     return backend.conv_weight_grad(x, dy, layer)
 
 
 def _conv_bias_grad(axes: int, dy: Any) -> Any:
-    backend, (dy,), shape = prepared(arrays, _tensors, bias_grad_shape, {"dy": dy}, {"axes": axes})
+    backend, (dy,), shape = prepared(
+        arrays, _tensors, bias_grad_shape, {"dy": dy}, {"axes": axes},
+        batched=("dy",), rank=axes + 2, gives_batch=False,
+    )  # fmt: skip
     return backend.conv_bias_grad(dy, shape)
 
 
@@ -635,7 +642,7 @@ def _max_pool_grad(
         arrays, _tensors, max_pool_grad_geometry, {"x": x, "dy": dy},
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
          "ceil_mode": ceil_mode},
-        ordered=("x",),
+        ordered=("x",), batched=("x", "dy"), rank=axes + 2,
     )  # fmt: skip
     return backend.max_pool_grad(x, dy, pool)
 
@@ -649,8 +656,9 @@ def _avg_pool_grad(
         {"kernel_size": kernel_size, "axes": axes, "input_size": input_size, "stride": stride, "padding": padding,
          "dilation": dilation, "ceil_mode": ceil_mode, "count_include_pad": count_include_pad,
          "divisor_override": divisor_override},
+        batched=("dy",), rank=axes + 2,
     )  # fmt: skip
-    if backend is arrays:
+    if isinstance(dy, np.ndarray):
         check_fits_floats(dy, "dy")
     return backend.avg_pool_grad(dy, pool)
 

@@ -579,6 +579,7 @@ def _conv(
         arrays, _tensors, conv_geometry, {"x": x, "w": w, "bias": bias},
         {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
          "padding_mode": padding_mode},
+        batched=("x",), rank=axes + 2,
     )  # fmt: skip
     return backend.conv(x, w, bias, layer)
 
@@ -590,7 +591,7 @@ def _max_pool(
         arrays, _tensors, max_pool_geometry, {"x": x},
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
          "ceil_mode": ceil_mode, "return_indices": return_indices},
-        ordered=("x",),
+        ordered=("x",), batched=("x",), rank=axes + 2,
     )  # fmt: skip
     return backend.max_pool_and_indices(x, pool) if return_indices else backend.max_pool(x, pool)
 
@@ -601,7 +602,9 @@ def _max_unpool(axes: int, x: Any, indices: Any, kernel_size: Any, stride: Any, 
         arrays, _tensors, max_unpool_geometry, {"x": x},
         {"kernel_size": kernel_size, "axes": axes, "indices_shape": tuple(indices.shape), "stride": stride,
          "padding": padding, "output_size": output_size},
+        batched=("x",), rank=axes + 2, along=("indices_shape",),
     )  # fmt: skip
+    indices = indices if indices.ndim == x.ndim else indices[None]
     if isinstance(indices, np.ndarray) and indices.size:
         check_indices(int(indices.min()), int(indices.max()), pool)
     return backend.max_unpool(x, indices, pool)
@@ -634,8 +637,9 @@ def _avg_pool(
         arrays, _tensors, avg_pool_geometry, {"x": x},
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
          "ceil_mode": ceil_mode, "count_include_pad": count_include_pad, "divisor_override": divisor_override},
+        batched=("x",), rank=axes + 2,
     )  # fmt: skip
-    if backend is arrays:
+    if isinstance(x, np.ndarray):
         check_fits_floats(x, "x")
     return backend.avg_pool(x, pool)
 

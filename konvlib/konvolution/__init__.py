@@ -538,6 +538,7 @@ def _konv(
         arrays, _tensors, konv_geometry, {"x": x, "kappa": kappa, "bias": bias},
         {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
          "padding_mode": padding_mode, "pad": pad},
+        batched=("x",), rank=axes + 2,
     )  # fmt: skip
     return backend.konv(x, kappa, bias, given, basis)
 
@@ -551,6 +552,7 @@ def _konv_input_grad(
         arrays, _tensors, konv_input_grad_geometry, {"dy": dy, "x": x, "kappa": kappa},
         {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
          "padding_mode": padding_mode, "pad": pad},
+        batched=("dy", "x"), rank=axes + 2,
     )  # fmt: skip
     return backend.konv_input_grad(dy, x, kappa, given, basis)
 
@@ -564,12 +566,16 @@ def _konv_kappa_grad(
         arrays, _tensors, konv_kappa_grad_geometry, {"x": x, "dy": dy},
         {"axes": axes, "degree": degree, "kernel_size": kernel_size, "stride": stride, "padding": padding,
          "dilation": dilation, "groups": groups, "padding_mode": padding_mode, "pad": pad},
+        batched=("x", "dy"), rank=axes + 2, gives_batch=False,
     )  # fmt: skip
     return backend.konv_kappa_grad(x, dy, given, basis)
 
 
 def _konv_bias_grad(axes: int, dy: Any) -> Any:
-    backend, (dy,), shape = prepared(arrays, _tensors, bias_grad_shape, {"dy": dy}, {"axes": axes})
+    backend, (dy,), shape = prepared(
+        arrays, _tensors, bias_grad_shape, {"dy": dy}, {"axes": axes},
+        batched=("dy",), rank=axes + 2, gives_batch=False,
+    )  # fmt: skip
     return backend.konv_bias_grad(dy, shape)
 
 

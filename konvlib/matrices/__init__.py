@@ -26,6 +26,7 @@ from konvlib.geometry import (
     conv_geometry,
     im2col_geometry,
     matrix_geometry,
+    rank_told,
 )
 from konvlib.matrices import arrays
 
@@ -159,6 +160,7 @@ def im2col(
     backend, (x,), layer = prepared(
         arrays, _tensors, im2col_geometry, {"x": x},
         {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation},
+        batched=("x",), rank=rank_told(kernel_size),
     )  # fmt: skip
     check_memory(layer.batch * layer.products * x.dtype.itemsize, ("kernel_size", "stride", "padding", "dilation"))
     return backend.im2col(x, layer)
@@ -218,6 +220,7 @@ def col2im(
         arrays, _tensors, col2im_geometry, {"cols": cols},
         {"output_size": output_size, "kernel_size": kernel_size, "stride": stride, "padding": padding,
          "dilation": dilation},
+        batched=("cols",), rank=3,
     )  # fmt: skip
     return backend.col2im(cols, layer)
 
@@ -278,6 +281,7 @@ def conv2d_im2col(
     backend, (x, w, bias), layer = prepared(
         arrays, _tensors, conv_geometry, {"x": x, "w": w, "bias": bias},
         {"axes": 2, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups},
+        batched=("x",), rank=4,
     )  # fmt: skip
     return backend.conv2d_im2col(x, w, bias, layer)
 

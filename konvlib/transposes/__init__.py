@@ -21,6 +21,7 @@ from konvlib.geometry import (
     conv_transpose_geometry,
     inserted_size,
     overlap_geometry,
+    rank_told,
 )
 from konvlib.transposes import arrays
 
@@ -312,7 +313,9 @@ def insert_zeros(x: Operand[T], stride: PerAxis) -> T:
              [0, 0, 0, 0],
              [2, 0, 0, 4]]]])
     """
-    backend, (x,), (steps, size) = prepared(arrays, _tensors, inserted_size, {"x": x}, {"stride": stride})
+    backend, (x,), (steps, size) = prepared(
+        arrays, _tensors, inserted_size, {"x": x}, {"stride": stride}, batched=("x",), rank=rank_told(stride)
+    )
     check_memory(x.shape[0] * x.shape[1] * prod(size) * x.dtype.itemsize, ["stride"])
     return backend.insert_zeros(x, steps)
 
@@ -396,6 +399,7 @@ def _prepared(
         arrays, _tensors, conv_transpose_geometry, {"x": x, "w": w, "bias": bias},
         {"axes": axes, "stride": stride, "padding": padding, "output_padding": output_padding,
          "output_size": output_size, "dilation": dilation, "groups": groups},
+        batched=("x",), rank="w" if axes is None else axes + 2,
     )  # fmt: skip
 
 
