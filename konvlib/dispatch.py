@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-from konvlib.geometry.batches import lacks_batch
+from konvlib.geometry.arguments import shown
+from konvlib.geometry.batches import lacks_batch, told_rank
 from konvlib.geometry.memory import check_memory
 from konvlib.geometry.operands import as_array, check_ordered, check_together
 
@@ -71,7 +72,7 @@ def prepared(
     batched : sequence of str
         The operands that have a batch as their first axis, or all of them none.
     rank : int or str
-        How many axes they have with the batch: so many, or as many as the operand of this name; 0 if none may miss.
+        How many axes they have with the batch; or what tells it: a weight, or an argument with an entry for each axis.
     along : sequence of str
         Arguments that hold the shape of something with the same batch.
     gives_batch : bool
@@ -111,21 +112,25 @@ def prepared(
         for name in ordered:
             check_ordered(given[name], name)
     if batched:
-        axes = given[rank].ndim if type(rank) is str else rank
+        wanted = rank if type(rank) is int else told_rank(rank, given, arguments)
         for name in batched:
-            if given[name].ndim != axes and 3 <= axes <= 5:
-                return _without_batch(backend, plan_of, check, given, arguments, batched, axes, along, gives_batch)
+            if given[name].ndim != wanted and wanted:
+                return _without_batch(backend, plan_of, check, given, arguments, batched, rank, along, gives_batch)
     return backend, list(given.values()), plan_of(check, given, arguments)
 
 
 def _without_batch(
     backend: Any, plan_of: Any, check: Any, given: dict[str, Any], arguments: dict[str, Any], batched: Sequence[str],
-    rank: int, along: Sequence[str], gives_batch: bool,
+    rank: int | str, along: Sequence[str], gives_batch: bool,
 ) -> tuple[Any, list[Any], Any]:  # fmt: skip
     """As `prepared`, for operands that have another number of axes than a batch: with an axis before, if one fewer."""
     shapes = {name: given[name].shape for name in batched}
     shapes |= {name.removesuffix("_shape"): arguments[name] for name in along}
-    lacks_batch(shapes, rank)
+    if type(rank) is int:
+        lacks_batch(shapes, rank)
+    else:
+        by = f"{rank} of shape {tuple(given[rank].shape)}" if rank in given else f"{rank} {shown(arguments[rank])}"
+        lacks_batch(shapes, told_rank(rank, given, arguments), f", with {by}")
     given = {name: operand[None] if name in batched else operand for name, operand in given.items()}
     arguments = {name: (1, *value) if name in along else value for name, value in arguments.items()}
     try:

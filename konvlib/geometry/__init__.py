@@ -17,7 +17,7 @@ from konvlib.geometry.arguments import (
     per_axis,
     sum_dtype,
 )
-from konvlib.geometry.batches import lacks_batch, rank_told
+from konvlib.geometry.batches import lacks_batch, told_rank
 from konvlib.geometry.chains import (
     Chain,
     Composition,
@@ -208,7 +208,6 @@ __all__ = [
     "per_axis",
     "pool_geometry",
     "pool_size",
-    "rank_told",
     "receptive_field",
     "recurrence_step",
     "resample_geometry",
@@ -219,6 +218,7 @@ __all__ = [
     "spatial_axes",
     "spectral_dtype",
     "sum_dtype",
+    "told_rank",
     "weight_grad_geometry",
     "whole_geometry",
     "wide_dtype",

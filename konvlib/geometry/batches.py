@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from konvlib.geometry.arguments import is_sequence
 from konvlib.geometry.layers import AXIS_NAMES
@@ -11,8 +12,10 @@ OTHER_NAMES = {"cols": "(N, C * prod(kernel_size), L)"}
 """How an error names the axes of what is no batch of images."""
 
 
-def lacks_batch(shapes: dict[str, Sequence[int]], rank: int) -> bool:
+def lacks_batch(shapes: dict[str, Sequence[int]], rank: int, told: str = "") -> bool:
     """Whether operands, by name, come without a batch, with which they have ``rank`` axes.
+
+    ``told`` ends what an error says of the rank: why it is this.
 
     Raises
     ------
@@ -30,20 +33,26 @@ def lacks_batch(shapes: dict[str, Sequence[int]], rank: int) -> bool:
     """
     for name, shape in shapes.items():
         if len(shape) not in (rank, rank - 1):
-            told = f"{rank} axes {OTHER_NAMES.get(name, AXIS_NAMES[rank - 2])}, or {rank - 1} without the batch"
-            raise ValueError(f"{name} must have {told}, got shape {tuple(shape)}")
+            fits = f"{rank} axes {OTHER_NAMES.get(name, AXIS_NAMES[rank - 2])}, or {rank - 1} without the batch"
+            raise ValueError(f"{name} must have {fits}{told}, got shape {tuple(shape)}")
     if len(set(map(len, shapes.values()))) > 1:
         got = " and ".join(str(tuple(shape)) for shape in shapes.values())
         raise ValueError(f"{' and '.join(shapes)} must all have a batch or none of them, got shapes {got}")
     return all(len(shape) == rank - 1 for shape in shapes.values())
 
 
-def rank_told(sizes: object) -> int:
-    """Return how many axes a batch has for which an argument has one entry per spatial axis; 0 where it does not tell.
+def told_rank(name: str, operands: dict[str, Any], arguments: dict[str, Any]) -> int:
+    """Return how many axes a batch has, as a weight or an argument of this name tells; 0 if it does not.
+
+    An argument tells it that has one entry per spatial axis.
 
     Examples
     --------
-    >>> rank_told((3, 3)), rank_told(3)
+    >>> told_rank("stride", {}, {"stride": (1, 2)}), told_rank("stride", {}, {"stride": 2})
     (4, 0)
     """
-    return len(sizes) + 2 if is_sequence(sizes) and len(sizes) in AXIS_NAMES else 0
+    if name in operands:
+        rank = operands[name].ndim
+    else:
+        rank = len(arguments[name]) + 2 if is_sequence(arguments[name]) else 0
+    return rank if rank - 2 in AXIS_NAMES else 0

@@ -78,7 +78,7 @@ def conv2d_input_grad(
 
     Parameters
     ----------
-    dy : array_like or tensor, shape (N, C_out, *output_size)
+    dy : array_like or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         The gradient by the output.
     w : array_like or tensor, shape (C_out, C // groups, *kernel_size)
         The weight.
@@ -89,7 +89,7 @@ def conv2d_input_grad(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *input_size)
+    ndarray or tensor, shape (N, C, *input_size) or (C, *input_size)
         Zero where no window reaches. With the dtype that NumPy gives the operands together; integers wrap as NumPy's
         do.
 
@@ -212,9 +212,9 @@ def conv2d_weight_grad(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *input_size)
+    x : array_like or tensor, shape (N, C, *input_size) or (C, *input_size)
         The input.
-    dy : array_like or tensor, shape (N, C_out, *output_size)
+    dy : array_like or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         The gradient by the output.
     kernel_size : int or sequence of int
         The size of the kernel, which ``x`` and ``dy`` do not tell with a stride.
@@ -311,7 +311,7 @@ def conv2d_bias_grad(dy: Operand[T]) -> T:
 
     Parameters
     ----------
-    dy : array_like or tensor, shape (N, C_out, *output_size)
+    dy : array_like or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         The gradient by the output.
 
     Returns
@@ -408,16 +408,16 @@ def max_pool2d_grad(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *input_size)
+    x : array_like or tensor, shape (N, C, *input_size) or (C, *input_size)
         The input.
-    dy : array_like or tensor, shape (N, C, *output_size)
+    dy : array_like or tensor, shape (N, C, *output_size) or (C, *output_size)
         The gradient by the output.
     kernel_size, stride, padding, dilation, ceil_mode
         Those of the pooling, as in `konvlib.max_pool2d`.
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *input_size)
+    ndarray or tensor, shape (N, C, *input_size) or (C, *input_size)
         With the dtype of ``dy``, since ``x`` says only where it goes; integers wrap as NumPy's do. Halves are summed as
         float32, and rounded once.
 
@@ -530,7 +530,7 @@ def avg_pool2d_grad(
 
     Parameters
     ----------
-    dy : array_like or tensor, shape (N, C, *output_size)
+    dy : array_like or tensor, shape (N, C, *output_size) or (C, *output_size)
         The gradient by the output.
     input_size : int or sequence of int
         The size of the input, which ``dy`` does not tell.
@@ -539,7 +539,7 @@ def avg_pool2d_grad(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *input_size)
+    ndarray or tensor, shape (N, C, *input_size) or (C, *input_size)
         With the dtype of ``dy``; float64 if it holds integers. Halves are divided and summed as float32, and rounded
         once.
 

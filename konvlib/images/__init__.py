@@ -77,8 +77,8 @@ def conv2d(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *size)
-        The batch.
+    x : array_like or tensor, shape (N, C, *size) or (C, *size)
+        The batch, or one sample without a batch.
     w : array_like or tensor, shape (C_out, C // groups, *kernel_size)
         The weight.
     bias : array_like or tensor, shape (C_out,), optional
@@ -98,7 +98,7 @@ def conv2d(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         With the dtype that NumPy gives the operands together. Integers wrap as NumPy's do: give a wider dtype, or
         ``object``, where sums are large.
 
@@ -241,8 +241,8 @@ def max_pool2d(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *size)
-        The batch.
+    x : array_like or tensor, shape (N, C, *size) or (C, *size)
+        The batch, or one sample without a batch.
     kernel_size : int or sequence of int
         The window; one size for all axes, or one each.
     stride : int or sequence of int, optional
@@ -258,9 +258,9 @@ def max_pool2d(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *output_size)
+    ndarray or tensor, shape (N, C, *output_size) or (C, *output_size)
         With the dtype of ``x``.
-    indices : ndarray or tensor of int64, shape (N, C, *output_size)
+    indices : ndarray or tensor of int64, shape (N, C, *output_size) or (C, *output_size)
         With ``return_indices``, as the second of a tuple: at which sample of its channel, counted in row-major order,
         each window has its largest; the first where several are as large, the last NaN where there are any. These are
         the samples that receive a gradient. `konvlib.max_unpool2d` takes them.
@@ -380,7 +380,7 @@ def max_unpool2d(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *output_size of the pooling)
+    x : array_like or tensor, shape (N, C, *output_size of the pooling) or (C, *output_size of the pooling)
         What is put back, as `konvlib.max_pool2d` returns it.
     indices : array_like or tensor of integers, with the shape of ``x``
         Where to, as `konvlib.max_pool2d` returns it with ``return_indices``.
@@ -393,7 +393,7 @@ def max_unpool2d(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *output_size)
+    ndarray or tensor, shape (N, C, *output_size) or (C, *output_size)
         With the dtype of ``x``. Where indices meet, the last in row-major order stays, and alone receives a gradient.
 
     Raises
@@ -494,8 +494,8 @@ def avg_pool2d(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *size)
-        The batch.
+    x : array_like or tensor, shape (N, C, *size) or (C, *size)
+        The batch, or one sample without a batch.
     kernel_size, stride, padding, dilation, ceil_mode
         As in `konvlib.max_pool2d`.
     count_include_pad : bool
@@ -507,7 +507,7 @@ def avg_pool2d(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *output_size)
+    ndarray or tensor, shape (N, C, *output_size) or (C, *output_size)
         With the dtype of ``x``; float64 for integers. Halves are summed and divided as float32, and rounded once.
 
     Raises

@@ -102,8 +102,8 @@ def konv2d(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *size)
-        The batch.
+    x : array_like or tensor, shape (N, C, *size) or (C, *size)
+        The batch, or one sample without a batch.
     kappa : array_like or tensor, shape (C_out, degree + 1, C // groups, *kernel_size)
         The coefficients of each tap's polynomial, the constant first.
     bias : array_like or tensor, shape (C_out,), optional
@@ -120,7 +120,7 @@ def konv2d(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         With the dtype that NumPy gives the operands together; integers become float64 where the basis has fractions
         (``"legendre"``), and wrap as NumPy's do elsewhere. Booleans count as integers.
 
@@ -254,9 +254,9 @@ def konv2d_input_grad(
 
     Parameters
     ----------
-    dy : array_like or tensor, shape (N, C_out, *output_size)
+    dy : array_like or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         The gradient by the output.
-    x : array_like or tensor, shape (N, C, *size)
+    x : array_like or tensor, shape (N, C, *size) or (C, *size)
         The batch: where the polynomials are differentiated.
     kappa : array_like or tensor, shape (C_out, degree + 1, C // groups, *kernel_size)
         The coefficients.
@@ -266,7 +266,7 @@ def konv2d_input_grad(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *size)
+    ndarray or tensor, shape (N, C, *size) or (C, *size)
         Zero where no window reaches. With the dtype that the operands have together, as in `konvlib.konv2d`.
 
     Raises
@@ -385,9 +385,9 @@ def konv2d_kappa_grad(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *size)
-        The batch.
-    dy : array_like or tensor, shape (N, C_out, *output_size)
+    x : array_like or tensor, shape (N, C, *size) or (C, *size)
+        The batch, or one sample without a batch.
+    dy : array_like or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         The gradient by the output.
     degree : int
         The degree of the polynomials.
@@ -481,7 +481,7 @@ def konv2d_bias_grad(dy: Operand[T]) -> T:
 
     Parameters
     ----------
-    dy : array_like or tensor, shape (N, C_out, *output_size)
+    dy : array_like or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         The gradient by the output.
 
     Returns

@@ -26,7 +26,6 @@ from konvlib.geometry import (
     conv_geometry,
     im2col_geometry,
     matrix_geometry,
-    rank_told,
 )
 from konvlib.matrices import arrays
 
@@ -123,8 +122,8 @@ def im2col(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *size)
-        The batch.
+    x : array_like or tensor, shape (N, C, *size) or (C, *size)
+        The batch, or one sample without a batch.
     kernel_size : int or sequence of int
         Taps, for all axes or one each.
     stride, padding, dilation
@@ -132,7 +131,7 @@ def im2col(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C * prod(kernel_size), prod(output_size))
+    ndarray or tensor, shape (N, C * prod(kernel_size), prod(output_size)) or (C * prod(kernel_size), prod(output_size))
         A contiguous copy, with the dtype of ``x``.
 
     Raises
@@ -160,7 +159,7 @@ def im2col(
     backend, (x,), layer = prepared(
         arrays, _tensors, im2col_geometry, {"x": x},
         {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation},
-        batched=("x",), rank=rank_told(kernel_size),
+        batched=("x",), rank="kernel_size",
     )  # fmt: skip
     check_memory(layer.batch * layer.products * x.dtype.itemsize, ("kernel_size", "stride", "padding", "dilation"))
     return backend.im2col(x, layer)
@@ -183,7 +182,7 @@ def col2im(
 
     Parameters
     ----------
-    cols : array_like or tensor, shape (N, C * prod(kernel_size), L)
+    cols : array_like or tensor, shape (N, C * prod(kernel_size), L) or (C * prod(kernel_size), L)
         The columns, one for each of ``L`` windows.
     output_size : int or sequence of int
         The size of the images, which tells the number of axes; one integer for one axis.
@@ -192,7 +191,7 @@ def col2im(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *output_size)
+    ndarray or tensor, shape (N, C, *output_size) or (C, *output_size)
         Contiguous, with the dtype of ``cols``. Integers wrap as NumPy's do; tensors of halves are summed in float32.
 
     Raises
@@ -241,8 +240,8 @@ def conv2d_im2col(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, H, W)
-        The batch.
+    x : array_like or tensor, shape (N, C, H, W) or (C, H, W)
+        The batch, or one sample without a batch.
     w : array_like or tensor, shape (C_out, C // groups, kernel height, kernel width)
         The weight.
     bias : array_like or tensor, shape (C_out,), optional
@@ -252,7 +251,7 @@ def conv2d_im2col(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         With the dtype that NumPy gives the operands together, in which all is computed. Integers wrap as NumPy's do.
 
     Raises

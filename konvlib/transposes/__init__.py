@@ -21,7 +21,6 @@ from konvlib.geometry import (
     conv_transpose_geometry,
     inserted_size,
     overlap_geometry,
-    rank_told,
 )
 from konvlib.transposes import arrays
 
@@ -79,7 +78,7 @@ def conv_transpose2d(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C_in, *size)
+    x : array_like or tensor, shape (N, C_in, *size) or (C_in, *size)
         The batch: what the convolution has as its output.
     w : array_like or tensor, shape (C_in, C_out // groups, *kernel_size)
         The weight: that of the convolution, unchanged.
@@ -101,7 +100,7 @@ def conv_transpose2d(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         Along each axis ``(size - 1) * stride + dilation * (kernel_size - 1) + 1 - before - after + output_padding``
         samples. With the dtype that NumPy gives the operands together, in which all is computed. Integers wrap as
         NumPy's do: give a wider dtype, or ``object``, where sums are large.
@@ -203,7 +202,7 @@ def conv_transpose_by_zero_insertion(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         What `konvlib.conv_transpose2d` gives.
 
     Raises
@@ -253,7 +252,7 @@ def conv_transpose_by_scattering(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         What `konvlib.conv_transpose2d` gives.
 
     Raises
@@ -284,14 +283,14 @@ def insert_zeros(x: Operand[T], stride: PerAxis) -> T:
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *size)
+    x : array_like or tensor, shape (N, C, *size) or (C, *size)
         The batch, with one to three spatial axes.
     stride : int or sequence of int
         How far apart samples come to lie; one for all axes, or one each.
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *((n - 1) * s + 1 for each axis))
+    ndarray or tensor, shape (N, C, *((n - 1) * s + 1 for each axis)) or (C, *((n - 1) * s + 1 for each axis))
         A copy, with the dtype of ``x``.
 
     Raises
@@ -314,7 +313,7 @@ def insert_zeros(x: Operand[T], stride: PerAxis) -> T:
              [2, 0, 0, 4]]]])
     """
     backend, (x,), (steps, size) = prepared(
-        arrays, _tensors, inserted_size, {"x": x}, {"stride": stride}, batched=("x",), rank=rank_told(stride)
+        arrays, _tensors, inserted_size, {"x": x}, {"stride": stride}, batched=("x",), rank="stride"
     )
     check_memory(x.shape[0] * x.shape[1] * prod(size) * x.dtype.itemsize, ["stride"])
     return backend.insert_zeros(x, steps)
