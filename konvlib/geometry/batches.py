@@ -51,8 +51,8 @@ def told_rank(name: str, operands: dict[str, Any], arguments: dict[str, Any]) ->
     >>> told_rank("stride", {}, {"stride": (1, 2)}), told_rank("stride", {}, {"stride": 2})
     (4, 0)
     """
+    entries = arguments.get(name)
+    axes = len(entries) if is_sequence(entries) else 0
     if name in operands:
-        rank = operands[name].ndim
-    else:
-        rank = len(arguments[name]) + 2 if is_sequence(arguments[name]) else 0
-    return rank if rank - 2 in AXIS_NAMES else 0
+        axes = operands[name].ndim - 2
+    return axes + 2 if axes in AXIS_NAMES else 0

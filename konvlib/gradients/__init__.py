@@ -43,7 +43,7 @@ def conv1d_input_grad(
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; w[o, c, u]
 
     ``dy`` is ``(N, C_out, output_size)``, ``w`` is ``(C_out, C // groups, kernel_size)``, the result
-    ``(N, C, input_size)``.
+    ``(N, C, input_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -144,7 +144,7 @@ def conv3d_input_grad(
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; w[o, c, u]
 
     ``dy`` is ``(N, C_out, *output_size)``, ``w`` is ``(C_out, C // groups, *kernel_size)``, the result
-    ``(N, C, *input_size)``.
+    ``(N, C, *input_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -177,7 +177,7 @@ def conv1d_weight_grad(
     .. math:: dw[o, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; x[b, c, s\,i + d\,u - p]
 
     ``x`` is ``(N, C, input_size)``, ``dy`` is ``(N, C_out, output_size)``, the result
-    ``(C_out, C // groups, kernel_size)``.
+    ``(C_out, C // groups, kernel_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -269,7 +269,7 @@ def conv3d_weight_grad(
     .. math:: dw[o, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; x[b, c, s\,i + d\,u - p]
 
     ``x`` is ``(N, C, *input_size)``, ``dy`` is ``(N, C_out, *output_size)``, the result
-    ``(C_out, C // groups, *kernel_size)``.
+    ``(C_out, C // groups, *kernel_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -290,7 +290,7 @@ def conv1d_bias_grad(dy: Operand[T]) -> T:
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 
-    ``dy`` is ``(N, C_out, output_size)``, the result ``(C_out,)``.
+    ``dy`` is ``(N, C_out, output_size)``, the result ``(C_out,)``. ``N`` may be missing.
 
     See Also
     --------
@@ -345,7 +345,7 @@ def conv3d_bias_grad(dy: Operand[T]) -> T:
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 
-    ``dy`` is ``(N, C_out, *output_size)``, the result ``(C_out,)``.
+    ``dy`` is ``(N, C_out, *output_size)``, the result ``(C_out,)``. ``N`` may be missing.
 
     See Also
     --------
@@ -375,6 +375,7 @@ def max_pool1d_grad(
         m(i) = \operatorname{argmax}_{j = s\,i + d\,u - p} x[b, c, j]
 
     ``x`` is ``(N, C, input_size)``, ``dy`` is ``(N, C, output_size)``, the result ``(N, C, input_size)``.
+    ``N`` may be missing.
 
     See Also
     --------
@@ -464,6 +465,7 @@ def max_pool3d_grad(
         m(i) = \operatorname{argmax}_{j = s\,i + d\,u - p} x[b, c, j]
 
     ``x`` is ``(N, C, *input_size)``, ``dy`` is ``(N, C, *output_size)``, the result ``(N, C, *input_size)``.
+    ``N`` may be missing.
 
     See Also
     --------
@@ -494,7 +496,7 @@ def avg_pool1d_grad(
 
     .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + d\,u - p = j} \frac{dy[b, c, i]}{n(i)}
 
-    ``dy`` is ``(N, C, output_size)``, the result ``(N, C, input_size)``.
+    ``dy`` is ``(N, C, output_size)``, the result ``(N, C, input_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -583,7 +585,7 @@ def avg_pool3d_grad(
 
     .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + d\,u - p = j} \frac{dy[b, c, i]}{n(i)}
 
-    ``dy`` is ``(N, C, *output_size)``, the result ``(N, C, *input_size)``.
+    ``dy`` is ``(N, C, *output_size)``, the result ``(N, C, *input_size)``. ``N`` may be missing.
 
     See Also
     --------

@@ -44,6 +44,7 @@ def conv1d(
     .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} x[b, c, s\,i + d\,u - p]\; w[o, c, u]
 
     ``x`` is ``(N, C, L)``, ``w`` is ``(C_out, C // groups, kernel_size)``, the result ``(N, C_out, output_size)``.
+    ``N`` may be missing.
 
     See Also
     --------
@@ -132,6 +133,9 @@ def conv2d(
     >>> conv2d(x, [[[[2, 1], [0, 3]]]])
     array([[[[ 5, 11],
              [16,  7]]]])
+    >>> conv2d(x[0], [[[[2, 1], [0, 3]]]])
+    array([[[ 5, 11],
+            [16,  7]]])
     >>> conv2d(x, np.ones((1, 1, 3, 3), dtype=int), padding=1, stride=2)
     array([[[[6, 6],
              [6, 7]]]])
@@ -159,7 +163,7 @@ def conv3d(
     .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} x[b, c, s\,i + d\,u - p]\; w[o, c, u]
 
     ``x`` is ``(N, C, D, H, W)``, ``w`` is ``(C_out, C // groups, *kernel_size)``, the result
-    ``(N, C_out, *output_size)``.
+    ``(N, C_out, *output_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -199,7 +203,7 @@ def max_pool1d(
 
     .. math:: y[b, c, i] = \max_{u} x[b, c, s\,i + d\,u - p]
 
-    ``x`` is ``(N, C, L)``, the result ``(N, C, output_size)``.
+    ``x`` is ``(N, C, L)``, the result ``(N, C, output_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -322,7 +326,7 @@ def max_pool3d(
 
     .. math:: y[b, c, i] = \max_{u} x[b, c, s\,i + d\,u - p]
 
-    ``x`` is ``(N, C, D, H, W)``, the result ``(N, C, *output_size)``.
+    ``x`` is ``(N, C, D, H, W)``, the result ``(N, C, *output_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -460,7 +464,7 @@ def avg_pool1d(
 
     .. math:: y[b, c, i] = \frac{1}{\lvert U_i \rvert} \sum_{u} x[b, c, s\,i + d\,u - p]
 
-    ``x`` is ``(N, C, L)``, the result ``(N, C, output_size)``.
+    ``x`` is ``(N, C, L)``, the result ``(N, C, output_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -556,7 +560,7 @@ def avg_pool3d(
 
     .. math:: y[b, c, i] = \frac{1}{\lvert U_i \rvert} \sum_{u} x[b, c, s\,i + d\,u - p]
 
-    ``x`` is ``(N, C, D, H, W)``, the result ``(N, C, *output_size)``.
+    ``x`` is ``(N, C, D, H, W)``, the result ``(N, C, *output_size)``. ``N`` may be missing.
 
     See Also
     --------

@@ -65,7 +65,7 @@ def konv1d(
         \qquad \phi_{o,c,u}(t) = \sum_{\delta} \kappa[o, \delta, c, u]\, p_\delta(t)
 
     ``x`` is ``(N, C, L)``, ``kappa`` is ``(C_out, degree + 1, C // groups, kernel_size)``, ``bias`` is ``(C_out,)``,
-    the result ``(N, C_out, output_size)``.
+    the result ``(N, C_out, output_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -185,7 +185,7 @@ def konv3d(
         \qquad \phi_{o,c,u}(t) = \sum_{\delta} \kappa[o, \delta, c, u]\, p_\delta(t)
 
     ``x`` is ``(N, C, D, H, W)``, ``kappa`` is ``(C_out, degree + 1, C // groups, *kernel_size)``, ``bias`` is
-    ``(C_out,)``, the result ``(N, C_out, *output_size)``.
+    ``(C_out,)``, the result ``(N, C_out, *output_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -218,7 +218,7 @@ def konv1d_input_grad(
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; \phi'_{o,c,u}(x[b, c, j])
 
     ``dy`` is ``(N, C_out, output_size)``, ``x`` is ``(N, C, L)``, ``kappa`` is
-    ``(C_out, degree + 1, C // groups, kernel_size)``, the result ``(N, C, L)``.
+    ``(C_out, degree + 1, C // groups, kernel_size)``, the result ``(N, C, L)``. ``N`` may be missing.
 
     See Also
     --------
@@ -312,7 +312,7 @@ def konv3d_input_grad(
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; \phi'_{o,c,u}(x[b, c, j])
 
     ``dy`` is ``(N, C_out, *output_size)``, ``x`` is ``(N, C, D, H, W)``, ``kappa`` is
-    ``(C_out, degree + 1, C // groups, *kernel_size)``, the result ``(N, C, D, H, W)``.
+    ``(C_out, degree + 1, C // groups, *kernel_size)``, the result ``(N, C, D, H, W)``. ``N`` may be missing.
 
     See Also
     --------
@@ -345,7 +345,7 @@ def konv1d_kappa_grad(
     .. math:: d\kappa[o, \delta, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; p_\delta(x[b, c, s\,i + d\,u - p])
 
     ``x`` is ``(N, C, L)``, ``dy`` is ``(N, C_out, output_size)``, the result
-    ``(C_out, degree + 1, C // groups, kernel_size)``.
+    ``(C_out, degree + 1, C // groups, kernel_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -441,7 +441,7 @@ def konv3d_kappa_grad(
     .. math:: d\kappa[o, \delta, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; p_\delta(x[b, c, s\,i + d\,u - p])
 
     ``x`` is ``(N, C, D, H, W)``, ``dy`` is ``(N, C_out, *output_size)``, the result
-    ``(C_out, degree + 1, C // groups, *kernel_size)``.
+    ``(C_out, degree + 1, C // groups, *kernel_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -460,7 +460,7 @@ def konv1d_bias_grad(dy: Operand[T]) -> T:
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 
-    ``dy`` is ``(N, C_out, output_size)``, the result ``(C_out,)``.
+    ``dy`` is ``(N, C_out, output_size)``, the result ``(C_out,)``. ``N`` may be missing.
 
     See Also
     --------
@@ -515,7 +515,7 @@ def konv3d_bias_grad(dy: Operand[T]) -> T:
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 
-    ``dy`` is ``(N, C_out, *output_size)``, the result ``(C_out,)``.
+    ``dy`` is ``(N, C_out, *output_size)``, the result ``(C_out,)``. ``N`` may be missing.
 
     See Also
     --------

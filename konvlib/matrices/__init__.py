@@ -123,7 +123,8 @@ def im2col(
     Parameters
     ----------
     x : array_like or tensor, shape (N, C, *size) or (C, *size)
-        The batch, or one sample without a batch.
+        The batch, or one sample without a batch, where ``kernel_size`` has an entry for each axis: one size for all
+        axes does not tell how many they are.
     kernel_size : int or sequence of int
         Taps, for all axes or one each.
     stride, padding, dilation
@@ -131,7 +132,7 @@ def im2col(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C * prod(kernel_size), prod(output_size)) or (C * prod(kernel_size), prod(output_size))
+    ndarray or tensor, shape (N, C * prod(kernel_size), prod(output_size)), without ``N`` if ``x`` is
         A contiguous copy, with the dtype of ``x``.
 
     Raises

@@ -42,7 +42,7 @@ def conv_transpose1d(
     .. math:: y[b, o, j] = \text{bias}[o] + \sum_c \sum_{s\,i + d\,u - p = j} x[b, c, i]\; w[c, o, u]
 
     ``x`` is ``(N, C_in, L)``, ``w`` is ``(C_in, C_out // groups, kernel_size)``, ``bias`` is ``(C_out,)``, the result
-    ``(N, C_out, output_size)``.
+    ``(N, C_out, output_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -79,7 +79,7 @@ def conv_transpose2d(
     Parameters
     ----------
     x : array_like or tensor, shape (N, C_in, *size) or (C_in, *size)
-        The batch: what the convolution has as its output.
+        The batch, or one sample without a batch: what the convolution has as its output.
     w : array_like or tensor, shape (C_in, C_out // groups, *kernel_size)
         The weight: that of the convolution, unchanged.
     bias : array_like or tensor, shape (C_out,), optional
@@ -160,7 +160,7 @@ def conv_transpose3d(
     .. math:: y[b, o, j] = \text{bias}[o] + \sum_c \sum_{s\,i + d\,u - p = j} x[b, c, i]\; w[c, o, u]
 
     ``x`` is ``(N, C_in, D, H, W)``, ``w`` is ``(C_in, C_out // groups, *kernel_size)``, ``bias`` is ``(C_out,)``, the
-    result ``(N, C_out, *output_size)``.
+    result ``(N, C_out, *output_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -198,7 +198,7 @@ def conv_transpose_by_zero_insertion(
     Parameters
     ----------
     x, w, bias, stride, padding, output_padding, output_size, dilation, groups
-        As in `konvlib.conv_transpose2d`; ``x`` tells the number of axes, one to three.
+        As in `konvlib.conv_transpose2d`; ``w`` tells the number of axes, one to three.
 
     Returns
     -------
@@ -248,7 +248,7 @@ def conv_transpose_by_scattering(
     Parameters
     ----------
     x, w, bias, stride, padding, output_padding, output_size, dilation, groups
-        As in `konvlib.conv_transpose2d`; ``x`` tells the number of axes, one to three.
+        As in `konvlib.conv_transpose2d`; ``w`` tells the number of axes, one to three.
 
     Returns
     -------
@@ -284,13 +284,13 @@ def insert_zeros(x: Operand[T], stride: PerAxis) -> T:
     Parameters
     ----------
     x : array_like or tensor, shape (N, C, *size) or (C, *size)
-        The batch, with one to three spatial axes.
+        The batch, with one to three spatial axes; or one sample, where ``stride`` has an entry for each axis.
     stride : int or sequence of int
         How far apart samples come to lie; one for all axes, or one each.
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *((n - 1) * s + 1 for each axis)) or (C, *((n - 1) * s + 1 for each axis))
+    ndarray or tensor, shape (N, C, *((n - 1) * s + 1 for each axis)), without ``N`` if ``x`` is
         A copy, with the dtype of ``x``.
 
     Raises
