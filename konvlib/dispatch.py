@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from konvlib.geometry.arguments import shown
+from konvlib.geometry.batches import lacks_batch, told_rank
 from konvlib.geometry.memory import check_memory
 from konvlib.geometry.operands import as_array, check_ordered, check_together
 
@@ -40,11 +42,17 @@ def prepared(
     *,
     ordered: Sequence[str] = (),
     dtypes: str = "DTYPES",
+    batched: Sequence[str] = (),
+    rank: int | str = 0,
+    along: Sequence[str] = (),
+    gives_batch: bool = True,
 ) -> tuple[Any, list[Any], Any]:
     """Return the backend for some operands, the operands as it takes them, and their checked geometry.
 
     A torch tensor among the operands means what ``tensors()`` imports; without torch imported there can be none, so
     none is imported here. Everything else means ``arrays``.
+
+    Operands without a batch become a batch of one, and what the backend returns loses it again.
 
     Parameters
     ----------
@@ -61,6 +69,14 @@ def prepared(
         The operands that must be real, because their entries are compared.
     dtypes : str
         By what name the backend for tensors has the dtypes that it takes.
+    batched : sequence of str
+        The operands that have a batch as their first axis, or all of them none.
+    rank : int or str
+        How many axes they have with the batch; or what tells it: a weight, or an argument with an entry for each axis.
+    along : sequence of str
+        Arguments that hold the shape of something with the same batch.
+    gives_batch : bool
+        Whether results have the batch, too.
 
     Raises
     ------
@@ -81,23 +97,72 @@ def prepared(
     if torch is not None and any([isinstance(operand, torch.Tensor) for operand in operands.values()]):
         if tensors is None:
             raise TypeError(f"{arrays.__package__} takes arrays, got a torch tensor; give tensor.numpy()")
-        from konvlib.registration import planned_tensors
+        from konvlib.registration import check_tensors, plan_of_tensors
 
-        backend = tensors()
-        return backend, list(operands.values()), planned_tensors(getattr(backend, dtypes), check, operands, arguments)
-    given = [
-        None if operand is None and name.endswith("bias") else as_array(operand, name)
-        for name, operand in operands.items()
-    ]
-    if any([array is not None and array.dtype.kind == "O" for array in given]):
-        check_together(dict(zip(operands, given, strict=True)))
-    for array, name in zip(given, operands, strict=True) if ordered else ():
-        if array is not None and name in ordered:
-            check_ordered(array, name)
-    plan = planned(check, [None if array is None else array.shape for array in given], arguments)
+        backend, given, plan_of = tensors(), operands, plan_of_tensors
+        check_tensors(given, getattr(backend, dtypes))
+    else:
+        backend, plan_of = arrays, _plan_of_arrays
+        given = {
+            name: None if operand is None and name.endswith("bias") else as_array(operand, name)
+            for name, operand in operands.items()
+        }
+        if any([array is not None and array.dtype.kind == "O" for array in given.values()]):
+            check_together(given)
+        for name in ordered:
+            check_ordered(given[name], name)
+    if batched:
+        wanted = rank if type(rank) is int else told_rank(rank, given, arguments)
+        for name in batched:
+            if given[name].ndim != wanted and wanted:
+                return _without_batch(backend, plan_of, check, given, arguments, batched, rank, along, gives_batch)
+    return backend, list(given.values()), plan_of(check, given, arguments)
+
+
+def _without_batch(
+    backend: Any, plan_of: Any, check: Any, given: dict[str, Any], arguments: dict[str, Any], batched: Sequence[str],
+    rank: int | str, along: Sequence[str], gives_batch: bool,
+) -> tuple[Any, list[Any], Any]:  # fmt: skip
+    """As `prepared`, for operands that have another number of axes than a batch: with an axis before, if one fewer."""
+    shapes = {name: given[name].shape for name in batched}
+    shapes |= {name.removesuffix("_shape"): arguments[name] for name in along}
+    if type(rank) is int:
+        lacks_batch(shapes, rank)
+    else:
+        by = f"{rank} of shape {tuple(given[rank].shape)}" if rank in given else f"{rank} {shown(arguments[rank])}"
+        lacks_batch(shapes, told_rank(rank, given, arguments), f", with {by}")
+    given = {name: operand[None] if name in batched else operand for name, operand in given.items()}
+    arguments = {name: (1, *value) if name in along else value for name, value in arguments.items()}
+    try:
+        plan = plan_of(check, given, arguments)
+    except ValueError as error:
+        if not any(str((1, *shape)) in str(error) for shape in shapes.values()):
+            raise
+        raise ValueError(f"{error}; {' and '.join(shapes)} had no batch and got one of size 1") from None
+    return _OfOne(backend) if gives_batch else backend, list(given.values()), plan
+
+
+class _OfOne:
+    """A backend whose results lose their batch, which is the one sample that there is."""
+
+    def __init__(self, backend: Any) -> None:
+        self.backend = backend
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function = getattr(self.backend, name)
+
+        def of_one(*given: Any) -> Any:
+            results = function(*given)
+            return tuple([result[0] for result in results]) if isinstance(results, tuple) else results[0]
+
+        return of_one
+
+
+def _plan_of_arrays(check: Callable[..., Any], given: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    plan = planned(check, [None if array is None else array.shape for array in given.values()], arguments)
     if (numbers := getattr(plan, "numbers", 0)) > MANY:
-        check_memory(numbers * max([array.itemsize for array in given if array is not None]), arguments, operands)
-    return arrays, given, plan
+        check_memory(numbers * max([a.itemsize for a in given.values() if a is not None]), arguments, given)
+    return plan
 
 
 def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[str, Any]) -> Any:

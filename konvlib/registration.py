@@ -154,6 +154,24 @@ def planned_tensors(
     (4,)
     """
     check_tensors(operands, dtypes)
+    return plan_of_tensors(check, operands, arguments)
+
+
+def plan_of_tensors(check: Callable[..., Any], operands: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """Return ``check(*shapes, **arguments)``, remembered for plain tensors, of tensors that were found to go together.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As ``check`` does.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> operands = {"x": torch.ones(1, 2, 9), "w": torch.ones(4, 2, 3), "bias": None}
+    >>> plan_of_tensors(conv_geometry, operands, {"axes": 1, "stride": 2}).output_size
+    (4,)
+    """
     shapes = [None if tensor is None else tensor.shape for tensor in operands.values()]
     if (
         torch.compiler.is_compiling()

@@ -17,6 +17,7 @@ from konvlib.geometry.arguments import (
     per_axis,
     sum_dtype,
 )
+from konvlib.geometry.batches import lacks_batch, told_rank
 from konvlib.geometry.chains import (
     Chain,
     Composition,
@@ -191,6 +192,7 @@ __all__ = [
     "konv_geometry",
     "konv_input_grad_geometry",
     "konv_kappa_grad_geometry",
+    "lacks_batch",
     "least_size",
     "limb_bits",
     "machine_memory",
@@ -218,6 +220,7 @@ __all__ = [
     "spatial_axes",
     "spectral_dtype",
     "sum_dtype",
+    "told_rank",
     "weight_grad_geometry",
     "whole_geometry",
     "wide_dtype",

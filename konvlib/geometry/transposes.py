@@ -51,7 +51,7 @@ def conv_transpose_geometry(
     bias_shape : sequence of int, optional
         ``(C_out,)``.
     axes : {1, 2, 3}, optional
-        How many spatial axes the called function has; by default as many as ``x`` has.
+        How many spatial axes the called function has; by default as many as ``w`` has.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def conv_transpose_geometry(
     >>> layer.input_shape, layer.padding
     ((1, 2, 6, 10), ((0, 1), (0, 1)))
     """
-    axes = spatial_axes(x_shape, "x") if axes is None else axes
+    axes = spatial_axes(w_shape, "w", "C_in, C_out // groups") if axes is None else axes
     batch, in_channels, *size = checked_shape(x_shape, "x", axes, AXIS_NAMES[axes])
     rows, depth, *kernel = checked_shape(w_shape, "w", axes, weight_axes(axes, "C_in, C_out // groups"))
     if rows != in_channels:

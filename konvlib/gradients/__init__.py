@@ -10,6 +10,8 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from konvlib.dispatch import Operand, T, prepared
 from konvlib.geometry import (
     Padding,
@@ -41,7 +43,7 @@ def conv1d_input_grad(
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; w[o, c, u]
 
     ``dy`` is ``(N, C_out, output_size)``, ``w`` is ``(C_out, C // groups, kernel_size)``, the result
-    ``(N, C, input_size)``.
+    ``(N, C, input_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -76,7 +78,7 @@ def conv2d_input_grad(
 
     Parameters
     ----------
-    dy : array_like or tensor, shape (N, C_out, *output_size)
+    dy : array_like or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         The gradient by the output.
     w : array_like or tensor, shape (C_out, C // groups, *kernel_size)
         The weight.
@@ -87,7 +89,7 @@ def conv2d_input_grad(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *input_size)
+    ndarray or tensor, shape (N, C, *input_size) or (C, *input_size)
         Zero where no window reaches. With the dtype that NumPy gives the operands together; integers wrap as NumPy's
         do.
 
@@ -142,7 +144,7 @@ def conv3d_input_grad(
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; w[o, c, u]
 
     ``dy`` is ``(N, C_out, *output_size)``, ``w`` is ``(C_out, C // groups, *kernel_size)``, the result
-    ``(N, C, *input_size)``.
+    ``(N, C, *input_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -175,7 +177,7 @@ def conv1d_weight_grad(
     .. math:: dw[o, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; x[b, c, s\,i + d\,u - p]
 
     ``x`` is ``(N, C, input_size)``, ``dy`` is ``(N, C_out, output_size)``, the result
-    ``(C_out, C // groups, kernel_size)``.
+    ``(C_out, C // groups, kernel_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -210,9 +212,9 @@ def conv2d_weight_grad(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *input_size)
+    x : array_like or tensor, shape (N, C, *input_size) or (C, *input_size)
         The input.
-    dy : array_like or tensor, shape (N, C_out, *output_size)
+    dy : array_like or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         The gradient by the output.
     kernel_size : int or sequence of int
         The size of the kernel, which ``x`` and ``dy`` do not tell with a stride.
@@ -267,7 +269,7 @@ def conv3d_weight_grad(
     .. math:: dw[o, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; x[b, c, s\,i + d\,u - p]
 
     ``x`` is ``(N, C, *input_size)``, ``dy`` is ``(N, C_out, *output_size)``, the result
-    ``(C_out, C // groups, *kernel_size)``.
+    ``(C_out, C // groups, *kernel_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -288,7 +290,7 @@ def conv1d_bias_grad(dy: Operand[T]) -> T:
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 
-    ``dy`` is ``(N, C_out, output_size)``, the result ``(C_out,)``.
+    ``dy`` is ``(N, C_out, output_size)``, the result ``(C_out,)``. ``N`` may be missing.
 
     See Also
     --------
@@ -309,7 +311,7 @@ def conv2d_bias_grad(dy: Operand[T]) -> T:
 
     Parameters
     ----------
-    dy : array_like or tensor, shape (N, C_out, *output_size)
+    dy : array_like or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         The gradient by the output.
 
     Returns
@@ -343,7 +345,7 @@ def conv3d_bias_grad(dy: Operand[T]) -> T:
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 
-    ``dy`` is ``(N, C_out, *output_size)``, the result ``(C_out,)``.
+    ``dy`` is ``(N, C_out, *output_size)``, the result ``(C_out,)``. ``N`` may be missing.
 
     See Also
     --------
@@ -373,6 +375,7 @@ def max_pool1d_grad(
         m(i) = \operatorname{argmax}_{j = s\,i + d\,u - p} x[b, c, j]
 
     ``x`` is ``(N, C, input_size)``, ``dy`` is ``(N, C, output_size)``, the result ``(N, C, input_size)``.
+    ``N`` may be missing.
 
     See Also
     --------
@@ -406,16 +409,16 @@ def max_pool2d_grad(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *input_size)
+    x : array_like or tensor, shape (N, C, *input_size) or (C, *input_size)
         The input.
-    dy : array_like or tensor, shape (N, C, *output_size)
+    dy : array_like or tensor, shape (N, C, *output_size) or (C, *output_size)
         The gradient by the output.
     kernel_size, stride, padding, dilation, ceil_mode
         Those of the pooling, as in `konvlib.max_pool2d`.
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *input_size)
+    ndarray or tensor, shape (N, C, *input_size) or (C, *input_size)
         With the dtype of ``dy``, since ``x`` says only where it goes; integers wrap as NumPy's do. Halves are summed as
         float32, and rounded once.
 
@@ -462,6 +465,7 @@ def max_pool3d_grad(
         m(i) = \operatorname{argmax}_{j = s\,i + d\,u - p} x[b, c, j]
 
     ``x`` is ``(N, C, *input_size)``, ``dy`` is ``(N, C, *output_size)``, the result ``(N, C, *input_size)``.
+    ``N`` may be missing.
 
     See Also
     --------
@@ -492,7 +496,7 @@ def avg_pool1d_grad(
 
     .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + d\,u - p = j} \frac{dy[b, c, i]}{n(i)}
 
-    ``dy`` is ``(N, C, output_size)``, the result ``(N, C, input_size)``.
+    ``dy`` is ``(N, C, output_size)``, the result ``(N, C, input_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -528,7 +532,7 @@ def avg_pool2d_grad(
 
     Parameters
     ----------
-    dy : array_like or tensor, shape (N, C, *output_size)
+    dy : array_like or tensor, shape (N, C, *output_size) or (C, *output_size)
         The gradient by the output.
     input_size : int or sequence of int
         The size of the input, which ``dy`` does not tell.
@@ -537,7 +541,7 @@ def avg_pool2d_grad(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *input_size)
+    ndarray or tensor, shape (N, C, *input_size) or (C, *input_size)
         With the dtype of ``dy``; float64 if it holds integers. Halves are divided and summed as float32, and rounded
         once.
 
@@ -581,7 +585,7 @@ def avg_pool3d_grad(
 
     .. math:: dx[b, c, j] = \sum_{(i, u):\; s\,i + d\,u - p = j} \frac{dy[b, c, i]}{n(i)}
 
-    ``dy`` is ``(N, C, *output_size)``, the result ``(N, C, *input_size)``.
+    ``dy`` is ``(N, C, *output_size)``, the result ``(N, C, *input_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -607,6 +611,7 @@ def _conv_input_grad(
         arrays, _tensors, input_grad_geometry, {"dy": dy, "w": w},
         {"axes": axes, "input_size": input_size, "stride": stride, "padding": padding, "dilation": dilation,
          "groups": groups, "padding_mode": padding_mode},
+        batched=("dy",), rank=axes + 2,
     )  # fmt: skip
     return backend.conv_input_grad(dy, w, layer)
 
@@ -619,12 +624,16 @@ def _conv_weight_grad(
         arrays, _tensors, weight_grad_geometry, {"x": x, "dy": dy},
         {"axes": axes, "kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation,
          "groups": groups, "padding_mode": padding_mode},
+        batched=("x", "dy"), rank=axes + 2, gives_batch=False,
     )  # fmt: skip
     return backend.conv_weight_grad(x, dy, layer)
 
 
 def _conv_bias_grad(axes: int, dy: Any) -> Any:
-    backend, (dy,), shape = prepared(arrays, _tensors, bias_grad_shape, {"dy": dy}, {"axes": axes})
+    backend, (dy,), shape = prepared(
+        arrays, _tensors, bias_grad_shape, {"dy": dy}, {"axes": axes},
+        batched=("dy",), rank=axes + 2, gives_batch=False,
+    )  # fmt: skip
     return backend.conv_bias_grad(dy, shape)
 
 
@@ -635,7 +644,7 @@ def _max_pool_grad(
         arrays, _tensors, max_pool_grad_geometry, {"x": x, "dy": dy},
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
          "ceil_mode": ceil_mode},
-        ordered=("x",),
+        ordered=("x",), batched=("x", "dy"), rank=axes + 2,
     )  # fmt: skip
     return backend.max_pool_grad(x, dy, pool)
 
@@ -649,8 +658,9 @@ def _avg_pool_grad(
         {"kernel_size": kernel_size, "axes": axes, "input_size": input_size, "stride": stride, "padding": padding,
          "dilation": dilation, "ceil_mode": ceil_mode, "count_include_pad": count_include_pad,
          "divisor_override": divisor_override},
+        batched=("dy",), rank=axes + 2,
     )  # fmt: skip
-    if backend is arrays:
+    if isinstance(dy, np.ndarray):
         check_fits_floats(dy, "dy")
     return backend.avg_pool_grad(dy, pool)
 

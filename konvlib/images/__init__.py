@@ -44,6 +44,7 @@ def conv1d(
     .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} x[b, c, s\,i + d\,u - p]\; w[o, c, u]
 
     ``x`` is ``(N, C, L)``, ``w`` is ``(C_out, C // groups, kernel_size)``, the result ``(N, C_out, output_size)``.
+    ``N`` may be missing.
 
     See Also
     --------
@@ -77,8 +78,8 @@ def conv2d(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *size)
-        The batch.
+    x : array_like or tensor, shape (N, C, *size) or (C, *size)
+        The batch, or one sample without a batch.
     w : array_like or tensor, shape (C_out, C // groups, *kernel_size)
         The weight.
     bias : array_like or tensor, shape (C_out,), optional
@@ -98,7 +99,7 @@ def conv2d(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         With the dtype that NumPy gives the operands together. Integers wrap as NumPy's do: give a wider dtype, or
         ``object``, where sums are large.
 
@@ -132,6 +133,9 @@ def conv2d(
     >>> conv2d(x, [[[[2, 1], [0, 3]]]])
     array([[[[ 5, 11],
              [16,  7]]]])
+    >>> conv2d(x[0], [[[[2, 1], [0, 3]]]])
+    array([[[ 5, 11],
+            [16,  7]]])
     >>> conv2d(x, np.ones((1, 1, 3, 3), dtype=int), padding=1, stride=2)
     array([[[[6, 6],
              [6, 7]]]])
@@ -159,7 +163,7 @@ def conv3d(
     .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c} \sum_{u} x[b, c, s\,i + d\,u - p]\; w[o, c, u]
 
     ``x`` is ``(N, C, D, H, W)``, ``w`` is ``(C_out, C // groups, *kernel_size)``, the result
-    ``(N, C_out, *output_size)``.
+    ``(N, C_out, *output_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -199,7 +203,7 @@ def max_pool1d(
 
     .. math:: y[b, c, i] = \max_{u} x[b, c, s\,i + d\,u - p]
 
-    ``x`` is ``(N, C, L)``, the result ``(N, C, output_size)``.
+    ``x`` is ``(N, C, L)``, the result ``(N, C, output_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -241,8 +245,8 @@ def max_pool2d(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *size)
-        The batch.
+    x : array_like or tensor, shape (N, C, *size) or (C, *size)
+        The batch, or one sample without a batch.
     kernel_size : int or sequence of int
         The window; one size for all axes, or one each.
     stride : int or sequence of int, optional
@@ -258,9 +262,9 @@ def max_pool2d(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *output_size)
+    ndarray or tensor, shape (N, C, *output_size) or (C, *output_size)
         With the dtype of ``x``.
-    indices : ndarray or tensor of int64, shape (N, C, *output_size)
+    indices : ndarray or tensor of int64, shape (N, C, *output_size) or (C, *output_size)
         With ``return_indices``, as the second of a tuple: at which sample of its channel, counted in row-major order,
         each window has its largest; the first where several are as large, the last NaN where there are any. These are
         the samples that receive a gradient. `konvlib.max_unpool2d` takes them.
@@ -322,7 +326,7 @@ def max_pool3d(
 
     .. math:: y[b, c, i] = \max_{u} x[b, c, s\,i + d\,u - p]
 
-    ``x`` is ``(N, C, D, H, W)``, the result ``(N, C, *output_size)``.
+    ``x`` is ``(N, C, D, H, W)``, the result ``(N, C, *output_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -380,7 +384,7 @@ def max_unpool2d(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *output_size of the pooling)
+    x : array_like or tensor, shape (N, C, *output_size of the pooling) or (C, *output_size of the pooling)
         What is put back, as `konvlib.max_pool2d` returns it.
     indices : array_like or tensor of integers, with the shape of ``x``
         Where to, as `konvlib.max_pool2d` returns it with ``return_indices``.
@@ -393,7 +397,7 @@ def max_unpool2d(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *output_size)
+    ndarray or tensor, shape (N, C, *output_size) or (C, *output_size)
         With the dtype of ``x``. Where indices meet, the last in row-major order stays, and alone receives a gradient.
 
     Raises
@@ -460,7 +464,7 @@ def avg_pool1d(
 
     .. math:: y[b, c, i] = \frac{1}{\lvert U_i \rvert} \sum_{u} x[b, c, s\,i + d\,u - p]
 
-    ``x`` is ``(N, C, L)``, the result ``(N, C, output_size)``.
+    ``x`` is ``(N, C, L)``, the result ``(N, C, output_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -494,8 +498,8 @@ def avg_pool2d(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *size)
-        The batch.
+    x : array_like or tensor, shape (N, C, *size) or (C, *size)
+        The batch, or one sample without a batch.
     kernel_size, stride, padding, dilation, ceil_mode
         As in `konvlib.max_pool2d`.
     count_include_pad : bool
@@ -507,7 +511,7 @@ def avg_pool2d(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *output_size)
+    ndarray or tensor, shape (N, C, *output_size) or (C, *output_size)
         With the dtype of ``x``; float64 for integers. Halves are summed and divided as float32, and rounded once.
 
     Raises
@@ -556,7 +560,7 @@ def avg_pool3d(
 
     .. math:: y[b, c, i] = \frac{1}{\lvert U_i \rvert} \sum_{u} x[b, c, s\,i + d\,u - p]
 
-    ``x`` is ``(N, C, D, H, W)``, the result ``(N, C, *output_size)``.
+    ``x`` is ``(N, C, D, H, W)``, the result ``(N, C, *output_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -579,6 +583,7 @@ def _conv(
         arrays, _tensors, conv_geometry, {"x": x, "w": w, "bias": bias},
         {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
          "padding_mode": padding_mode},
+        batched=("x",), rank=axes + 2,
     )  # fmt: skip
     return backend.conv(x, w, bias, layer)
 
@@ -590,7 +595,7 @@ def _max_pool(
         arrays, _tensors, max_pool_geometry, {"x": x},
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
          "ceil_mode": ceil_mode, "return_indices": return_indices},
-        ordered=("x",),
+        ordered=("x",), batched=("x",), rank=axes + 2,
     )  # fmt: skip
     return backend.max_pool_and_indices(x, pool) if return_indices else backend.max_pool(x, pool)
 
@@ -601,7 +606,9 @@ def _max_unpool(axes: int, x: Any, indices: Any, kernel_size: Any, stride: Any, 
         arrays, _tensors, max_unpool_geometry, {"x": x},
         {"kernel_size": kernel_size, "axes": axes, "indices_shape": tuple(indices.shape), "stride": stride,
          "padding": padding, "output_size": output_size},
+        batched=("x",), rank=axes + 2, along=("indices_shape",),
     )  # fmt: skip
+    indices = indices if indices.ndim == x.ndim else indices[None]
     if isinstance(indices, np.ndarray) and indices.size:
         check_indices(int(indices.min()), int(indices.max()), pool)
     return backend.max_unpool(x, indices, pool)
@@ -634,8 +641,9 @@ def _avg_pool(
         arrays, _tensors, avg_pool_geometry, {"x": x},
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
          "ceil_mode": ceil_mode, "count_include_pad": count_include_pad, "divisor_override": divisor_override},
+        batched=("x",), rank=axes + 2,
     )  # fmt: skip
-    if backend is arrays:
+    if isinstance(x, np.ndarray):
         check_fits_floats(x, "x")
     return backend.avg_pool(x, pool)
 

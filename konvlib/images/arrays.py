@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -10,7 +11,7 @@ from konvlib.geometry import ConvGeometry
 from konvlib.images import infinities, sums
 from konvlib.images.pooling_arrays import avg_pool, max_pool, max_pool_and_indices, max_unpool
 
-__all__ = ["avg_pool", "conv", "max_pool", "max_pool_and_indices", "max_unpool", "pad"]
+__all__ = ["avg_pool", "conv", "max_pool", "max_pool_and_indices", "max_unpool", "pad", "zeros_around"]
 
 PAD_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
@@ -47,4 +48,20 @@ def pad(x: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     """
     if not any(layer.sides):
         return x
-    return np.pad(x, ((0, 0), (0, 0), *layer.padding), PAD_MODES[layer.padding_mode])
+    margins = ((0, 0), (0, 0), *layer.padding)
+    if layer.padding_mode == "zeros":
+        return zeros_around(x, margins)
+    return np.pad(x, margins, PAD_MODES[layer.padding_mode])
+
+
+def zeros_around(x: np.ndarray, margins: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Return an array with zeros around it that are numbers as it holds them: Python's among Python's objects.
+
+    Those that `numpy.pad` chooses are of int64, which do not multiply with large integers of Python.
+
+    Examples
+    --------
+    >>> zeros_around(np.array([10**30]), [(0, 1)])
+    array([1000000000000000000000000000000, 0], dtype=object)
+    """
+    return np.pad(x, margins, constant_values=np.zeros((), x.dtype))

@@ -65,7 +65,7 @@ def konv1d(
         \qquad \phi_{o,c,u}(t) = \sum_{\delta} \kappa[o, \delta, c, u]\, p_\delta(t)
 
     ``x`` is ``(N, C, L)``, ``kappa`` is ``(C_out, degree + 1, C // groups, kernel_size)``, ``bias`` is ``(C_out,)``,
-    the result ``(N, C_out, output_size)``.
+    the result ``(N, C_out, output_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -102,8 +102,8 @@ def konv2d(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *size)
-        The batch.
+    x : array_like or tensor, shape (N, C, *size) or (C, *size)
+        The batch, or one sample without a batch.
     kappa : array_like or tensor, shape (C_out, degree + 1, C // groups, *kernel_size)
         The coefficients of each tap's polynomial, the constant first.
     bias : array_like or tensor, shape (C_out,), optional
@@ -120,7 +120,7 @@ def konv2d(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         With the dtype that NumPy gives the operands together; integers become float64 where the basis has fractions
         (``"legendre"``), and wrap as NumPy's do elsewhere. Booleans count as integers.
 
@@ -185,7 +185,7 @@ def konv3d(
         \qquad \phi_{o,c,u}(t) = \sum_{\delta} \kappa[o, \delta, c, u]\, p_\delta(t)
 
     ``x`` is ``(N, C, D, H, W)``, ``kappa`` is ``(C_out, degree + 1, C // groups, *kernel_size)``, ``bias`` is
-    ``(C_out,)``, the result ``(N, C_out, *output_size)``.
+    ``(C_out,)``, the result ``(N, C_out, *output_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -218,7 +218,7 @@ def konv1d_input_grad(
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; \phi'_{o,c,u}(x[b, c, j])
 
     ``dy`` is ``(N, C_out, output_size)``, ``x`` is ``(N, C, L)``, ``kappa`` is
-    ``(C_out, degree + 1, C // groups, kernel_size)``, the result ``(N, C, L)``.
+    ``(C_out, degree + 1, C // groups, kernel_size)``, the result ``(N, C, L)``. ``N`` may be missing.
 
     See Also
     --------
@@ -254,9 +254,9 @@ def konv2d_input_grad(
 
     Parameters
     ----------
-    dy : array_like or tensor, shape (N, C_out, *output_size)
+    dy : array_like or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         The gradient by the output.
-    x : array_like or tensor, shape (N, C, *size)
+    x : array_like or tensor, shape (N, C, *size) or (C, *size)
         The batch: where the polynomials are differentiated.
     kappa : array_like or tensor, shape (C_out, degree + 1, C // groups, *kernel_size)
         The coefficients.
@@ -266,7 +266,7 @@ def konv2d_input_grad(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *size)
+    ndarray or tensor, shape (N, C, *size) or (C, *size)
         Zero where no window reaches. With the dtype that the operands have together, as in `konvlib.konv2d`.
 
     Raises
@@ -312,7 +312,7 @@ def konv3d_input_grad(
     .. math:: dx[b, c, j] = \sum_{o} \sum_{(i, u):\; s\,i + d\,u - p = j} dy[b, o, i]\; \phi'_{o,c,u}(x[b, c, j])
 
     ``dy`` is ``(N, C_out, *output_size)``, ``x`` is ``(N, C, D, H, W)``, ``kappa`` is
-    ``(C_out, degree + 1, C // groups, *kernel_size)``, the result ``(N, C, D, H, W)``.
+    ``(C_out, degree + 1, C // groups, *kernel_size)``, the result ``(N, C, D, H, W)``. ``N`` may be missing.
 
     See Also
     --------
@@ -345,7 +345,7 @@ def konv1d_kappa_grad(
     .. math:: d\kappa[o, \delta, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; p_\delta(x[b, c, s\,i + d\,u - p])
 
     ``x`` is ``(N, C, L)``, ``dy`` is ``(N, C_out, output_size)``, the result
-    ``(C_out, degree + 1, C // groups, kernel_size)``.
+    ``(C_out, degree + 1, C // groups, kernel_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -385,9 +385,9 @@ def konv2d_kappa_grad(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *size)
-        The batch.
-    dy : array_like or tensor, shape (N, C_out, *output_size)
+    x : array_like or tensor, shape (N, C, *size) or (C, *size)
+        The batch, or one sample without a batch.
+    dy : array_like or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         The gradient by the output.
     degree : int
         The degree of the polynomials.
@@ -441,7 +441,7 @@ def konv3d_kappa_grad(
     .. math:: d\kappa[o, \delta, c, u] = \sum_{b} \sum_{i} dy[b, o, i]\; p_\delta(x[b, c, s\,i + d\,u - p])
 
     ``x`` is ``(N, C, D, H, W)``, ``dy`` is ``(N, C_out, *output_size)``, the result
-    ``(C_out, degree + 1, C // groups, *kernel_size)``.
+    ``(C_out, degree + 1, C // groups, *kernel_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -460,7 +460,7 @@ def konv1d_bias_grad(dy: Operand[T]) -> T:
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 
-    ``dy`` is ``(N, C_out, output_size)``, the result ``(C_out,)``.
+    ``dy`` is ``(N, C_out, output_size)``, the result ``(C_out,)``. ``N`` may be missing.
 
     See Also
     --------
@@ -481,7 +481,7 @@ def konv2d_bias_grad(dy: Operand[T]) -> T:
 
     Parameters
     ----------
-    dy : array_like or tensor, shape (N, C_out, *output_size)
+    dy : array_like or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         The gradient by the output.
 
     Returns
@@ -515,7 +515,7 @@ def konv3d_bias_grad(dy: Operand[T]) -> T:
 
     .. math:: \text{dbias}[o] = \sum_{b} \sum_{i} dy[b, o, i]
 
-    ``dy`` is ``(N, C_out, *output_size)``, the result ``(C_out,)``.
+    ``dy`` is ``(N, C_out, *output_size)``, the result ``(C_out,)``. ``N`` may be missing.
 
     See Also
     --------
@@ -538,6 +538,7 @@ def _konv(
         arrays, _tensors, konv_geometry, {"x": x, "kappa": kappa, "bias": bias},
         {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
          "padding_mode": padding_mode, "pad": pad},
+        batched=("x",), rank=axes + 2,
     )  # fmt: skip
     return backend.konv(x, kappa, bias, given, basis)
 
@@ -551,6 +552,7 @@ def _konv_input_grad(
         arrays, _tensors, konv_input_grad_geometry, {"dy": dy, "x": x, "kappa": kappa},
         {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
          "padding_mode": padding_mode, "pad": pad},
+        batched=("dy", "x"), rank=axes + 2,
     )  # fmt: skip
     return backend.konv_input_grad(dy, x, kappa, given, basis)
 
@@ -564,12 +566,16 @@ def _konv_kappa_grad(
         arrays, _tensors, konv_kappa_grad_geometry, {"x": x, "dy": dy},
         {"axes": axes, "degree": degree, "kernel_size": kernel_size, "stride": stride, "padding": padding,
          "dilation": dilation, "groups": groups, "padding_mode": padding_mode, "pad": pad},
+        batched=("x", "dy"), rank=axes + 2, gives_batch=False,
     )  # fmt: skip
     return backend.konv_kappa_grad(x, dy, given, basis)
 
 
 def _konv_bias_grad(axes: int, dy: Any) -> Any:
-    backend, (dy,), shape = prepared(arrays, _tensors, bias_grad_shape, {"dy": dy}, {"axes": axes})
+    backend, (dy,), shape = prepared(
+        arrays, _tensors, bias_grad_shape, {"dy": dy}, {"axes": axes},
+        batched=("dy",), rank=axes + 2, gives_batch=False,
+    )  # fmt: skip
     return backend.konv_bias_grad(dy, shape)
 
 

@@ -258,7 +258,7 @@ def pad_input(x: np.ndarray, given: KonvGeometry) -> tuple[np.ndarray, ConvGeome
     layer = given.layer
     if given.pad == "basis" or not given.pads_with_zeros:
         return x, layer
-    return np.pad(x, ((0, 0), (0, 0), *layer.padding)), layer.of_padded()
+    return images.zeros_around(x, ((0, 0), (0, 0), *layer.padding)), layer.of_padded()
 
 
 def _constant_map(kappa: np.ndarray, layer: ConvGeometry) -> np.ndarray:

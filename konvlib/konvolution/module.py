@@ -161,8 +161,9 @@ class _Konv(nn.Module):
         if isinstance(x, Proxy):
             return self._as_a_node(x)
         kappa, bias = self.kappa, self.bias
-        if not isinstance(x, torch.Tensor) or has_no_shape(x) or x.dim() == self.axes + 1:
+        if not isinstance(x, torch.Tensor) or has_no_shape(x) or x.dim() != self.axes + 2:
             check_tensors({"x": x, "kappa": kappa})
+            geometry.lacks_batch({"x": x.shape}, self.axes + 2)
             return self.forward(x.unsqueeze(0)).squeeze(0)
         layer = self._layer(x, kappa, bias)
         if self.affine:
@@ -443,9 +444,7 @@ class _LazyKonv(LazyModuleMixin):
     def initialize_parameters(self, x: torch.Tensor) -> None:
         """Give the parameters their shapes, and draw them, unless they were loaded."""
         check_tensors({"x": x})
-        channel_axis = x.dim() - self.axes - 1
-        if channel_axis not in (0, 1):
-            geometry.konv_geometry(x.shape, (1,) * (self.axes + 3), axes=self.axes)
+        channel_axis = int(not geometry.lacks_batch({"x": x.shape}, self.axes + 2))
         geometry.check_channels(x.shape[channel_axis], self.out_channels, self.groups)
         self.in_channels = x.shape[channel_axis]
         if self.has_uninitialized_params():

@@ -120,8 +120,9 @@ def im2col(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *size)
-        The batch.
+    x : array_like or tensor, shape (N, C, *size) or (C, *size)
+        The batch, or one sample without a batch, where ``kernel_size`` has an entry for each axis: one size for all
+        axes does not tell how many they are.
     kernel_size : int or sequence of int
         Taps, for all axes or one each.
     stride, padding, dilation
@@ -129,7 +130,7 @@ def im2col(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C * prod(kernel_size), prod(output_size))
+    ndarray or tensor, shape (N, C * prod(kernel_size), prod(output_size)), without ``N`` if ``x`` is
         A contiguous copy, with the dtype of ``x``.
 
     Raises
@@ -157,6 +158,7 @@ def im2col(
     backend, (x,), layer = prepared(
         arrays, _tensors, im2col_geometry, {"x": x},
         {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation},
+        batched=("x",), rank="kernel_size",
     )  # fmt: skip
     check_memory(layer.batch * layer.products * x.dtype.itemsize, ("kernel_size", "stride", "padding", "dilation"))
     return backend.im2col(x, layer)
@@ -179,7 +181,7 @@ def col2im(
 
     Parameters
     ----------
-    cols : array_like or tensor, shape (N, C * prod(kernel_size), L)
+    cols : array_like or tensor, shape (N, C * prod(kernel_size), L) or (C * prod(kernel_size), L)
         The columns, one for each of ``L`` windows.
     output_size : int or sequence of int
         The size of the images, which tells the number of axes; one integer for one axis.
@@ -188,7 +190,7 @@ def col2im(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *output_size)
+    ndarray or tensor, shape (N, C, *output_size) or (C, *output_size)
         Contiguous, with the dtype of ``cols``. Integers wrap as NumPy's do; tensors of halves are summed in float32.
 
     Raises
@@ -216,6 +218,7 @@ def col2im(
         arrays, _tensors, col2im_geometry, {"cols": cols},
         {"output_size": output_size, "kernel_size": kernel_size, "stride": stride, "padding": padding,
          "dilation": dilation},
+        batched=("cols",), rank=3,
     )  # fmt: skip
     return backend.col2im(cols, layer)
 
@@ -236,8 +239,8 @@ def conv2d_im2col(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, H, W)
-        The batch.
+    x : array_like or tensor, shape (N, C, H, W) or (C, H, W)
+        The batch, or one sample without a batch.
     w : array_like or tensor, shape (C_out, C // groups, kernel height, kernel width)
         The weight.
     bias : array_like or tensor, shape (C_out,), optional
@@ -247,7 +250,7 @@ def conv2d_im2col(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         With the dtype that NumPy gives the operands together, in which all is computed. Integers wrap as NumPy's do.
 
     Raises
@@ -276,6 +279,7 @@ def conv2d_im2col(
     backend, (x, w, bias), layer = prepared(
         arrays, _tensors, conv_geometry, {"x": x, "w": w, "bias": bias},
         {"axes": 2, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups},
+        batched=("x",), rank=4,
     )  # fmt: skip
     return backend.conv2d_im2col(x, w, bias, layer)
 

@@ -13,6 +13,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from konvlib import geometry
 from konvlib.geometry import ConvGeometry, spectral_dtype
+from konvlib.images.arrays import zeros_around
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -182,7 +183,7 @@ def columns(x: np.ndarray, layer: ConvGeometry, place: Sequence[slice]) -> np.nd
         return cols
     x = x[(..., *inside)]
     if any(map(any, margins)):
-        x = np.pad(x, margins)
+        x = zeros_around(x, margins)
     steps = [size * step for size, step in zip(x.strides[2:], layer.stride, strict=True)]
     gaps = [size * gap for size, gap in zip(x.strides[2:], layer.dilation, strict=True)]
     return as_strided(x, shape, (*x.strides[:2], *gaps, *steps), writeable=False)

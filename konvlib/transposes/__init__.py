@@ -42,7 +42,7 @@ def conv_transpose1d(
     .. math:: y[b, o, j] = \text{bias}[o] + \sum_c \sum_{s\,i + d\,u - p = j} x[b, c, i]\; w[c, o, u]
 
     ``x`` is ``(N, C_in, L)``, ``w`` is ``(C_in, C_out // groups, kernel_size)``, ``bias`` is ``(C_out,)``, the result
-    ``(N, C_out, output_size)``.
+    ``(N, C_out, output_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -78,8 +78,8 @@ def conv_transpose2d(
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C_in, *size)
-        The batch: what the convolution has as its output.
+    x : array_like or tensor, shape (N, C_in, *size) or (C_in, *size)
+        The batch, or one sample without a batch: what the convolution has as its output.
     w : array_like or tensor, shape (C_in, C_out // groups, *kernel_size)
         The weight: that of the convolution, unchanged.
     bias : array_like or tensor, shape (C_out,), optional
@@ -100,7 +100,7 @@ def conv_transpose2d(
 
     Returns
     -------
-    ndarray or tensor, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         Along each axis ``(size - 1) * stride + dilation * (kernel_size - 1) + 1 - before - after + output_padding``
         samples. With the dtype that NumPy gives the operands together, in which all is computed. Integers wrap as
         NumPy's do: give a wider dtype, or ``object``, where sums are large.
@@ -160,7 +160,7 @@ def conv_transpose3d(
     .. math:: y[b, o, j] = \text{bias}[o] + \sum_c \sum_{s\,i + d\,u - p = j} x[b, c, i]\; w[c, o, u]
 
     ``x`` is ``(N, C_in, D, H, W)``, ``w`` is ``(C_in, C_out // groups, *kernel_size)``, ``bias`` is ``(C_out,)``, the
-    result ``(N, C_out, *output_size)``.
+    result ``(N, C_out, *output_size)``. ``N`` may be missing.
 
     See Also
     --------
@@ -198,11 +198,11 @@ def conv_transpose_by_zero_insertion(
     Parameters
     ----------
     x, w, bias, stride, padding, output_padding, output_size, dilation, groups
-        As in `konvlib.conv_transpose2d`; ``x`` tells the number of axes, one to three.
+        As in `konvlib.conv_transpose2d`; ``w`` tells the number of axes, one to three.
 
     Returns
     -------
-    ndarray or tensor, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         What `konvlib.conv_transpose2d` gives.
 
     Raises
@@ -248,11 +248,11 @@ def conv_transpose_by_scattering(
     Parameters
     ----------
     x, w, bias, stride, padding, output_padding, output_size, dilation, groups
-        As in `konvlib.conv_transpose2d`; ``x`` tells the number of axes, one to three.
+        As in `konvlib.conv_transpose2d`; ``w`` tells the number of axes, one to three.
 
     Returns
     -------
-    ndarray or tensor, shape (N, C_out, *output_size)
+    ndarray or tensor, shape (N, C_out, *output_size) or (C_out, *output_size)
         What `konvlib.conv_transpose2d` gives.
 
     Raises
@@ -283,14 +283,14 @@ def insert_zeros(x: Operand[T], stride: PerAxis) -> T:
 
     Parameters
     ----------
-    x : array_like or tensor, shape (N, C, *size)
-        The batch, with one to three spatial axes.
+    x : array_like or tensor, shape (N, C, *size) or (C, *size)
+        The batch, with one to three spatial axes; or one sample, where ``stride`` has an entry for each axis.
     stride : int or sequence of int
         How far apart samples come to lie; one for all axes, or one each.
 
     Returns
     -------
-    ndarray or tensor, shape (N, C, *((n - 1) * s + 1 for each axis))
+    ndarray or tensor, shape (N, C, *((n - 1) * s + 1 for each axis)), without ``N`` if ``x`` is
         A copy, with the dtype of ``x``.
 
     Raises
@@ -312,7 +312,9 @@ def insert_zeros(x: Operand[T], stride: PerAxis) -> T:
              [0, 0, 0, 0],
              [2, 0, 0, 4]]]])
     """
-    backend, (x,), (steps, size) = prepared(arrays, _tensors, inserted_size, {"x": x}, {"stride": stride})
+    backend, (x,), (steps, size) = prepared(
+        arrays, _tensors, inserted_size, {"x": x}, {"stride": stride}, batched=("x",), rank="stride"
+    )
     check_memory(x.shape[0] * x.shape[1] * prod(size) * x.dtype.itemsize, ["stride"])
     return backend.insert_zeros(x, steps)
 
@@ -396,6 +398,7 @@ def _prepared(
         arrays, _tensors, conv_transpose_geometry, {"x": x, "w": w, "bias": bias},
         {"axes": axes, "stride": stride, "padding": padding, "output_padding": output_padding,
          "output_size": output_size, "dilation": dilation, "groups": groups},
+        batched=("x",), rank="w" if axes is None else axes + 2,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ MISTAKES: dict[str, list[tuple[Any, type[Exception], str]]] = {
     name: [
         (0, ValueError, f"{name} must be at least 1, got 0"),
         ((1, -2), ValueError, f"{name}[1] must be at least 1, got -2"),
-        ((1, 2, 3), ValueError, f"{name} must be one integer or 2, one per axis, got (1, 2, 3)"),
+        ((1, 2, 3, 4), ValueError, f"{name} must be one integer or 2, one per axis, got (1, 2, 3, 4)"),
         (1.5, TypeError, f"{name} must be an integer, got 1.5"),
         (True, TypeError, f"{name} must be an integer, got True"),
     ]

@@ -175,3 +175,17 @@ def is_batch(call: Call, number: int) -> bool:
     return number < {"weight": 2, "input": 1, "kappa": 2}.get(call.name.partition("_")[2].partition("_")[0], 1) + (
         call.name.endswith("_input_grad") and call.package == "konvolution"
     )
+
+
+NEEDS_MACHINE_NUMBERS = ("conv_matrix", "circulant_singular_values")
+
+
+@pytest.mark.parametrize(
+    "call", [call for call in CALLS if call.name not in NEEDS_MACHINE_NUMBERS], ids=lambda c: c.name
+)
+def test_integers_of_python_are_exact_and_so_is_their_padding(call):
+    """They lie near 10^20, beyond those of machines, with which zeros of int64 do not multiply."""
+    given = [operand.astype(object) * 10**20 for operand in operands(call, ["l"] * len(call.shapes))]
+    found = run(backends.exact(call.package)[0].values[0], call, given)
+    assert found.tolist() == run(backends.definition(call.package), call, given).tolist()
+    assert {type(entry) for entry in found.ravel()} == {int}

@@ -144,6 +144,27 @@ def test_tensorflows_same_gives_one_output_per_stride_with_least_padding():
             assert fewer < wanted
 
 
+def test_operands_lack_a_batch_together_or_not_at_all():
+    assert geometry.lacks_batch({"x": (3, 8, 9), "dy": (4, 7, 8)}, 4)
+    assert not geometry.lacks_batch({"x": (1, 3, 8, 9), "dy": (1, 4, 7, 8)}, 4)
+    for shapes in ({"x": (1, 3, 8), "dy": (4, 6)}, {"x": (3, 8), "dy": (1, 4, 6)}):
+        with pytest.raises(ValueError, match=r"^x and dy must all have a batch or none of them, got shapes \("):
+            geometry.lacks_batch(shapes, 3)
+    for wrong in ((8,), (1, 3, 8, 9)):
+        with pytest.raises(ValueError, match=r"^dy must have 3 axes \(N, C, L\), or 2 without the batch, got shape \("):
+            geometry.lacks_batch({"x": (3, 8), "dy": wrong}, 3)
+
+
+def test_a_weight_or_an_argument_for_each_axis_tells_the_rank_of_a_batch():
+    for axes in (1, 2, 3):
+        assert geometry.told_rank("w", {"w": np.ones((2,) * (axes + 2))}, {}) == axes + 2
+        for entries in ((1,) * axes, [1] * axes, np.ones(axes, int)):
+            assert geometry.told_rank("stride", {}, {"stride": entries}) == axes + 2
+    for entries in (2, (), (1,) * 4, None, "22"):
+        assert geometry.told_rank("stride", {}, {"stride": entries}) == 0
+    assert [geometry.told_rank("w", {"w": np.ones((1,) * rank)}, {}) for rank in (0, 2, 6)] == [0, 0, 0]
+
+
 @pytest.mark.verifies(
     "thm-images-receptive",
     "eq-receptive-field",

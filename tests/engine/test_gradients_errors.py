@@ -45,8 +45,8 @@ ERRORS = [
     ),
     (
         ValueError,
-        "dy must have 4 axes (N, C, H, W), got shape (1, 1, 3)",
-        lambda backend: backend.conv2d_input_grad(*ONE, input_size=5),
+        "dy must have 4 axes (N, C, H, W), or 3 without the batch, got shape (1, 3)",
+        lambda backend: backend.conv2d_input_grad(ONE[0][0], ONE[1], input_size=5),
     ),
     (
         ValueError,
@@ -103,7 +103,11 @@ ERRORS = [
         "padding_mode must be one of zeros, reflect, replicate, circular, got 'mirror'",
         lambda backend: backend.conv1d_input_grad(*ONE, input_size=4, padding_mode="mirror"),
     ),
-    (ValueError, "dy must have 3 axes (N, C, L), got shape (3,)", lambda backend: backend.conv1d_bias_grad(np.ones(3))),
+    (
+        ValueError,
+        "dy must have 3 axes (N, C, L), or 2 without the batch, got shape (3,)",
+        lambda backend: backend.conv1d_bias_grad(np.ones(3)),
+    ),
     (
         ValueError,
         "dy must not be empty, got shape (1, 1, 0)",
@@ -127,7 +131,7 @@ ERRORS = [
     ),
     (
         ValueError,
-        "dy must have 3 axes (N, C, L), got shape (3,)",
+        "dy must have 3 axes (N, C, L), or 2 without the batch, got shape (3,)",
         lambda backend: backend.max_pool1d_grad(np.ones((1, 1, 4)), np.ones(3), 2),
     ),
     (

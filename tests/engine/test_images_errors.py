@@ -12,9 +12,22 @@ exact_backend = pytest.fixture(params=backends.exact("images"))(lambda request: 
 
 X, W = np.ones((1, 4, 5)), np.ones((4, 2, 3))
 SHAPES = [
-    (lambda backend: backend.conv1d(X[0], W), "x must have 3 axes (N, C, L), got shape (4, 5)"),
-    (lambda backend: backend.conv2d(X, W), "x must have 4 axes (N, C, H, W), got shape (1, 4, 5)"),
-    (lambda backend: backend.conv3d(X, W), "x must have 5 axes (N, C, D, H, W), got shape (1, 4, 5)"),
+    (
+        lambda backend: backend.conv1d(X[0, 0], W),
+        "x must have 3 axes (N, C, L), or 2 without the batch, got shape (5,)",
+    ),
+    (
+        lambda backend: backend.conv2d(X[0], W),
+        "x must have 4 axes (N, C, H, W), or 3 without the batch, got shape (4, 5)",
+    ),
+    (
+        lambda backend: backend.conv3d(X, W),
+        "x must have 5 axes (N, C, D, H, W), or 4 without the batch, got shape (1, 4, 5)",
+    ),
+    (
+        lambda backend: backend.conv2d(X, W),
+        "w must have 4 axes (C_out, C_in // groups, *kernel_size), got shape (4, 2, 3)",
+    ),
     (lambda backend: backend.conv1d(X[..., :0], W), "x must not be empty, got shape (1, 4, 0)"),
     (lambda backend: backend.conv1d(X[:, :0], W), "x must not be empty, got shape (1, 0, 5)"),
     (
@@ -44,8 +57,14 @@ SHAPES = [
         lambda backend: backend.conv1d(X, W[:3], groups=2),
         "out_channels must be divisible by groups, got 3 channels in 2 groups",
     ),
-    (lambda backend: backend.max_pool2d(X, 2), "x must have 4 axes (N, C, H, W), got shape (1, 4, 5)"),
-    (lambda backend: backend.avg_pool3d(X, 2), "x must have 5 axes (N, C, D, H, W), got shape (1, 4, 5)"),
+    (
+        lambda backend: backend.max_pool2d(X[0], 2),
+        "x must have 4 axes (N, C, H, W), or 3 without the batch, got shape (4, 5)",
+    ),
+    (
+        lambda backend: backend.avg_pool3d(X, 2),
+        "x must have 5 axes (N, C, D, H, W), or 4 without the batch, got shape (1, 4, 5)",
+    ),
     (lambda backend: backend.max_pool1d(X[..., :0], 2), "x must not be empty, got shape (1, 4, 0)"),
     (lambda backend: backend.avg_pool1d(X[:, :0], 2), "x must not be empty, got shape (1, 0, 5)"),
 ]

@@ -154,7 +154,12 @@ ERRORS = [
     ({"indices": INDICES[:, :1]}, ValueError, "indices must have the shape of x (1, 2, 3), got (1, 1, 3)"),
     ({"indices": INDICES - 1}, ValueError, "indices must lie between 0 and 5, got -1"),
     ({"indices": INDICES + 1}, ValueError, "indices must lie between 0 and 5, got 6"),
-    ({"x": X[0]}, ValueError, "x must have 3 axes (N, C, L), got shape (2, 3)"),
+    ({"x": X[0, 0]}, ValueError, "x must have 3 axes (N, C, L), or 2 without the batch, got shape (3,)"),
+    (
+        {"x": X[0]},
+        ValueError,
+        "x and indices must all have a batch or none of them, got shapes (2, 3) and (1, 2, 3)",
+    ),
     ({"kernel_size": 0}, ValueError, "kernel_size must be at least 1, got 0"),
     ({"stride": 1.0}, TypeError, "stride must be an integer, got 1.0"),
     ({"padding": 3}, ValueError, "padding must leave an output, got ((3, 3),) for windows of (2,)"),

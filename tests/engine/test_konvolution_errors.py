@@ -85,7 +85,11 @@ ERRORS = [
         "bias must have shape (6,), one value per output channel of kappa, got (1,)",
         forward(bias=np.ones(1)),
     ),
-    (ValueError, "x must have 3 axes (N, C, L), got shape (4, 5)", forward(x=np.ones((4, 5)))),
+    (
+        ValueError,
+        "x must have 3 axes (N, C, L), or 2 without the batch, got shape (5,)",
+        forward(x=np.ones(5)),
+    ),
     (ValueError, "x must not be empty, got shape (1, 4, 0)", forward(x=np.ones((1, 4, 0)))),
     (ValueError, "x must not be empty, got shape (1, 0, 5)", of_kappa(x=np.ones((1, 0, 5)))),
     (
@@ -105,8 +109,16 @@ ERRORS = [
         "if dy is right, then input_size, kernel_size, stride, padding or dilation is not",
         of_kappa(dy=np.ones((1, 6, 5))),
     ),
-    (ValueError, "dy must have 3 axes (N, C, L), got shape (6, 4)", of_input(dy=np.ones((6, 4)))),
-    (ValueError, "dy must have 3 axes (N, C, L), got shape (3,)", lambda backend: backend.konv1d_bias_grad(np.ones(3))),
+    (
+        ValueError,
+        "dy and x must all have a batch or none of them, got shapes (6, 4) and (1, 4, 5)",
+        of_input(dy=np.ones((6, 4))),
+    ),
+    (
+        ValueError,
+        "dy must have 3 axes (N, C, L), or 2 without the batch, got shape (3,)",
+        lambda backend: backend.konv1d_bias_grad(np.ones(3)),
+    ),
     (
         ValueError,
         "padding 'same' needs stride 1, got stride 2; give 'same_upper', 'same_lower' or the padding per side",

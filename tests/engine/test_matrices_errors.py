@@ -66,9 +66,16 @@ ERRORS = [
     (ValueError, "x must not be empty, got shape (2, 0, 5)", "im2col", (np.ones((2, 0, 5)), 2), {}),
     (
         ValueError,
-        "kernel_size must be one integer or 2, one per axis, got (2, 2, 2)",
+        "kernel_size must be one integer or 2, one per axis, got (2, 2, 2, 2)",
         "im2col",
-        (IMAGE, (2, 2, 2)),
+        (IMAGE, (2, 2, 2, 2)),
+        {},
+    ),
+    (
+        ValueError,
+        "x must have 3 axes (N, C, L), or 2 without the batch, with kernel_size (2,), got shape (1, 4, 5, 6)",
+        "im2col",
+        (IMAGE, (2,)),
         {},
     ),
     (ValueError, "kernel_size must be at least 1, got 0", "im2col", (IMAGE, 0), {}),
@@ -83,9 +90,9 @@ ERRORS = [
     (ValueError, "x must be rectangular, got rows of different lengths", "im2col", ([[[1], [1, 2]]], 1), {}),
     (
         ValueError,
-        "cols must have 3 axes (N, C * prod(kernel_size), L), got shape (4, 6)",
+        "cols must have 3 axes (N, C * prod(kernel_size), L), or 2 without the batch, got shape (6,)",
         "col2im",
-        (np.ones((4, 6)), (3, 4), 2),
+        (np.ones(6), (3, 4), 2),
         {},
     ),
     (
@@ -124,9 +131,9 @@ ERRORS = [
     (ValueError, "w must have 4 // 1 = 4 channels, got 2 with groups 1", "conv2d_im2col", (IMAGE, KERNEL), {}),
     (
         ValueError,
-        "x must have 4 axes (N, C, H, W), got shape (4, 5, 6)",
+        "x must have 4 axes (N, C, H, W), or 3 without the batch, got shape (5, 6)",
         "conv2d_im2col",
-        (IMAGE[0], KERNEL),
+        (IMAGE[0, 0], KERNEL),
         {"groups": 2},
     ),
     (

@@ -79,9 +79,9 @@ LAYER_ERRORS = [
 ERRORS = [
     (
         ValueError,
-        "x must have 4 axes (N, C, H, W), got shape (4, 5, 6)",
+        "x must have 4 axes (N, C, H, W), or 3 without the batch, got shape (5, 6)",
         "conv_transpose2d",
-        (IMAGE[0], KERNEL),
+        (IMAGE[0, 0], KERNEL),
         {},
     ),
     (
@@ -92,10 +92,26 @@ ERRORS = [
         {},
     ),
     *(
-        (ValueError, "x must have 3 to 5 axes (N, C, *size), got shape (5, 6)", name, (IMAGE[0, 0], KERNEL), {})
+        (
+            ValueError,
+            "x must have 4 axes (N, C, H, W), or 3 without the batch, with w of shape (4, 3, 2, 3), got shape (5, 6)",
+            name,
+            (IMAGE[0, 0], KERNEL),
+            {},
+        )
         for name in ALGORITHMS
     ),
     (ValueError, "x must have 3 to 5 axes (N, C, *size), got shape (5, 6)", "insert_zeros", (IMAGE[0, 0], 2), {}),
+    *(
+        (
+            ValueError,
+            "w must have 3 to 5 axes (C_in, C_out // groups, *size), got shape (4, 3)",
+            name,
+            (IMAGE, KERNEL[..., 0, 0]),
+            {},
+        )
+        for name in ALGORITHMS
+    ),
     (ValueError, "x must not be empty, got shape (1, 4, 0, 6)", "insert_zeros", (IMAGE[:, :, :0], 2), {}),
     (ValueError, "stride must be at least 1, got 0", "insert_zeros", (IMAGE, 0), {}),
     (ValueError, "size must be one to three integers, one per axis, got ()", "overlap_counts", ((), 2), {}),

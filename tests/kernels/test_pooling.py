@@ -278,7 +278,11 @@ ERRORS = [
         "dy must be a torch tensor like the other operand, got ndarray",
         lambda: konvlib.max_pool2d_grad(IMAGE, np.ones((1, 2, 3, 3)), 2),
     ),
-    (ValueError, "x must have 4 axes (N, C, H, W), got shape (2, 6, 6)", lambda: konvlib.max_pool2d(IMAGE[0], 2)),
+    (
+        ValueError,
+        "x must have 4 axes (N, C, H, W), or 3 without the batch, got shape (6, 6)",
+        lambda: konvlib.max_pool2d(IMAGE[0, 0], 2),
+    ),
 ]
 
 

@@ -211,4 +211,34 @@ MUTANTS = [
         "        if wanted:\n",
         "        if False:\n",
     ),
+    (
+        "batches",
+        "some without a batch are enough",
+        "    if len(set(map(len, shapes.values()))) > 1:",
+        "    if False:",
+    ),
+    (
+        "batches",
+        "any rank is one of a batch",
+        "        if len(shape) not in (rank, rank - 1):",
+        "        if False:",
+    ),
+    (
+        "batches",
+        "a batch is missing where there is one",
+        "return all(len(shape) == rank - 1 for",
+        "return all(len(shape) == rank for",
+    ),
+    (
+        "batches",
+        "a weight tells its own axes for those of the image",
+        "axes = operands[name].ndim - 2",
+        "axes = operands[name].ndim",
+    ),
+    (
+        "batches",
+        "arguments tell no rank",
+        "axes = len(entries) if is_sequence(entries) else 0",
+        "axes = 0",
+    ),
 ]

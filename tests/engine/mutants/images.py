@@ -148,8 +148,8 @@ MUTANTS = [
     (
         "arrays",
         "padding on one side only",
-        "(0, 0), *layer.padding), PAD_MODES",
-        "(0, 0), *((before, before) for before, _ in layer.padding)), PAD_MODES",
+        "margins = ((0, 0), (0, 0), *layer.padding)\n",
+        "margins = ((0, 0), (0, 0), *((before, before) for before, _ in layer.padding))\n",
     ),
     (
         "arrays",

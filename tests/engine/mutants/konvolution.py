@@ -160,8 +160,8 @@ MUTANTS = [
     (
         "arrays",
         "the input padded on one side for the other",
-        "return np.pad(x, ((0, 0), (0, 0), *layer.padding))",
-        "return np.pad(x, ((0, 0), (0, 0), *(sides[::-1] for sides in layer.padding)))",
+        "return images.zeros_around(x, ((0, 0), (0, 0), *layer.padding))",
+        "return images.zeros_around(x, ((0, 0), (0, 0), *(sides[::-1] for sides in layer.padding)))",
     ),
     (
         "arrays",
