@@ -103,7 +103,7 @@ def prepared(
         check_tensors(given, getattr(backend, dtypes))
     else:
         backend, plan_of = arrays, _plan_of_arrays
-        given = {
+        given: dict[str, Any] = {
             name: None if operand is None and name.endswith("bias") else as_array(operand, name)
             for name, operand in operands.items()
         }
@@ -112,7 +112,7 @@ def prepared(
         for name in ordered:
             check_ordered(given[name], name)
     if batched:
-        wanted = rank if type(rank) is int else told_rank(rank, given, arguments)
+        wanted = rank if isinstance(rank, int) else told_rank(rank, given, arguments)
         for name in batched:
             if given[name].ndim != wanted and wanted:
                 return _without_batch(backend, plan_of, check, given, arguments, batched, rank, along, gives_batch)
@@ -126,7 +126,7 @@ def _without_batch(
     """As `prepared`, for operands that have another number of axes than a batch: with an axis before, if one fewer."""
     shapes = {name: given[name].shape for name in batched}
     shapes |= {name.removesuffix("_shape"): arguments[name] for name in along}
-    if type(rank) is int:
+    if isinstance(rank, int):
         lacks_batch(shapes, rank)
     else:
         by = f"{rank} of shape {tuple(given[rank].shape)}" if rank in given else f"{rank} {shown(arguments[rank])}"

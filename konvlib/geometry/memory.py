@@ -21,7 +21,7 @@ SIZES = (
     *("in_channels", "out_channels"),
     *("input_size", "output_size", "input_shape", "size", "shape", "kernel_size", "degree"),
     *("step", "stride", "stride1", "padding", "output_padding", "dilation", "dilation1", "dilation2"),
-    *("strides", "dilations"),
+    *("strides", "dilations", "up"),
 )
 """Arguments that make results large, as errors name them."""
 

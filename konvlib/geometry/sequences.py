@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from konvlib.geometry.arguments import METHODS, MODES, PADDING_MODES, integer, one_of
+from konvlib.geometry.arguments import METHODS, MODES, MOST_STEP, PADDING_MODES, integer, one_of
 from konvlib.geometry.memory import check_memory
 from konvlib.geometry.sizes import convolution_window, correlation_window
 
@@ -219,6 +219,11 @@ class ResampleGeometry:
     """The greatest common divisor of both rates."""
 
     @property
+    def numbers(self) -> int:
+        """How many numbers the result has."""
+        return prod(self.batch) * self.length
+
+    @property
     def phases(self) -> int:
         """Every so many outputs, taps meet samples alike."""
         return self.up // self.common
@@ -256,7 +261,7 @@ def resample_geometry(
     >>> resample_geometry((2, 5), (3,), up=2, down=3, axis=-1).length
     4
     """
-    up, down = integer(up, "up", least=1), integer(down, "down", least=1)
+    up, down = integer(up, "up", least=1, most=MOST_STEP), integer(down, "down", least=1, most=MOST_STEP)
     axis, batch, n, m = _along(x_shape, h_shape, axis, ("x", "h"))
     common, rest = up, down
     while rest:  # not math.gcd: torch may trace this with symbols for rates
@@ -272,6 +277,11 @@ class WholeGeometry:
     starts: tuple[int, ...]
     """The first value that is kept of the full sum, along each axis."""
     lengths: tuple[int, ...]
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the result has."""
+        return prod(self.lengths)
 
 
 def whole_geometry(f_shape: Sequence[int], g_shape: Sequence[int], *, mode: str, method: str) -> WholeGeometry:

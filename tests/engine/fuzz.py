@@ -37,7 +37,7 @@ SECONDS = 1.0
 MEMORY = 2**31
 """In bytes: so much every machine has, so that what is too large is the same everywhere."""
 OPERATOR = "torch.ops.konvlib."
-OPERANDS = ("x", "w", "bias", "dy", "kappa", "f", "g", "cols", "k", "w1", "w2", "weight")
+OPERANDS = ("x", "w", "bias", "dy", "kappa", "f", "g", "h", "indices", "cols", "k", "w1", "w2", "weight")
 ALIASES = {
     "w": ("kernel_size", "out_channels", "in_channels", "padded"),
     "weight": ("layers[0]",),
