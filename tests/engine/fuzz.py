@@ -221,8 +221,8 @@ def calls(seed: int, all_targets: Sequence[Target] | None = None) -> Iterator[tu
         called = choose.choice(all_targets)
         good, tensors = dict(called.good), ".bases." not in called.call and choose.random() < 0.4
         if tensors:
-            called = Target(_of_tensors(called.call), good)
-            good |= {name: _of_tensors(value) for name, value in good.items()}
+            called = Target(of_tensors(called.call), good)
+            good |= {name: of_tensors(value) for name, value in good.items()}
         count = choose.choices((1, 2, 3), (0.75, 0.15, 0.1))[0]
         wrong = choose.sample([*good], min(count, len(good)))
         for name in wrong:
@@ -231,7 +231,7 @@ def calls(seed: int, all_targets: Sequence[Target] | None = None) -> Iterator[tu
         yield called.filled(good), [*good] if called.call.startswith(OPERATOR) else wrong
 
 
-def _of_tensors(code: str) -> str:
+def of_tensors(code: str) -> str:
     return re.sub(r"np\.(ones|zeros)", r"torch.\1", code)
 
 

@@ -81,7 +81,7 @@ TENSOR_HOLES = [
     ("target", "name"), TENSOR_HOLES, ids=[f"{t.call.partition('(')[0]}:{n}" for t, n in TENSOR_HOLES]
 )
 def test_operands_that_are_no_tensors_of_numbers(target, name):
-    good = {each: value.replace("np.ones", "torch.ones") for each, value in target.good.items()}
+    good = {each: fuzz.of_tensors(value) for each, value in target.good.items()}
     if good[name].count(",") < 5:
         call = target.filled(good | {name: f"{good[name]}.to_mkldnn()"})
         assert str(fuzz.refused(call)).startswith(
