@@ -3,7 +3,7 @@
 A benchmark is a list of cases. A case is a label (the columns that say what was computed), a function that prepares
 its competitors (only then is memory taken), and a tolerance::
 
-    from benchmarks import harness, processes
+    from benchmarks import harness
 
     def cases():
         for taps in (3, 1023):
@@ -16,7 +16,7 @@ its competitors (only then is memory taken), and a tolerance::
         return competitors, reference      # reference: the right answer, in higher precision where there is one
 
     if __name__ == "__main__":
-        raise SystemExit(harness.run("sequences_cpu", list(cases()), timer=processes.ProcessTimer()))
+        raise SystemExit(harness.run("sequences_cpu", list(cases()), timer=harness.CpuTimer()))
 
 `run` takes the cases in turn. It compares each competitor's result with the reference first, and times only the ones
 that agree: no speedup is ever reported on a failed check. The first competitor is ours; a ratio is a competitor's

@@ -53,7 +53,10 @@ class ProcessTimer:
         seconds: dict[int, list[float]] = {place: [] for place in right}
         for _ in range(self.turns):
             for place in right:
-                seconds[place] += self._worker(place, case).ask(self.budget / self.turns)
+                try:
+                    seconds[place] += self._worker(place, case).ask(self.budget / self.turns)
+                except EOFError:
+                    return {**errors, names[place]: self._ended(place, case)}, {}
                 time.sleep(self.rest)
         return errors, {names[place]: harness.Timing.of(samples) for place, samples in seconds.items()}
 
@@ -61,8 +64,11 @@ class ProcessTimer:
         try:
             return self._worker(place, case).ask((case, place))
         except EOFError:
-            self._workers.pop((place, case.label["threads"])).end()
-            return ["konvlib"], "the process ended"
+            return ["konvlib"], self._ended(place, case)
+
+    def _ended(self, place: int, case: harness.Case) -> str:
+        self._workers.pop((place, case.label["threads"])).end()
+        return "the process ended"
 
     def _worker(self, place: int, case: harness.Case) -> _Worker:
         key = place, case.label["threads"]

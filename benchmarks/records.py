@@ -50,10 +50,10 @@ class Record:
 
     def by_threads(self) -> list[tuple[int | None, Record]]:
         """The record of each number of threads that its cases were measured with; None where they do not say."""
-        numbers = dict.fromkeys(row["label"].get("threads") for row in self.rows)
-        return [
-            (n, replace(self, rows=[row for row in self.rows if row["label"].get("threads") == n])) for n in numbers
-        ]
+        rows: dict[int | None, list[dict[str, Any]]] = {}
+        for row in self.rows:
+            rows.setdefault(row["label"].get("threads"), []).append(row)
+        return [(threads, replace(self, rows=part)) for threads, part in rows.items()]
 
     def ratios(self) -> dict[str, list[float]]:
         """Each peer's time over ours, case by case; more than 1 means that ours is quicker."""

@@ -13,6 +13,7 @@ from konvlib.registration import is_plain
 from konvlib.runtime import REALS, runs_kernel
 
 DTYPES = REALS
+max_pool_and_indices = aten.max_pool_and_indices
 
 
 def conv(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry) -> Tensor:
@@ -44,19 +45,6 @@ def max_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
     if not runs_kernel(x) or not aten.has_kernel(pool, mean=False):
         return aten.max_pool(x, pool)
     return pooling_operators.max_pool(x, *pooling_operators.geometry_of(pool), pool.output_size)
-
-
-def max_pool_and_indices(x: Tensor, pool: PoolGeometry) -> tuple[Tensor, Tensor]:
-    """Return the largest sample of each window, and where in the flattened input it lies.
-
-    Examples
-    --------
-    >>> from konvlib.geometry import pool_geometry
-    >>> x = torch.tensor([[[1.0, 3, 3, 2]]])
-    >>> max_pool_and_indices(x, pool_geometry(x.shape, 2, axes=1))
-    (tensor([[[3., 3.]]]), tensor([[[1, 2]]]))
-    """
-    return aten.max_pool_and_indices(x, pool)
 
 
 def max_unpool(x: Tensor, indices: Tensor, pool: PoolGeometry) -> Tensor:

@@ -26,6 +26,19 @@ def ending() -> Any:
     os._exit(1)
 
 
+def ending_when_timed() -> tuple[Mapping[str, Callable[[], float]], float]:
+    """The second one is right when it is first called, and ends its process when it is called again."""
+    called = []
+
+    def once() -> float:
+        if called:
+            os._exit(1)
+        called.append(True)
+        return 1.0
+
+    return {"konvlib": lambda: 1.0, "peer": once}, 1.0
+
+
 def _tell(folder: Path, name: str) -> float:
     with (folder / name).open("a", encoding="utf-8") as file:
         file.write(f"{os.getpid()} {os.environ['OMP_NUM_THREADS']} {os.environ['OPENBLAS_NUM_THREADS']}\n")

@@ -132,15 +132,16 @@ def test_each_competitor_has_a_process_of_its_own_for_each_number_of_threads(tmp
         harness.Case({"case": 0}, functools.partial(competitors.telling, tmp_path), 0.0),
         harness.Case({"case": 1}, competitors.raising, 0.0),
         harness.Case({"case": 2}, competitors.ending, 0.0),
+        harness.Case({"case": 3}, competitors.ending_when_timed, 0.0),
     ]
     timer = processes.ProcessTimer(budget=0.002, turns=2, rest=0, threads=(3, 1))
     assert harness.run("some", cases, timer=timer, results=tmp_path / "results") == 1
     (path,) = (tmp_path / "results").glob("*.json")
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
     assert [(row["label"]["case"], row["label"]["threads"]) for row in rows] == [
-        (case, threads) for threads in (3, 1) for case in range(3)
+        (case, threads) for threads in (3, 1) for case in range(4)
     ]
-    for row in rows[::3]:
+    for row in rows[::4]:
         assert [*row["competitors"]] == ["konvlib", "peer", "other", "wrong"]
         assert [each["samples"] >= 2 for each in row["competitors"].values()] == [True, True, True, False]
         assert [*row["ratios"]] == ["peer", "other"]
@@ -148,6 +149,7 @@ def test_each_competitor_has_a_process_of_its_own_for_each_number_of_threads(tmp
         "ValueError: no such layer",
         "the process ended",
     ]
+    assert rows[3]["competitors"]["peer"]["error"] == "the process ended"
     told = {
         name: {tuple(line.split()) for line in (tmp_path / name).read_text().splitlines()} for name in rows[0]["ratios"]
     }
