@@ -44,7 +44,7 @@ lab: $(READY)
 	$(RUN) -m jupyterlab notebooks
 
 notebooks: $(READY)
-	$(RUN) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb book/*.ipynb
+	$(RUN) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*/*.ipynb
 
 gpu-test: $(READY)
 	$(PYTEST) --record tests/engine tests/kernels

@@ -47,6 +47,16 @@ LINES = {
 }
 """One line style for each role, so that curves differ in print and to every eye."""
 
+SERIES: list[dict[str, Any]] = [
+    {"color": "#1A1A1A", "linestyle": "-"},
+    {"color": "#7B4EA3", "linestyle": (0, (6, 1.5))},
+    {"color": "#8A5A2B", "linestyle": (0, (1, 1))},
+    {"color": "#4B7A8C", "linestyle": (0, (5, 1.5, 1, 1.5))},
+    {"color": "#A33B3B", "linestyle": (0, (3, 1, 1, 1, 1, 1))},
+    {"color": "#777777", "linestyle": (0, (8, 2, 2, 2))},
+]
+"""Colours and line styles of ordinary series, which are no input, kernel, output or gradient."""
+
 INK = "#1A1A1A"
 PAPER = "#FFFFFF"
 HATCH = "////"
@@ -94,13 +104,16 @@ STYLE: dict[str, Any] = {
 
 
 def use_style() -> None:
-    """Set the book's style; in a notebook, show figures as SVG without dates, so that equal figures are equal bytes."""
+    """Set the book's style; in a notebook, show figures as SVG, and as PNG where SVG is not trusted.
+
+    Neither holds a date, so that equal figures are equal bytes.
+    """
     mpl.rcParams.update(STYLE)
     ipython = sys.modules.get("IPython")
     if ipython is not None and ipython.get_ipython() is not None:
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-        set_matplotlib_formats("svg", metadata=METADATA)
+        set_matplotlib_formats("svg", "png", metadata=METADATA)
 
 
 def svg(figure: Figure) -> bytes:
@@ -141,6 +154,21 @@ def line(role: str, **settings: Any) -> dict[str, Any]:
     {'color': '#0072B2', 'linestyle': '-', 'label': 'f'}
     """
     return {"color": PALETTE[role], "linestyle": LINES[role], **settings}
+
+
+def series(number: int, **settings: Any) -> dict[str, Any]:
+    """Return colour and line style of one of several ordinary series, as keyword arguments for ``ax.plot``.
+
+    A series that is a method, a basis or a stage takes none of the colours that say what a thing is.
+
+    Examples
+    --------
+    >>> series(0, label="direct")
+    {'color': '#1A1A1A', 'linestyle': '-', 'label': 'direct'}
+    """
+    if not 0 <= number < len(SERIES):
+        raise ValueError(f"number must be from 0 to {len(SERIES) - 1}, got {number}")
+    return {**SERIES[number], **settings}
 
 
 def sheet(rows: float, columns: float, *, cell: float = CELL) -> tuple[Figure, Axes]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
 from markdown_it import MarkdownIt
 from mdit_py_plugins.colon_fence import colon_fence_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -54,10 +55,23 @@ class Label:
         return not self.name.startswith(tuple(PREFIXES.values()))
 
 
+def toc_entries(root: Path) -> list[list[str]]:
+    """Return the chapters and other pages as ``_toc.yml`` orders them: each a list of its pages, without suffix."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+    chapters = [chapter for part in toc["parts"] for chapter in part["chapters"]]
+    return [[toc["root"]]] + [
+        [chapter["file"], *(section["file"] for section in chapter.get("sections", []))] for chapter in chapters
+    ]
+
+
+def source_of(root: Path, page: str) -> Path:
+    """Return the file of a page: a notebook or Markdown."""
+    return next(path for path in (root / f"{page}.ipynb", root / f"{page}.md") if path.exists())
+
+
 def book_pages(root: Path) -> list[Path]:
-    """Return the chapters, in order, and after them the pages of ``book/``, some of which are notebooks too."""
-    pages = [path for path in (root / "book").iterdir() if path.suffix in (".ipynb", ".md")]
-    return sorted((root / "notebooks").glob("*.ipynb")) + sorted(pages)
+    """Return the files of all pages, in reading order."""
+    return [source_of(root, page) for entry in toc_entries(root) for page in entry]
 
 
 def markdown_of(page: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from itertools import groupby
 from pathlib import Path
 
-from labels import Label, book_labels, markdown_of
+from labels import Label, book_labels, markdown_of, source_of
 from marks import Mark, collect_marks
 from sphinx.application import Sphinx
 
@@ -56,8 +56,9 @@ def mark_markdown(mark: Mark) -> str:
 
 def page_title(root: Path, page: str) -> str:
     """Return the first heading of a chapter or page."""
-    source = next(path for path in (root / f"{page}.ipynb", root / f"{page}.md") if path.exists())
-    return next((line[2:].strip() for line in markdown_of(source).splitlines() if line.startswith("# ")), page)
+    return next(
+        (line[2:].strip() for line in markdown_of(source_of(root, page)).splitlines() if line.startswith("# ")), page
+    )
 
 
 def counted(number: int, noun: str) -> str:

@@ -14,6 +14,7 @@ sys.path.append(str(ROOT / "book" / "_ext"))
 
 from labels import DIRECTIVE as DIRECTIVE  # noqa: E402
 from labels import split_options as split_options  # noqa: E402
+from labels import toc_entries  # noqa: E402
 
 Cell = dict[str, Any]
 
@@ -61,9 +62,27 @@ class Part:
         return next(section for section in self.sections if section.title == title)
 
 
-def notebook(path: Path) -> Part:
-    return Part(path.stem, tuple(json.loads(path.read_text(encoding="utf-8"))["cells"]))
+def notebook(page: str) -> Part:
+    return Part(page, tuple(json.loads((ROOT / f"{page}.ipynb").read_text(encoding="utf-8"))["cells"]))
 
 
-CHAPTERS = [notebook(path) for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
-APPENDICES = [notebook(path) for path in sorted((ROOT / "book").glob("*.ipynb"))]
+@dataclass(frozen=True)
+class Chapter(Part):
+    """A chapter: the cells of all its pages, and the pages."""
+
+    pages: tuple[Part, ...]
+
+    def page(self, name: str) -> Part:
+        return next(page for page in self.pages if page.title.rpartition("/")[2] == name)
+
+
+def chapter(entry: list[str]) -> Chapter:
+    pages = tuple(map(notebook, entry))
+    word = entry[0].split("/")[1]
+    return Chapter(word, tuple(cell for page in pages for cell in page.cells), pages)
+
+
+ENTRIES = [entry for entry in toc_entries(ROOT) if (ROOT / f"{entry[0]}.ipynb").exists()]
+CHAPTERS = [chapter(entry) for entry in ENTRIES if re.match(r"notebooks/\d_", entry[0])]
+NOTEBOOKS = [notebook(page) for entry in ENTRIES for page in entry]
+"""Every page that is a notebook, in reading order."""

@@ -18,11 +18,10 @@ import yaml
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "book" / "_ext"))
 
-from labels import Label, book_labels, book_pages, labels_in, markdown_of  # noqa: E402
+from labels import Label, book_labels, book_pages, labels_in, markdown_of, toc_entries  # noqa: E402
 from marks import Mark, collect_tests, marks_in  # noqa: E402
 
-NOTEBOOKS = sorted(path for folder in ("notebooks", "book") for path in (ROOT / folder).glob("*.ipynb"))
-"""The chapters and the appendices."""
+NOTEBOOKS = [path for path in book_pages(ROOT) if path.suffix == ".ipynb"]
 
 PICTURES = ("image/png", "image/jpeg", "image/svg+xml", "image/gif")
 
@@ -120,7 +119,7 @@ def shows_a_picture(cell: dict[str, Any]) -> bool:
     return any(kind in output.get("data", {}) for output in cell["outputs"] for kind in PICTURES)
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_picture_of_a_cell_has_alt_text(notebook: Path):
     alt = {
         index: cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "").strip()
@@ -130,7 +129,7 @@ def test_every_picture_of_a_cell_has_alt_text(notebook: Path):
     assert not [index for index, text in alt.items() if not text]
 
 
-@pytest.mark.parametrize("page", book_pages(ROOT), ids=lambda path: path.stem)
+@pytest.mark.parametrize("page", book_pages(ROOT), ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_picture_of_a_page_has_alt_text(page: Path):
     text = markdown_of(page)
     assert not re.findall(r"!\[\s*\]\([^)]*\)", text)
@@ -139,7 +138,7 @@ def test_every_picture_of_a_page_has_alt_text(page: Path):
     assert not [body for _, body in directives if not re.search(r"^:alt: +\S", body, re.M)]
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_outputs_are_stored_in_running_order(notebook: Path):
     counts = [cell["execution_count"] for _, cell in code_cells(notebook) if "".join(cell["source"]).strip()]
     assert counts == list(range(1, len(counts) + 1))
@@ -158,7 +157,7 @@ def macros_for_jupyterlab() -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_jupyterlab_knows_the_macros_of_the_site(notebook: Path):
     first = json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]
     front_matter = re.fullmatch(r"---\n(.*)\n---\s*", "".join(first["source"]), re.S)
@@ -171,10 +170,14 @@ def test_jupyterlab_knows_the_macros_of_the_site(notebook: Path):
 
 
 def test_the_first_page_links_to_each_chapter_that_exists():
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    files = [chapter["file"] for part in toc["parts"] for chapter in part["chapters"]]
-    linked = re.findall(r"</(notebooks/\w+)>", (ROOT / "book" / "intro.md").read_text(encoding="utf-8"))
-    assert linked == [file for file in files if file.startswith("notebooks/")]
+    chapters = [entry[0] for entry in toc_entries(ROOT) if re.match(r"notebooks/\d_", entry[0])]
+    linked = re.findall(r"</(notebooks/\d_\w+/index)>", (ROOT / "book" / "intro.md").read_text(encoding="utf-8"))
+    assert list(dict.fromkeys(linked)) == chapters
+
+
+def test_every_notebook_is_a_page():
+    found = {path for folder in ("notebooks", "book") for path in (ROOT / folder).rglob("*.ipynb")}
+    assert {path for path in found if ".ipynb_checkpoints" not in path.parts} == set(NOTEBOOKS)
 
 
 def correction_rows() -> list[list[str]]:

@@ -1,6 +1,7 @@
 """What each chapter promises its reader, and that it is there: predictions, exercises, figures, kernels, real data.
 
-A chapter is a notebook of notebooks/; the files of this book that are no chapters are tested in test_book.py.
+A chapter is a folder of notebooks, of which _toc.yml says the order; what holds for each page is in test_pages.py, and
+the files of the book that are no chapters are tested in test_book.py.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.book.pages import APPENDICES, CHAPTERS, Part, text_of
+from tests.book.pages import CHAPTERS, NOTEBOOKS, ROOT, Chapter, Part, text_of
 
 # A pattern in a chapter's Markdown, and how often at least.
 PARTS = {
@@ -25,7 +26,6 @@ PARTS = {
     "proofs": (r"^[`:]{3,}\{prf:proof\}", 1),
     "exercises": (r"^[`:]{3,}\{exercise(?:-start)?\} \S.*\n:label: ex-", 6),
 }
-SECTIONS = ("In practice", "In the kernel", "Summary", "Exercises", "Further reading")
 LIBRARIES = {
     "NumPy": r"\bnp\.\w",
     "SciPy": r"\bfrom scipy\b|\bimport scipy\b|\bscipy\.\w|\bsignal\.\w|\bndimage\.\w|\bsparse\.\w|\blinalg\.\w",
@@ -37,7 +37,7 @@ ARRAYS = ("[1,3,2,0,4]", "[2,1,-1]", "[[1,3,2],[2,0,1],[0,4,2]]", "[[2,1],[0,3]]
 """The running example: one axis, then two."""
 
 REAL_DATA = r"\bget_sample_data\(|\bsample_data\b|\bload_digits\("
-every_notebook = pytest.mark.parametrize("page", [*CHAPTERS, *APPENDICES], ids=lambda page: page.title)
+every_notebook = pytest.mark.parametrize("page", NOTEBOOKS, ids=lambda page: page.title)
 every_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.title)
 
 
@@ -49,8 +49,16 @@ def test_chapter_has_its_parts(chapter: Part, part: str):
 
 
 @every_chapter
-def test_chapter_ends_with_the_same_sections(chapter: Part):
-    assert [section.title for section in chapter.sections][-len(SECTIONS) :] == list(SECTIONS)
+def test_a_chapter_opens_with_its_pages_and_ends_with_practice_and_exercises(chapter: Chapter):
+    names = [page.title.rpartition("/")[2] for page in chapter.pages]
+    assert names[0] == "index"
+    assert names[-2:] == ["in_practice", "exercises"]
+    folder = {path.stem for path in (ROOT / chapter.pages[0].title).parent.glob("*.ipynb")}
+    assert folder == set(names)
+    linked = re.findall(r"\{doc\}`(?:[^`<]*<)?(\w+)>?`", chapter.pages[0].markdown)
+    assert linked == names[1:], "the opening page lists the pages in their order"
+    assert chapter.page("in_practice").sections[-1].title == "Summary"
+    assert chapter.page("exercises").sections[-1].title == "Further reading"
 
 
 @every_chapter
@@ -85,7 +93,7 @@ def test_every_prediction_is_followed_by_a_hidden_output_and_a_folded_answer(cha
         for cell in runs:
             assert "hide-output" in cell["metadata"].get("tags", []), index
             assert cell["metadata"].get("jupyter", {}).get("outputs_hidden"), index
-        assert re.match(r"[`:]{3,}\{dropdown\} Why\n", text_of(answer).lstrip()), index
+        assert re.match(r"[`:]{3,}\{dropdown\} Answer: \S", text_of(answer).lstrip()), index
 
 
 @every_chapter
@@ -110,32 +118,33 @@ def test_every_exercise_has_a_folded_solution_with_code(chapter: Part):
     assert not [name for name, cells in solutions.items() if not cells]
 
 
-# In practice, in the kernel, further reading
+@every_chapter
+def test_two_exercises_are_judged(chapter: Chapter):
+    """A skeleton stands open, its check says that nothing is there yet, and the folded solution passes the check."""
+    page = chapter.page("exercises")
+    verdicts = ["".join(text_of(output, "text") for output in cell["outputs"]) for cell in page.code_cells]
+    judged = [text for cell, text in zip(page.code_cells, verdicts, strict=True) if "judge(" in text_of(cell)]
+    assert sum(text.startswith("Not yet: ") for text in judged) >= 2
+    assert sum("Right on " in text for text in judged) >= 2
+    assert not [text for text in judged if "Not right" in text]
+
+
+# In practice, further reading
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @every_chapter
-def test_in_practice_shows_every_library(chapter: Part, library: str):
-    section = chapter.section("In practice")
-    code = section.code + "\n".join(re.findall(r"^:::\{code-block\} python\n(.*?)^:::", section.markdown, re.M | re.S))
+def test_in_practice_shows_every_library(chapter: Chapter, library: str):
+    page = chapter.page("in_practice")
+    code = page.code + "\n".join(re.findall(r"^:::\{code-block\} python\n(.*?)^:::", page.markdown, re.M | re.S))
     assert re.search(LIBRARIES[library], code), library
-    assert library in section.markdown + section.code
+    assert library in page.markdown + page.code
 
 
 @every_chapter
-def test_in_the_kernel_shows_a_picture_and_a_whole_kernel(chapter: Part):
-    section = chapter.section("In the kernel")
-    assert any(figures_of(section))
-    assert "figures.source_of(" in section.code
-    printed = "".join(text_of(output, "text") for cell in section.code_cells for output in cell["outputs"])
-    functions = re.split(r"^(?=def )", printed, flags=re.M)
-    assert any(re.search(r"\btl\.\w+", function) for function in functions[1:]), "no kernel is printed"
-    assert "assert " in section.code
-
-
-@every_chapter
-def test_further_reading_cites(chapter: Part):
-    assert re.search(r"\{cite(?::[tp])?\}`[\w,-]+`", chapter.section("Further reading").markdown)
+def test_further_reading_cites(chapter: Chapter):
+    section = chapter.page("exercises").section("Further reading")
+    assert re.search(r"\{cite(?::[tp])?\}`[\w,-]+`", section.markdown)
 
 
 # Examples, data, figures
@@ -170,5 +179,4 @@ def test_every_figure_has_caption_name_and_alt_text(page: Part):
         assert alt != figure["caption"], text_of(cell)
         assert "nbval-ignore-output" in cell["metadata"].get("tags", []), text_of(cell)
         names.append(figure["name"])
-    assert names
     assert len(set(names)) == len(names)

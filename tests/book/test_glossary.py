@@ -1,4 +1,4 @@
-"""Where a chapter or an appendix first uses a term of the glossary, it links it.
+"""Where a page first uses a term of the glossary, it links it.
 
 Prose is what is left of a page's Markdown without headings, code, formulas, titles of directives, labels and the
 targets of links. A word form is the term itself, or the term with s or es; hyphens count as spaces.
@@ -15,7 +15,7 @@ from markdown_it.token import Token
 from mdit_py_plugins.colon_fence import colon_fence_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
-from tests.book.pages import APPENDICES, CHAPTERS, DIRECTIVE, ROOT, Part, split_options
+from tests.book.pages import DIRECTIVE, NOTEBOOKS, ROOT, Part, split_options
 
 PARSER = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin, allow_labels=True).use(colon_fence_plugin)
 GLOSSARY = (ROOT / "book" / "glossary.md").read_text(encoding="utf-8")
@@ -93,7 +93,7 @@ def unlinked_terms(markdown: str, terms: list[str]) -> dict[str, str]:
     return {term: around for term, around in seen.items() if around}
 
 
-@pytest.mark.parametrize("page", [*CHAPTERS, *APPENDICES], ids=lambda page: page.title)
+@pytest.mark.parametrize("page", NOTEBOOKS, ids=lambda page: page.title)
 def test_first_use_of_each_term_is_linked(page: Part):
     assert not unlinked_terms(page.markdown, [term for term in TERMS if term not in EXEMPT])
 

@@ -17,7 +17,7 @@ sys.path.append(str(ROOT / "book" / "_ext"))
 import launch  # noqa: E402
 
 ADDRESS = "https://github.com/someone/konvolution"
-FIRST = ROOT / "notebooks" / "1_sequences.ipynb"
+FIRST = ROOT / "notebooks" / "1_sequences" / "index.ipynb"
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def options(**given):
 
 def app(folder: Path) -> SimpleNamespace:
     env = SimpleNamespace(
-        found_docs={"book/intro", "notebooks/1_sequences"},
+        found_docs={"book/intro", "notebooks/1_sequences/index"},
         doc2path=lambda page: str(FIRST if page.startswith("notebooks") else ROOT / f"{page}.md"),
     )
     return SimpleNamespace(env=env, outdir=folder, builder=SimpleNamespace(format="html"))
@@ -76,9 +76,9 @@ def test_the_copies_install_konvlib_first_and_are_the_notebook_otherwise(told, t
     before = FIRST.read_bytes()
     launch.write_copies(app(tmp_path), None)
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.ipynb")] == [
-        "colab/notebooks/1_sequences.ipynb"
+        "colab/notebooks/1_sequences/index.ipynb"
     ]
-    found = json.loads((tmp_path / "colab/notebooks/1_sequences.ipynb").read_text(encoding="utf-8"))
+    found = json.loads((tmp_path / "colab/notebooks/1_sequences/index.ipynb").read_text(encoding="utf-8"))
     code = [cell for cell in found["cells"] if cell["cell_type"] == "code"]
     assert f'%pip install --quiet "konvlib[notebooks] @ git+{ADDRESS}"' in "".join(code[0]["source"])
     found["cells"].remove(code[0])
