@@ -34,13 +34,14 @@ _PARSER = MarkdownIt("commonmark").use(dollarmath_plugin, allow_labels=True).use
 
 @dataclass(frozen=True)
 class Label:
-    """One labelled statement: its name, kind, title (statements) or TeX (equations), and the page it stands on."""
+    """One labelled statement: its name, kind, title or TeX, its page, and for an equation the statement around it."""
 
     name: str
     kind: str
     page: str
     title: str = ""
     tex: str = ""
+    within: str = ""
 
     @property
     def on_ledger(self) -> bool:
@@ -92,24 +93,26 @@ def book_labels(root: Path) -> list[Label]:
     ]
 
 
-def labels_in(markdown: str, page: str) -> Iterator[Label]:
+def labels_in(markdown: str, page: str, within: str = "") -> Iterator[Label]:
     """Yield the labelled statements of one page's Markdown, in reading order."""
     for token in _PARSER.parse(markdown):
         if token.type == "math_block_label":
-            yield Label(token.info, "equation", page, tex=token.content.strip())
+            yield Label(token.info, "equation", page, tex=token.content.strip(), within=within)
         elif token.type in ("fence", "colon_fence") and DIRECTIVE.match(token.info.strip()):
-            yield from _labels_of_directive(token.info.strip(), token.content, page)
+            yield from _labels_of_directive(token.info.strip(), token.content, page, within)
 
 
-def _labels_of_directive(info: str, content: str, page: str) -> Iterator[Label]:
+def _labels_of_directive(info: str, content: str, page: str, within: str) -> Iterator[Label]:
     options, body = split_options(content)
     statement = STATEMENT.match(info)
     if "label" in options and statement:
-        yield Label(options["label"], statement["kind"], page, title=statement["title"])
+        label = Label(options["label"], statement["kind"], page, title=statement["title"])
+        within = label.name if label.on_ledger else within
+        yield label
     elif "label" in options and info.startswith("{math}"):
-        yield Label(options["label"], "equation", page, tex=body.strip())
+        yield Label(options["label"], "equation", page, tex=body.strip(), within=within)
     if not info.startswith(("{math}", "{code")):
-        yield from labels_in(body, page)
+        yield from labels_in(body, page, within)
 
 
 def split_options(content: str) -> tuple[dict[str, str], str]:

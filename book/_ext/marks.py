@@ -22,13 +22,19 @@ COLLECT = ["-m", "pytest", "--collect-only", "-q", "-p", "marks", "-p", "no:cach
 
 @dataclass(frozen=True)
 class Mark:
-    """One test function's claim on one label."""
+    """One test function's claim on one label: how many cases it has, its box, and the line that it begins on."""
 
     label: str
     test: str
     cases: int
     box: str
     exact: bool
+    line: int = 1
+
+    @property
+    def file(self) -> str:
+        """The file that the test stands in, from the root of the repository."""
+        return self.test.partition("::")[0]
 
 
 def pytest_collection_finish(session: Any) -> None:
@@ -36,6 +42,7 @@ def pytest_collection_finish(session: Any) -> None:
     items = [
         {
             "test": item.nodeid.split("[")[0],
+            "line": item.location[1] + 1,
             "marks": [
                 {"labels": mark.args, "box": mark.kwargs.get("box"), "exact": bool(mark.kwargs.get("exact"))}
                 for mark in item.iter_markers("verifies")
@@ -67,13 +74,13 @@ def collect_tests(root: Path) -> list[dict[str, Any]]:
 
 def marks_in(tests: Iterable[dict[str, Any]]) -> list[Mark]:
     """Join the cases of each test function: one `Mark` per function, label, box and exactness."""
-    cases: dict[tuple[str, str, str, bool], int] = {}
+    cases: dict[tuple[str, str, str, bool, int], int] = {}
     for test in tests:
         for mark in test["marks"]:
             for label in mark["labels"]:
-                key = (label, test["test"], mark["box"] or "", mark["exact"])
+                key = (label, test["test"], mark["box"] or "", mark["exact"], test.get("line", 1))
                 cases[key] = cases.get(key, 0) + 1
-    return [Mark(label, test, count, box, exact) for (label, test, box, exact), count in cases.items()]
+    return [Mark(label, test, count, *rest) for (label, test, *rest), count in cases.items()]
 
 
 def collect_marks(root: Path) -> list[Mark]:

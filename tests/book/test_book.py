@@ -96,14 +96,15 @@ $$ no = equation $$ (eq-code)
     assert list(found) == ["eq-plain", "thm-outer", "eq-inner", "eq-nested", "exm-one"]
     assert (found["thm-outer"].title, found["eq-inner"].tex) == ("On $x$", "e = f")
     assert [label.on_ledger for label in found.values()] == [True] * 4 + [False]
+    assert [label.within for label in found.values()] == ["", "", "thm-outer", "thm-outer", ""]
 
 
 def test_cases_of_one_function_are_counted_together():
-    item = {"test": "t.py::test", "marks": [{"labels": ["eq-a", "eq-b"], "box": "n < 3", "exact": True}]}
+    item = {"test": "t.py::test", "line": 7, "marks": [{"labels": ["eq-a", "eq-b"], "box": "n < 3", "exact": True}]}
     other = {"test": "t.py::test", "marks": []}
     assert marks_in([item, other, item]) == [
-        Mark("eq-a", "t.py::test", 2, "n < 3", True),
-        Mark("eq-b", "t.py::test", 2, "n < 3", True),
+        Mark("eq-a", "t.py::test", 2, "n < 3", True, 7),
+        Mark("eq-b", "t.py::test", 2, "n < 3", True, 7),
     ]
 
 
