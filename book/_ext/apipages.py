@@ -1,8 +1,8 @@
-"""The reference of konvlib, made from its docstrings.
+"""The reference of konvlib, made from its docstrings, a page for each package.
 
-Where a page holds the line ``GENERATED``, a section per module takes its place: konvlib itself, the arithmetic of
-sizes, and the modules that a chapter's functions use. So a new chapter appears by itself, when konvlib makes its
-functions public. Modules whose imports are missing (torch, triton) are left out.
+Where a page holds ``<!-- generated: api konvlib.sequences -->``, a section for each module that it names takes its
+place; ``<!-- generated: api index -->`` becomes the list of all public functions with their first lines. So a new
+function appears by itself, when konvlib makes it public. Modules whose imports are missing (torch) are left out.
 """
 
 from __future__ import annotations
@@ -14,18 +14,33 @@ from types import ModuleType
 
 from sphinx.application import Sphinx
 
-PAGE = "book/api"
-GENERATED = "<!-- generated: api -->"
-MODULES = ("naive", "arrays", "tensors", "bases", "module")
+FOLDER = "book/library"
+GENERATED = re.compile(r"<!-- generated: api ([\w. ]+) -->")
 
 
-def api_markdown() -> str:
-    """Return a section for each module that exists and has public names."""
-    konvlib = importlib.import_module("konvlib")
-    packages = dict.fromkeys(getattr(konvlib, name).__module__ for name in public_names(konvlib))
-    names = ["konvlib", "konvlib.geometry"] + [f"{package}.{name}" for package in packages for name in MODULES]
+def api_markdown(names: list[str]) -> str:
+    """Return a section for each of the modules that exists and has public names, without heading where it is one."""
     modules = [module for module in map(importable, names) if module is not None and public_names(module)]
-    return "\n\n".join(module_markdown(module) for module in modules)
+    return "\n\n".join(module_markdown(module, heading=len(names) > 1) for module in modules)
+
+
+CHAPTERS = ("sequences", "images", "matrices", "transposes", "gradients", "strides", "konvolution")
+
+
+def index_markdown() -> str:
+    """Return every public function as a line, by package, in the order of its source."""
+    sections = []
+    for word in CHAPTERS:
+        paths = public_paths(importlib.import_module(f"konvlib.{word}"))
+        lines = [function_line(path, value) for path, value in paths if path.count(".") == 1]
+        sections.append("\n".join([f"## {{doc}}`{word}`\n", *lines]))
+    return "\n\n".join(sections)
+
+
+def function_line(path: str, value: object) -> str:
+    """Return a list item: the name as a link, and the first sentence of its docstring."""
+    summary = (inspect.getdoc(value) or "").partition("\n\n")[0].replace("\n", " ").replace("``", "`")
+    return f"- {{py:obj}}`~{path}`: {summary}"
 
 
 def importable(name: str) -> ModuleType | None:
@@ -37,7 +52,11 @@ def importable(name: str) -> ModuleType | None:
 
 
 def public_names(module: ModuleType) -> list[str]:
-    """Return ``__all__``, or else the functions and classes that the module itself defines."""
+    """Return ``__all__``, or else the functions and classes that the module itself defines, in the order of its source.
+
+    What a chapter defines in several modules of its package stands in its package.
+    """
+    inside = (module.__name__, f"{module.__name__}.") if hasattr(module, "__path__") else (module.__name__,)
     if hasattr(module, "__all__"):
         return [name for name in module.__all__ if callable(getattr(module, name))]
     return [
@@ -45,21 +64,44 @@ def public_names(module: ModuleType) -> list[str]:
         for name, value in vars(module).items()
         if not name.startswith("_")
         and (inspect.isfunction(value) or inspect.isclass(value))
-        and value.__module__ == module.__name__
+        and (value.__module__ == module.__name__ or (is_public(name, value) and value.__module__.startswith(inside)))
     ]
 
 
-def module_markdown(module: ModuleType) -> str:
-    """Return a heading, the module's docstring and its public names, for autodoc to fill."""
-    members = ", ".join(public_names(module))
-    directive = f".. automodule:: {module.__name__}\n   :members: {members}\n   :imported-members:\n"
-    return f"## {module.__name__}\n\n```{{eval-rst}}\n{directive}```"
+def is_public(name: str, value: object) -> bool:
+    """Return whether konvlib itself has a function or class under its name."""
+    return getattr(importlib.import_module("konvlib"), name, None) is value
+
+
+def module_markdown(module: ModuleType, heading: bool) -> str:
+    """Return a module's docstring and its public names, for autodoc to fill, under its name as a heading or not."""
+    lines = [f".. automodule:: {module.__name__}", ""]
+    for path, value in public_paths(module):
+        lines += (
+            [f".. autoclass:: {path}", "   :members:", ""]
+            if inspect.isclass(value)
+            else [f".. autofunction:: {path}", ""]
+        )
+    head = f"## {module.__name__}\n\n" if heading else ""
+    return f"{head}```{{eval-rst}}\n" + "\n".join(lines) + "```"
+
+
+def public_paths(module: ModuleType) -> list[tuple[str, object]]:
+    """Return what a module defines, each by the shortest path that it is imported from."""
+    doors = [importlib.import_module(name) for name in ("konvlib", "konvlib.geometry")]
+    found = []
+    for name in public_names(module):
+        value = getattr(module, name)
+        door = next((door for door in doors if getattr(door, name, None) is value and name in door.__all__), module)
+        found.append((f"{door.__name__}.{name}", value))
+    return found
 
 
 def fill_page(app: Sphinx, docname: str, source: list[str]) -> None:
     """Put the reference in its place."""
-    if GENERATED in source[0]:
-        source[0] = source[0].replace(GENERATED, api_markdown())
+    source[0] = GENERATED.sub(
+        lambda found: index_markdown() if found[1] == "index" else api_markdown(found[1].split()), source[0]
+    )
 
 
 def skip_field_aliases(app: Sphinx, what: str, name: str, value: object, skip: bool, options: object) -> bool | None:
@@ -73,9 +115,12 @@ def escape_stars(app: Sphinx, what: str, name: str, value: object, options: obje
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Generate the page in every build: new packages change it without changing its file."""
+    """Generate the pages in every build: the library changes them without changing their files."""
     app.connect("source-read", fill_page)
     app.connect("autodoc-skip-member", skip_field_aliases)
     app.connect("autodoc-process-docstring", escape_stars, priority=400)
-    app.connect("env-get-outdated", lambda app, env, added, changed, removed: [PAGE] if PAGE in env.found_docs else [])
+    app.connect(
+        "env-get-outdated",
+        lambda app, env, *changes: [name for name in env.found_docs if name.startswith(FOLDER)],
+    )
     return {"parallel_read_safe": True, "parallel_write_safe": True}
