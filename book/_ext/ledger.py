@@ -140,17 +140,9 @@ def fill_page(app: Sphinx, docname: str, source: list[str]) -> None:
         source[0] = source[0].replace(GENERATED, ledger_markdown(Path(app.srcdir), app.env.kv_marks))
 
 
-def add_filter(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Give the ledger's page its script and its style, and no other page."""
-    if pagename == PAGE:
-        app.add_js_file("ledger.js")
-        app.add_css_file("ledger.css")
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Generate the page in every build: its sources are the tests, which Sphinx does not watch."""
     app.connect("source-read", fill_page)
     app.connect("html-collect-pages", source_pages)
-    app.connect("html-page-context", add_filter)
     app.connect("env-get-outdated", lambda app, env, added, changed, removed: [PAGE] if PAGE in env.found_docs else [])
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,12 +1,14 @@
-"""The translation tables of book/conventions.md: both cells of every row are evaluated, and must be equal.
+"""The translation tables of book/translation.md: both cells of every row are evaluated, and must be equal.
 
 What is compared is what the page prints. A row is true on every case of its table that meets its condition; outside the
-condition some case must contradict it.
+condition some case must contradict it. TensorFlow is compared where it is installed; elsewhere konvlib is compared with
+what TensorFlow gave once, which `python -m tests.book.test_conventions` stores.
 """
 
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +27,8 @@ import scipy.special
 
 import konvlib
 
-PAGE = Path(__file__).parents[2] / "book" / "conventions.md"
+PAGE = Path(__file__).parents[2] / "book" / "translation.md"
+STORED = Path(__file__).with_name("tensorflow_rows.json")
 LIBRARIES = {
     "np": "numpy",
     "scipy": "scipy",
@@ -138,6 +141,7 @@ CASES = {
 @dataclass(frozen=True)
 class Row:
     name: str
+    named: str
     theirs: str
     ours: str
     when: str
@@ -148,7 +152,7 @@ class Row:
 
 
 def read_rows(markdown: str) -> list[Row]:
-    pattern = re.compile(r"^\| ([A-Z]\d+) \| `([^`]+)` \| `([^`]+)` \|(?: (?:`([^`]+)` )?\|)?$", re.M)
+    pattern = re.compile(r"^\| ([A-Z]\d+) \| (\w+) \| `([^`]+)` \| `([^`]+)` \|(?: (?:`([^`]+)` )?\|)?$", re.M)
     return [Row(*(cell or "" for cell in found.groups())) for found in pattern.finditer(markdown)]
 
 
@@ -243,6 +247,7 @@ def test_every_line_of_the_tables_is_a_row():
     assert lines == [row.name for row in ROWS]
     assert len(set(lines)) == len(lines)
     assert set(CASES) == {name[0] for name in lines}
+    assert not [row.name for row in ROWS if row.named.lower().replace("pytorch", "torch") != row.library]
 
 
 @pytest.mark.parametrize(
@@ -254,5 +259,52 @@ def test_every_line_of_the_tables_is_a_row():
     ],
 )
 def test_a_false_row_is_caught(theirs: str, ours: str):
-    row = SimpleNamespace(name="S0", theirs=theirs, ours=ours, when="", library="numpy")
+    row = SimpleNamespace(name="S0", named="NumPy", theirs=theirs, ours=ours, when="", library="numpy")
     assert not all(cells_agree(row, case) for case in sequence_cases())
+
+
+# TensorFlow, which is not installed: what it gave once.
+
+
+def stored_cases(row: Row) -> list[Case]:
+    """A few of a row's cases, spread over all that meet its condition."""
+    inside = [case for case in cases_of(row) if holds(row, case)]
+    return inside[:: max(1, len(inside) // 6)][:6]
+
+
+TENSORFLOW = [row for row in ROWS if row.library == "tensorflow"]
+
+
+@pytest.mark.parametrize("row", TENSORFLOW, ids=lambda row: row.name)
+def test_konvlib_equals_what_tensorflow_gave(row: Row):
+    gave = json.loads(STORED.read_text(encoding="utf-8"))["rows"][row.name]
+    assert gave["expression"] == row.theirs, "the row has changed: store it anew"
+    cases = stored_cases(row)
+    assert len(gave["results"]) == len(cases) > 0
+    for case, result in zip(cases, gave["results"], strict=True):
+        expected = eval(row.ours, {"np": np, **our_names(), **case})
+        assert np.array_equal(np.reshape(result["values"], result["shape"]), expected)
+
+
+def test_the_page_names_the_version_that_was_stored():
+    version = json.loads(STORED.read_text(encoding="utf-8"))["version"]
+    assert f"TensorFlow {version}" in PAGE.read_text(encoding="utf-8")
+
+
+def store() -> None:
+    """Run TensorFlow's rows, and keep what it gave."""
+    tensorflow = importlib.import_module("tensorflow")
+    rows = {}
+    for row in TENSORFLOW:
+        results = []
+        for case in stored_cases(row):
+            theirs = {name: as_library(value, "tensorflow") for name, value in case.items()}
+            result = np.asarray(eval(row.theirs, {**modules("tensorflow"), **theirs}))
+            results.append({"shape": result.shape, "values": result.ravel().tolist()})
+        rows[row.name] = {"expression": row.theirs, "results": results}
+    content = {"version": tensorflow.__version__, "rows": rows}
+    STORED.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    store()
