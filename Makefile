@@ -13,7 +13,7 @@ help:
 	@echo "make book       build the website and print the path to open"
 	@echo "make test       run the tests: engine, kernels, notebooks, site, browser"
 	@echo "make test-all   run these and what takes long"
-	@echo "make lab        open the notebooks in JupyterLab"
+	@echo "make lab        build the website and open copies of its notebooks in JupyterLab"
 	@echo "make notebooks  run all notebooks and store their outputs"
 	@echo "make gpu-test   run the engine's tests with kernels on this machine's CUDA device"
 	@echo "make bench      measure the engine against its peers, into benchmarks/results"
@@ -40,8 +40,8 @@ test-all: test
 	$(PYTEST) -n 2 -m slow tests
 	$(RUN) -m tests.engine.fuzz --seconds 300 --seed 1
 
-lab: $(READY)
-	$(RUN) -m jupyterlab notebooks
+lab: book
+	$(RUN) -m jupyterlab _build/lab
 
 notebooks: $(READY)
 	$(RUN) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*/*.ipynb

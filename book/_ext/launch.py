@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from plainnotebooks import copies
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
@@ -83,13 +84,11 @@ def write_copies(app: Sphinx, error: Exception | None) -> None:
     address = repository()
     if error is not None or address is None or app.builder.format != "html":
         return
-    for page in app.env.found_docs:
-        source = Path(app.env.doc2path(page))
-        if source.suffix == ".ipynb":
-            target = Path(app.outdir, COPIES, page).with_suffix(".ipynb")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            notebook = installing(json.loads(source.read_text(encoding="utf-8")), address)
-            target.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for page, notebook in copies(app).items():
+        target = Path(app.outdir, COPIES, f"{page}.ipynb")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(installing(notebook, address), indent=1, ensure_ascii=False)
+        target.write_text(text + "\n", encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

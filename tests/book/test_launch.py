@@ -32,11 +32,13 @@ def options(**given):
 
 
 def app(folder: Path) -> SimpleNamespace:
-    env = SimpleNamespace(
-        found_docs={"book/intro", "notebooks/1_sequences/index"},
-        doc2path=lambda page: str(FIRST if page.startswith("notebooks") else ROOT / f"{page}.md"),
-    )
-    return SimpleNamespace(env=env, outdir=folder, builder=SimpleNamespace(format="html"))
+    return SimpleNamespace(outdir=folder, builder=SimpleNamespace(format="html"))
+
+
+@pytest.fixture(autouse=True)
+def one_copy(monkeypatch):
+    copies = {"notebooks/1_sequences/index": json.loads(FIRST.read_text(encoding="utf-8"))}
+    monkeypatch.setattr(launch, "copies", lambda app: copies)
 
 
 def test_without_an_address_nothing_is_added(monkeypatch, tmp_path):
