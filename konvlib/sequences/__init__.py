@@ -323,7 +323,8 @@ def resample(x: Operand[T], h: Operand[T], up: int = 1, down: int = 1, *, axis: 
     Notes
     -----
     No product with an inserted zero is computed, and none of a value that is not kept: samples and taps are dealt out
-    to branches, which are convolved each (a polyphase filter). Each branch is computed as `convolve` computes it.
+    to branches, which are convolved each (a polyphase filter). Each branch is computed as `convolve` computes it; of
+    arrays with many short branches, the products are added directly.
 
     See Also
     --------
