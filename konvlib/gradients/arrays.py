@@ -14,7 +14,8 @@ from konvlib.geometry import ConvGeometry
 from konvlib.gradients.pooling_arrays import avg_pool_grad, max_pool_grad
 from konvlib.images import arrays as images
 from konvlib.images.arrays import pad
-from konvlib.matrices.arrays import blocks, put_sums
+from konvlib.matrices.arrays import put_sums
+from konvlib.matrices.blocks import blocks
 from konvlib.transposes.arrays import MOST_TAPS, by_phases, channels_first, in_sums, is_long
 from konvlib.transposes.finite import bilinear
 

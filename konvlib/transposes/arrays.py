@@ -14,7 +14,8 @@ import numpy as np
 from konvlib import geometry
 from konvlib.geometry import ConvGeometry
 from konvlib.images import arrays as images
-from konvlib.matrices.arrays import add_columns, blocks, pieces, put_sums
+from konvlib.matrices.arrays import add_columns, put_sums
+from konvlib.matrices.blocks import blocks, pieces
 from konvlib.transposes.finite import bilinear
 
 BLOCK = 1 << 20
