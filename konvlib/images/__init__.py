@@ -392,7 +392,8 @@ def max_unpool2d(
         Those of the pooling; they say only how large the result is.
     output_size : int or sequence of int, optional
         The size of the pooling's input, which they do not tell: sizes that differ by less than ``stride`` share an
-        output size. By default ``(n - 1) * stride + kernel_size`` without the padding. The batch and the channels may
+        output size. By default ``(n - 1) * stride + kernel_size`` without the padding, and ``n * stride``, the largest,
+        where the padding is ``"same_upper"`` or ``"same_lower"``. The channels, or the batch and the channels, may
         stand before it, as in a shape.
 
     Returns
@@ -405,8 +406,9 @@ def max_unpool2d(
     TypeError
         If an argument has the wrong kind, or if ``indices`` are no integers.
     ValueError
-        If shapes do not go together, if no pooling of ``output_size`` has this output, or if an index lies outside the
-        result. Indices of tensors are looked at unless a transform or a trace forbids it; then PyTorch refuses them.
+        If shapes do not go together, if no pooling of ``output_size`` has this output, if the channels or the batch
+        before it are not those of ``x``, or if an index lies outside the result. Indices of tensors are looked at
+        unless a transform or a trace forbids it; then PyTorch refuses them.
 
     See Also
     --------
@@ -420,6 +422,9 @@ def max_unpool2d(
     >>> max_unpool2d(x, indices, 2)
     array([[[[0, 3, 0, 0],
              [0, 0, 0, 5]]]])
+    >>> x, indices = max_pool1d([[[1, 3, 2, 0, 4]]], 2, padding="same_upper", return_indices=True)
+    >>> max_unpool1d(x, indices, 2, padding="same_upper", output_size=(1, 1, 5))
+    array([[[0, 3, 2, 0, 4]]])
     """
     return _max_unpool(2, x, indices, kernel_size, stride, padding, output_size)
 
