@@ -111,7 +111,7 @@ class Konv2d(KonvLayer):
     Konv2d(3, 8, kernel_size=(3, 5), degree=4, basis='chebyshev', squash='tanh', stride=(1, 1), padding='same')
     >>> layer(torch.zeros(2, 3, 6, 7)).shape, layer.kappa.shape
     (torch.Size([2, 8, 6, 7]), torch.Size([8, 5, 3, 3, 5]))
-    >>> conv = nn.Conv2d(3, 8, 3, stride=2)
+    >>> conv = torch.nn.Conv2d(3, 8, 3, stride=2)
     >>> x = torch.randn(2, 3, 6, 7)
     >>> torch.allclose(Konv2d.from_conv(conv)(x), conv(x), atol=1e-6)
     True

@@ -107,6 +107,7 @@ def add_basis(name: str, recurrence: Recurrence, domain: tuple[float, float]) ->
 
     Examples
     --------
+    >>> from konvlib.konvolution.bases import values
     >>> physicists = add_basis("physicists", lambda n: (2, 0, 2 * n), domain=(-inf, inf))
     >>> values("physicists", 1.0, 3)
     array([ 1.,  2.,  2., -4.])

@@ -57,10 +57,10 @@ def convolve_nd(f: Operand[T], g: Operand[T], *, mode: str = "full", method: str
     array([[12, 30]])
     """
     operands, arguments = {"f": f, "g": g}, {"mode": mode, "method": method}
-    backend, (f, g), part = prepared(arrays, _tensors, whole_geometry, operands, arguments)
+    backend, ready, part = prepared(arrays, _tensors, whole_geometry, operands, arguments)
     if backend is arrays and method == "fft":
-        check_transform(f, g, method)
-    return backend.convolve_nd(f, g, part)
+        check_transform(*ready, method)
+    return backend.convolve_nd(*ready, part)
 
 
 def _tensors() -> ModuleType:
