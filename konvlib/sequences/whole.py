@@ -59,7 +59,7 @@ def convolve_nd(f: Operand[T], g: Operand[T], *, mode: str = "full", method: str
     operands, arguments = {"f": f, "g": g}, {"mode": mode, "method": method}
     backend, ready, part = prepared(arrays, _tensors, whole_geometry, operands, arguments)
     if backend is arrays and method == "fft":
-        check_transform(*ready, method)
+        check_transform(ready[0], ready[1], method)
     return backend.convolve_nd(*ready, part)
 
 
