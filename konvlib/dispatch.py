@@ -97,7 +97,7 @@ def prepared(
     if torch is not None and any([isinstance(operand, torch.Tensor) for operand in operands.values()]):
         if tensors is None:
             raise TypeError(f"{arrays.__package__} takes arrays, got a torch tensor; give tensor.numpy()")
-        from konvlib.registration import check_tensors, plan_of_tensors
+        from konvlib.checks import check_tensors, plan_of_tensors
 
         backend, given, plan_of = tensors(), operands, plan_of_tensors
         check_tensors(given, getattr(backend, dtypes))

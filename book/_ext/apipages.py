@@ -22,10 +22,11 @@ MODULES = ("naive", "arrays", "tensors", "bases", "module")
 def api_markdown() -> str:
     """Return a section for each module that exists and has public names."""
     konvlib = importlib.import_module("konvlib")
-    packages = dict.fromkeys(getattr(konvlib, name).__module__ for name in public_names(konvlib))
+    functions = [value for value in map(vars(konvlib).get, public_names(konvlib)) if inspect.isfunction(value)]
+    packages = dict.fromkeys(".".join(function.__module__.split(".")[:2]) for function in functions)
     names = ["konvlib", "konvlib.geometry"] + [f"{package}.{name}" for package in packages for name in MODULES]
-    modules = [module for module in map(importable, names) if module is not None and public_names(module)]
-    return "\n\n".join(module_markdown(module) for module in modules)
+    shown = [module for module in map(importable, names) if module is not None and public_names(module)]
+    return "\n\n".join(module_markdown(module) for module in shown)
 
 
 def importable(name: str) -> ModuleType | None:
