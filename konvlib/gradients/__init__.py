@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from konvlib.dispatch import Operand, T, prepared
+from konvlib.dispatch import Batched, Operand, T, prepared
 from konvlib.geometry import (
     Padding,
     PaddingMode,
@@ -611,7 +611,7 @@ def _conv_input_grad(
         arrays, _tensors, input_grad_geometry, {"dy": dy, "w": w},
         {"axes": axes, "input_size": input_size, "stride": stride, "padding": padding, "dilation": dilation,
          "groups": groups, "padding_mode": padding_mode},
-        batched=("dy",), rank=axes + 2,
+        batched=Batched(("dy",), axes + 2),
     )  # fmt: skip
     return backend.conv_input_grad(dy, w, layer)
 
@@ -624,7 +624,7 @@ def _conv_weight_grad(
         arrays, _tensors, weight_grad_geometry, {"x": x, "dy": dy},
         {"axes": axes, "kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation,
          "groups": groups, "padding_mode": padding_mode},
-        batched=("x", "dy"), rank=axes + 2, gives_batch=False,
+        batched=Batched(("x", "dy"), axes + 2, gives_batch=False),
     )  # fmt: skip
     return backend.conv_weight_grad(x, dy, layer)
 
@@ -632,7 +632,7 @@ def _conv_weight_grad(
 def _conv_bias_grad(axes: int, dy: Any) -> Any:
     backend, (dy,), shape = prepared(
         arrays, _tensors, bias_grad_shape, {"dy": dy}, {"axes": axes},
-        batched=("dy",), rank=axes + 2, gives_batch=False,
+        batched=Batched(("dy",), axes + 2, gives_batch=False),
     )  # fmt: skip
     return backend.conv_bias_grad(dy, shape)
 
@@ -644,7 +644,7 @@ def _max_pool_grad(
         arrays, _tensors, max_pool_grad_geometry, {"x": x, "dy": dy},
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
          "ceil_mode": ceil_mode},
-        ordered=("x",), batched=("x", "dy"), rank=axes + 2,
+        ordered=("x",), batched=Batched(("x", "dy"), axes + 2),
     )  # fmt: skip
     return backend.max_pool_grad(x, dy, pool)
 
@@ -658,7 +658,7 @@ def _avg_pool_grad(
         {"kernel_size": kernel_size, "axes": axes, "input_size": input_size, "stride": stride, "padding": padding,
          "dilation": dilation, "ceil_mode": ceil_mode, "count_include_pad": count_include_pad,
          "divisor_override": divisor_override},
-        batched=("dy",), rank=axes + 2,
+        batched=Batched(("dy",), axes + 2),
     )  # fmt: skip
     if isinstance(dy, np.ndarray):
         check_fits_floats(dy, "dy")

@@ -12,7 +12,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from konvlib.dispatch import Operand, T, prepared
+from konvlib.dispatch import Batched, Operand, T, prepared
 from konvlib.geometry import (
     Padding,
     PaddingMode,
@@ -583,7 +583,7 @@ def _conv(
         arrays, _tensors, conv_geometry, {"x": x, "w": w, "bias": bias},
         {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
          "padding_mode": padding_mode},
-        batched=("x",), rank=axes + 2,
+        batched=Batched(("x",), axes + 2),
     )  # fmt: skip
     return backend.conv(x, w, bias, layer)
 
@@ -595,7 +595,7 @@ def _max_pool(
         arrays, _tensors, max_pool_geometry, {"x": x},
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
          "ceil_mode": ceil_mode, "return_indices": return_indices},
-        ordered=("x",), batched=("x",), rank=axes + 2,
+        ordered=("x",), batched=Batched(("x",), axes + 2),
     )  # fmt: skip
     return backend.max_pool_and_indices(x, pool) if return_indices else backend.max_pool(x, pool)
 
@@ -606,7 +606,7 @@ def _max_unpool(axes: int, x: Any, indices: Any, kernel_size: Any, stride: Any, 
         arrays, _tensors, max_unpool_geometry, {"x": x},
         {"kernel_size": kernel_size, "axes": axes, "indices_shape": tuple(indices.shape), "stride": stride,
          "padding": padding, "output_size": output_size},
-        batched=("x",), rank=axes + 2, along=("indices_shape",),
+        batched=Batched(("x",), axes + 2, along=("indices_shape",)),
     )  # fmt: skip
     indices = indices if indices.ndim == x.ndim else indices[None]
     if isinstance(indices, np.ndarray) and indices.size:
@@ -641,7 +641,7 @@ def _avg_pool(
         arrays, _tensors, avg_pool_geometry, {"x": x},
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
          "ceil_mode": ceil_mode, "count_include_pad": count_include_pad, "divisor_override": divisor_override},
-        batched=("x",), rank=axes + 2,
+        batched=Batched(("x",), axes + 2),
     )  # fmt: skip
     if isinstance(x, np.ndarray):
         check_fits_floats(x, "x")
