@@ -50,14 +50,15 @@ def bilinear(product: Product, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def cleaned(xp: ModuleType, a: Any) -> Any:
-    """Return an array with zeros where it is not finite.
+    """Return an array with zeros where it is not finite; itself if it is.
 
     Examples
     --------
     >>> cleaned(np, np.array([1.0, np.nan, -np.inf]))
     array([1., 0., 0.])
     """
-    return xp.where(xp.isfinite(a), a, 0)
+    good = xp.isfinite(a)
+    return a if good.all() else xp.where(good, a, 0)
 
 
 def shares(xp: ModuleType, y: Any, a: Any, b: Any, count: Count) -> Iterator[tuple[Any, Any, Any]]:
