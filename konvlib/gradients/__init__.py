@@ -12,7 +12,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from konvlib.dispatch import Operand, T, prepared
+from konvlib.dispatch import Batched, Operand, T, prepared
 from konvlib.geometry import (
     Padding,
     PaddingMode,
@@ -390,7 +390,7 @@ def _conv_input_grad(
         arrays, _tensors, input_grad_geometry, {"dy": dy, "w": w},
         {"axes": axes, "input_size": input_size, "stride": stride, "padding": padding, "dilation": dilation,
          "groups": groups, "padding_mode": padding_mode},
-        batched=("dy",), rank=axes + 2,
+        batched=Batched(("dy",), axes + 2),
     )  # fmt: skip
     return backend.conv_input_grad(dy, w, layer)
 
@@ -403,7 +403,7 @@ def _conv_weight_grad(
         arrays, _tensors, weight_grad_geometry, {"x": x, "dy": dy},
         {"axes": axes, "kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation,
          "groups": groups, "padding_mode": padding_mode},
-        batched=("x", "dy"), rank=axes + 2, gives_batch=False,
+        batched=Batched(("x", "dy"), axes + 2, gives_batch=False),
     )  # fmt: skip
     return backend.conv_weight_grad(x, dy, layer)
 
@@ -411,7 +411,7 @@ def _conv_weight_grad(
 def _conv_bias_grad(axes: int, dy: Any) -> Any:
     backend, (dy,), shape = prepared(
         arrays, _tensors, bias_grad_shape, {"dy": dy}, {"axes": axes},
-        batched=("dy",), rank=axes + 2, gives_batch=False,
+        batched=Batched(("dy",), axes + 2, gives_batch=False),
     )  # fmt: skip
     return backend.conv_bias_grad(dy, shape)
 

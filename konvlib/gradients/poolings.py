@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from konvlib.dispatch import Operand, T, prepared
+from konvlib.dispatch import Batched, Operand, T, prepared
 from konvlib.geometry import Padding, PerAxis, avg_pool_grad_geometry, check_fits_floats, max_pool_grad_geometry
 from konvlib.gradients import arrays
 
@@ -266,7 +266,7 @@ def _max_pool_grad(
         arrays, _tensors, max_pool_grad_geometry, {"x": x, "dy": dy},
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
          "ceil_mode": ceil_mode},
-        ordered=("x",), batched=("x", "dy"), rank=axes + 2,
+        ordered=("x",), batched=Batched(("x", "dy"), axes + 2),
     )  # fmt: skip
     return backend.max_pool_grad(x, dy, pool)
 
@@ -280,7 +280,7 @@ def _avg_pool_grad(
         {"kernel_size": kernel_size, "axes": axes, "input_size": input_size, "stride": stride, "padding": padding,
          "dilation": dilation, "ceil_mode": ceil_mode, "count_include_pad": count_include_pad,
          "divisor_override": divisor_override},
-        batched=("dy",), rank=axes + 2,
+        batched=Batched(("dy",), axes + 2),
     )  # fmt: skip
     if isinstance(dy, np.ndarray):
         check_fits_floats(dy, "dy")

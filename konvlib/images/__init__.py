@@ -12,7 +12,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from konvlib.dispatch import Operand, T, prepared
+from konvlib.dispatch import Batched, Operand, T, prepared
 from konvlib.geometry import Padding, PaddingMode, PerAxis, conv_geometry
 from konvlib.images import arrays
 from konvlib.images.poolings import avg_pool1d, avg_pool2d, avg_pool3d, max_pool1d, max_pool2d, max_pool3d
@@ -192,7 +192,7 @@ def _conv(
         arrays, _tensors, conv_geometry, {"x": x, "w": w, "bias": bias},
         {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
          "padding_mode": padding_mode},
-        batched=("x",), rank=axes + 2,
+        batched=Batched(("x",), axes + 2),
     )  # fmt: skip
     return backend.conv(x, w, bias, layer)
 

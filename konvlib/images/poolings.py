@@ -10,7 +10,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from konvlib.dispatch import Operand, T, prepared
+from konvlib.dispatch import Batched, Operand, T, prepared
 from konvlib.geometry import Padding, PerAxis, avg_pool_geometry, check_fits_floats, max_pool_geometry
 from konvlib.images import arrays
 
@@ -312,7 +312,7 @@ def _max_pool(
         arrays, _tensors, max_pool_geometry, {"x": x},
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
          "ceil_mode": ceil_mode, "return_indices": return_indices},
-        ordered=("x",), batched=("x",), rank=axes + 2,
+        ordered=("x",), batched=Batched(("x",), axes + 2),
     )  # fmt: skip
     return backend.max_pool_and_indices(x, pool) if return_indices else backend.max_pool(x, pool)
 
@@ -325,7 +325,7 @@ def _avg_pool(
         arrays, _tensors, avg_pool_geometry, {"x": x},
         {"kernel_size": kernel_size, "axes": axes, "stride": stride, "padding": padding, "dilation": dilation,
          "ceil_mode": ceil_mode, "count_include_pad": count_include_pad, "divisor_override": divisor_override},
-        batched=("x",), rank=axes + 2,
+        batched=Batched(("x",), axes + 2),
     )  # fmt: skip
     if isinstance(x, np.ndarray):
         check_fits_floats(x, "x")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from konvlib.dispatch import Operand, T, prepared
+from konvlib.dispatch import Batched, Operand, T, prepared
 from konvlib.geometry import Padding, PerAxis, as_array, check_indices, max_unpool_geometry
 from konvlib.images import arrays
 
@@ -135,7 +135,7 @@ def _max_unpool(axes: int, x: Any, indices: Any, kernel_size: Any, stride: Any, 
         arrays, _tensors, max_unpool_geometry, {"x": x},
         {"kernel_size": kernel_size, "axes": axes, "indices_shape": tuple(indices.shape), "stride": stride,
          "padding": padding, "output_size": output_size},
-        batched=("x",), rank=axes + 2, along=("indices_shape",),
+        batched=Batched(("x",), axes + 2, along=("indices_shape",)),
     )  # fmt: skip
     indices = indices if indices.ndim == x.ndim else indices[None]
     if isinstance(indices, np.ndarray) and indices.size:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from konvlib.dispatch import Operand, T, prepared
+from konvlib.dispatch import Batched, Operand, T, prepared
 from konvlib.geometry import (
     Padding,
     PaddingMode,
@@ -241,7 +241,7 @@ def _konv(
         arrays, _tensors, konv_geometry, {"x": x, "kappa": kappa, "bias": bias},
         {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
          "padding_mode": padding_mode, "pad": pad},
-        batched=("x",), rank=axes + 2,
+        batched=Batched(("x",), axes + 2),
     )  # fmt: skip
     return backend.konv(x, kappa, bias, given, basis)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from konvlib.dispatch import Operand, T, prepared
+from konvlib.dispatch import Batched, Operand, T, prepared
 from konvlib.geometry import (
     Padding,
     PaddingMode,
@@ -358,7 +358,7 @@ def _konv_input_grad(
         arrays, _tensors, konv_input_grad_geometry, {"dy": dy, "x": x, "kappa": kappa},
         {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
          "padding_mode": padding_mode, "pad": pad},
-        batched=("dy", "x"), rank=axes + 2,
+        batched=Batched(("dy", "x"), axes + 2),
     )  # fmt: skip
     return backend.konv_input_grad(dy, x, kappa, given, basis)
 
@@ -372,7 +372,7 @@ def _konv_kappa_grad(
         arrays, _tensors, konv_kappa_grad_geometry, {"x": x, "dy": dy},
         {"axes": axes, "degree": degree, "kernel_size": kernel_size, "stride": stride, "padding": padding,
          "dilation": dilation, "groups": groups, "padding_mode": padding_mode, "pad": pad},
-        batched=("x", "dy"), rank=axes + 2, gives_batch=False,
+        batched=Batched(("x", "dy"), axes + 2, gives_batch=False),
     )  # fmt: skip
     return backend.konv_kappa_grad(x, dy, given, basis)
 
@@ -380,7 +380,7 @@ def _konv_kappa_grad(
 def _konv_bias_grad(axes: int, dy: Any) -> Any:
     backend, (dy,), shape = prepared(
         arrays, _tensors, bias_grad_shape, {"dy": dy}, {"axes": axes},
-        batched=("dy",), rank=axes + 2, gives_batch=False,
+        batched=Batched(("dy",), axes + 2, gives_batch=False),
     )  # fmt: skip
     return backend.konv_bias_grad(dy, shape)
 

@@ -8,9 +8,9 @@ from math import prod
 import numpy as np
 from numpy import ndarray
 
-from konvlib import geometry
+from konvlib import finite, geometry
 from konvlib.geometry import ResampleGeometry, SequenceGeometry, WholeGeometry
-from konvlib.sequences import repairs, spectra
+from konvlib.sequences import spectra
 
 QUICK = 300_000
 """Products up to which the direct sum is quickest for any lengths; a longer look would cost more than it saves."""
@@ -193,28 +193,26 @@ def _repaired(compute: Compute, f: ndarray, g: ndarray, y: ndarray, starts: Sequ
         compute(f, g, starts, y)
         return
     f, g = (a.astype(y.dtype, copy=False) for a in (f, g))
-    compute(repairs.cleaned(np, f), repairs.cleaned(np, g), starts, y)
+    compute(finite.cleaned(np, f), finite.cleaned(np, g), starts, y)
 
     dtype = spectra.count_dtype(f.shape, g.shape, len(starts), blocks=compute is spectra.overlap_add)
 
-    def count(a: ndarray, b: ndarray) -> ndarray:
-        counts, a, b = np.zeros(y.shape, dtype), a.astype(dtype), b.astype(dtype)
-        places = np.flatnonzero(a.any(axis=tuple(range(a.ndim - 1)))) if len(starts) == 1 else a.ravel()
-        if len(places) <= FEW:
-            _add_taps(b, a, places, starts[0], counts)
+    def count(bad: ndarray, signs: ndarray | None, first: bool) -> ndarray:
+        if signs is None:
+            for axis, start in enumerate(starts, -len(starts)):
+                others = (g if first else f).shape[axis]
+                bad = finite.window_counts(bad.swapaxes(axis, -1), others, start, y.shape[axis]).swapaxes(axis, -1)
+            return np.broadcast_to(bad, y.shape)
+        counts, bad, signs = np.zeros(y.shape, dtype), bad.astype(dtype), signs.astype(dtype)
+        places = np.flatnonzero(bad.any(axis=tuple(range(bad.ndim - 1))))
+        if len(places) <= FEW and len(starts) == 1:
+            _add_taps(signs, bad, places, starts[0], counts)
         else:
-            compute(a, b, starts, counts)
-        return counts
+            compute(bad, signs, starts, counts)
+        return np.rint(counts, out=counts)
 
-    def met(places: ndarray, first: bool) -> ndarray:
-        for axis, start in enumerate(starts, -len(starts)):
-            others = (g if first else f).shape[axis]
-            counted = repairs.window_counts(places.swapaxes(axis, -1), others, start, y.shape[axis])
-            places = counted.swapaxes(axis, -1)
-        return np.broadcast_to(places, y.shape)
-
-    for part, share in zip((y.real, y.imag), repairs.shares(np, f, g, count, met), strict=False):
-        part += share
+    for part, hit, share in finite.shares(np, y, f, g, count):
+        part[hit] += share
 
 
 def normalized_correlation(f: ndarray, g: ndarray, part: SequenceGeometry) -> ndarray:
