@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from konvlib.geometry.arguments import shown
 from konvlib.geometry.batches import lacks_batch, told_rank
@@ -23,6 +23,16 @@ class ArrayOrTensor(Protocol):
 T = TypeVar("T", bound=ArrayOrTensor)
 Operand: TypeAlias = T | Sequence[Any]
 """An operand of a public function; nested lists of numbers are arrays too."""
+
+
+class Batched(NamedTuple):
+    """The operands of a function that have a batch as their first axis, or all of them none."""
+
+    names: Sequence[str]
+    rank: int | str  # how many axes they have with it; or what tells: a weight, or an argument with an entry for each
+    along: Sequence[str] = ()  # arguments that hold the shape of something with the same batch
+    gives_batch: bool = True  # whether results have it, too
+
 
 MOST_PLANS = 4096
 """How many geometries are remembered; then all are forgotten, and made again as they come."""
@@ -42,10 +52,7 @@ def prepared(
     *,
     ordered: Sequence[str] = (),
     dtypes: str = "DTYPES",
-    batched: Sequence[str] = (),
-    rank: int | str = 0,
-    along: Sequence[str] = (),
-    gives_batch: bool = True,
+    batched: Batched | None = None,
 ) -> tuple[Any, list[Any], Any]:
     """Return the backend for some operands, the operands as it takes them, and their checked geometry.
 
@@ -69,14 +76,8 @@ def prepared(
         The operands that must be real, because their entries are compared.
     dtypes : str
         By what name the backend for tensors has the dtypes that it takes.
-    batched : sequence of str
-        The operands that have a batch as their first axis, or all of them none.
-    rank : int or str
-        How many axes they have with the batch; or what tells it: a weight, or an argument with an entry for each axis.
-    along : sequence of str
-        Arguments that hold the shape of something with the same batch.
-    gives_batch : bool
-        Whether results have the batch, too.
+    batched : Batched, optional
+        The operands that may lack a batch.
 
     Raises
     ------
@@ -97,7 +98,7 @@ def prepared(
     if torch is not None and any([isinstance(operand, torch.Tensor) for operand in operands.values()]):
         if tensors is None:
             raise TypeError(f"{arrays.__package__} takes arrays, got a torch tensor; give tensor.numpy()")
-        from konvlib.registration import check_tensors, plan_of_tensors
+        from konvlib.checks import check_tensors, plan_of_tensors
 
         backend, given, plan_of = tensors(), operands, plan_of_tensors
         check_tensors(given, getattr(backend, dtypes))
@@ -112,26 +113,26 @@ def prepared(
         for name in ordered:
             check_ordered(given[name], name)
     if batched:
-        wanted = rank if isinstance(rank, int) else told_rank(rank, given, arguments)
-        for name in batched:
-            if given[name].ndim != wanted and wanted:
-                return _without_batch(backend, plan_of, check, given, arguments, batched, rank, along, gives_batch)
+        rank = batched.rank if isinstance(batched.rank, int) else told_rank(batched.rank, given, arguments)
+        for name in batched.names:
+            if given[name].ndim != rank and rank:
+                return _without_batch(backend, plan_of, check, given, arguments, batched)
     return backend, list(given.values()), plan_of(check, given, arguments)
 
 
 def _without_batch(
-    backend: Any, plan_of: Any, check: Any, given: dict[str, Any], arguments: dict[str, Any], batched: Sequence[str],
-    rank: int | str, along: Sequence[str], gives_batch: bool,
-) -> tuple[Any, list[Any], Any]:  # fmt: skip
+    backend: Any, plan_of: Any, check: Any, given: dict[str, Any], arguments: dict[str, Any], batched: Batched
+) -> tuple[Any, list[Any], Any]:
     """As `prepared`, for operands that have another number of axes than a batch: with an axis before, if one fewer."""
-    shapes = {name: given[name].shape for name in batched}
+    names, rank, along, gives_batch = batched
+    shapes = {name: given[name].shape for name in names}
     shapes |= {name.removesuffix("_shape"): arguments[name] for name in along}
     if isinstance(rank, int):
         lacks_batch(shapes, rank)
     else:
         by = f"{rank} of shape {tuple(given[rank].shape)}" if rank in given else f"{rank} {shown(arguments[rank])}"
         lacks_batch(shapes, told_rank(rank, given, arguments), f", with {by}")
-    given = {name: operand[None] if name in batched else operand for name, operand in given.items()}
+    given = {name: operand[None] if name in names else operand for name, operand in given.items()}
     arguments = {name: (1, *value) if name in along else value for name, value in arguments.items()}
     try:
         plan = plan_of(check, given, arguments)

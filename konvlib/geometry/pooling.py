@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from konvlib.geometry.arguments import MOST_SAMPLES, flag, integer, is_sequence, per_axis
+from konvlib.geometry.arguments import MOST_SAMPLES, SIZED_PADDINGS, flag, integer, is_sequence, per_axis, shown
 from konvlib.geometry.layers import AXIS_NAMES, Padding, PerAxis, PoolGeometry, checked_shape, pool_geometry
 from konvlib.geometry.sizes import paddings
+from konvlib.geometry.transposes import outputs_of_same
 
 
 def max_pool_geometry(
@@ -91,35 +92,53 @@ def max_unpool_geometry(
     TypeError
         If an argument has the wrong kind.
     ValueError
-        If the rank is wrong, if ``indices`` have another shape than ``x``, or if the pooling of an input of
-        ``output_size`` has another output.
+        If the rank is wrong, if ``indices`` have another shape than ``x``, if the pooling of an input of
+        ``output_size`` has another output, or if the batch or the channels before it are not those of ``x``.
 
     Examples
     --------
     >>> max_unpool_geometry((1, 3, 3), 2, axes=1, indices_shape=(1, 3, 3)).input_shape
     (1, 3, 6)
-    >>> max_unpool_geometry((1, 3, 3), 2, axes=1, indices_shape=(1, 3, 3), output_size=7).input_shape
+    >>> max_unpool_geometry((1, 3, 3), 2, axes=1, indices_shape=(1, 3, 3), output_size=(3, 7)).input_shape
     (1, 3, 7)
+    >>> pool = max_unpool_geometry((1, 3, 3), 4, axes=1, indices_shape=(1, 3, 3), stride=2, padding="same_upper")
+    >>> pool.input_shape, pool.padding
+    ((1, 3, 6), ((1, 1),))
     """
     batch, channels, *windows = checked_shape(x_shape, "x", axes, AXIS_NAMES[axes])
     if tuple(indices_shape) != tuple(x_shape):
         raise ValueError(f"indices must have the shape of x {tuple(x_shape)}, got {tuple(indices_shape)}")
     kernel, gaps = per_axis(kernel_size, axes, "kernel_size"), (1,) * axes
     steps = kernel if stride is None else per_axis(stride, axes, "stride")
-    pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps)
-    least = [(n - 1) * s + k - sum(pad) for n, s, k, pad in zip(windows, steps, kernel, pads, strict=True)]
-    if min(least) < 1:
-        raise ValueError(f"padding must leave an output, got {pads} for windows of {kernel}")
-    size = tuple(least) if output_size is None else _unpooled_size(output_size, least, steps)
+    wanted = None if output_size is None else _spatial(output_size, x_shape)
+    if isinstance(padding, str) and padding in SIZED_PADDINGS:
+        size = outputs_of_same(windows, steps, wanted)
+        pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps, size=size)
+    else:
+        pads = paddings(padding, kernel_size=kernel, stride=steps, dilation=gaps)
+        least = [(n - 1) * s + k - sum(pad) for n, s, k, pad in zip(windows, steps, kernel, pads, strict=True)]
+        if min(least) < 1:
+            raise ValueError(f"padding must leave an output, got {pads} for windows of {kernel}")
+        size = tuple(least) if wanted is None else _near(wanted, least, steps)
     return PoolGeometry(batch, channels, size, kernel, steps, pads, gaps, tuple(windows))
 
 
-def _unpooled_size(output_size: Any, least: Sequence[int], steps: Sequence[int]) -> tuple[int, ...]:
-    """As in PyTorch, less than a stride away from the default, and perhaps with the batch and the channels before."""
-    axes = len(least)
-    if is_sequence(output_size) and len(output_size) == axes + 2:
-        output_size = tuple(output_size[2:])
-    size = per_axis(output_size, axes, "output_size", most=MOST_SAMPLES)
+def _spatial(output_size: Any, x_shape: Sequence[int]) -> tuple[int, ...]:
+    """The size of each axis, without the channels, or the batch and the channels, that may stand before it."""
+    axes = len(x_shape) - 2
+    more = len(output_size) - axes if is_sequence(output_size) else 0
+    if more in (1, 2):
+        given = [integer(n, f"output_size[{axis}]", least=0) for axis, n in enumerate(output_size[:more])]
+        wanted = list(x_shape[2 - more : 2])
+        if given != wanted:
+            what = "channels" if more == 1 else "batch and channels"
+            raise ValueError(f"output_size must begin with the {what} of x {wanted}, got {shown(tuple(output_size))}")
+        output_size = output_size[more:]
+    return per_axis(output_size, axes, "output_size", most=MOST_SAMPLES)
+
+
+def _near(size: tuple[int, ...], least: Sequence[int], steps: Sequence[int]) -> tuple[int, ...]:
+    """Check that a size is, as in PyTorch, less than a stride away from the default."""
     for axis, (n, default, step) in enumerate(zip(size, least, steps, strict=True)):
         low, high = max(1, default - step + 1), default + step - 1
         if not low <= n <= high:

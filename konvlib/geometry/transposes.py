@@ -147,7 +147,7 @@ def outputs_of_same(size: Sequence[int], stride: Sequence[int], wanted: Sequence
 
 
 def check_among(wanted: int, least: int, most: int) -> None:
-    """Check that the output size that is asked of a transposed convolution is one that it can have.
+    """Check that the output size that is asked of a transposed convolution, or an unpooling, is one that it can have.
 
     Raises
     ------

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from konvlib import geometry
+from konvlib.finite import bilinear
 from konvlib.geometry import ConvGeometry
 from konvlib.gradients.pooling_arrays import avg_pool_grad, max_pool_grad
 from konvlib.images import arrays as images
 from konvlib.images.arrays import pad
-from konvlib.matrices.arrays import blocks, put_sums
+from konvlib.matrices.arrays import put_sums
+from konvlib.matrices.blocks import blocks
 from konvlib.transposes.arrays import MOST_TAPS, by_phases, channels_first, in_sums, is_long
-from konvlib.transposes.finite import bilinear
 
 __all__ = ["avg_pool_grad", "conv_bias_grad", "conv_input_grad", "conv_weight_grad", "max_pool_grad", "unpad"]
 BLOCK = 1 << 20

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from konvlib.geometry import ConvGeometry
-from konvlib.images import infinities, sums
+from konvlib.images import sums
 from konvlib.images.pooling_arrays import avg_pool, max_pool, max_pool_and_indices, max_unpool
 
 __all__ = ["avg_pool", "conv", "max_pool", "max_pool_and_indices", "max_unpool", "pad", "zeros_around"]
@@ -31,7 +31,7 @@ def conv(x: np.ndarray, w: np.ndarray, bias: np.ndarray | None, layer: ConvGeome
     dtype = np.result_type(x, w) if bias is None else np.result_type(x, w, bias)
     if layer.padding_mode != "zeros":
         x, layer = pad(x, layer), _of_padded(layer)
-    y = sums.in_integers(x, w, layer, dtype) if dtype.kind in "biu" else infinities.convolve(x, w, layer, dtype)
+    y = (sums.in_integers if dtype.kind in "biu" else sums.in_floats)(x, w, layer, dtype)
     if bias is not None:
         y += bias.astype(y.dtype, copy=False).reshape(-1, *(1,) * layer.axes)
     return y.astype(dtype, copy=False)

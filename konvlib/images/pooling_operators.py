@@ -18,13 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from konvlib.checks import planned_tensors
 from konvlib.geometry import PoolGeometry, pool_geometry
 from konvlib.geometry.layers import AXIS_NAMES, checked_shape
 from konvlib.images import aten, pooling, pooling_scatter
 from konvlib.layers.memory import empty
 from konvlib.layers.operators import axes_of
 from konvlib.layers.padding import flat, pairs
-from konvlib.registration import Operator, is_plain, planned_tensors
+from konvlib.registration import Operator, is_plain
 from konvlib.runtime import REALS
 
 Ints = Sequence[int]

@@ -18,7 +18,7 @@ from konvlib.geometry import ConvGeometry, KonvGeometry
 from konvlib.gradients import arrays as gradients
 from konvlib.images import arrays as images
 from konvlib.konvolution import bases
-from konvlib.matrices.arrays import pieces
+from konvlib.matrices.blocks import pieces
 
 BLOCK = 1 << 24
 """About how many bytes of the expanded input to hold at once; at least one degree of one channel of one image."""

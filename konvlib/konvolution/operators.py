@@ -18,13 +18,14 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from konvlib import geometry
+from konvlib.checks import planned_tensors
 from konvlib.geometry import ConvGeometry, KonvGeometry
 from konvlib.konvolution import aten, plans, ways
 from konvlib.konvolution.bases import get_basis
 from konvlib.layers import memory
 from konvlib.layers import operators as layers
 from konvlib.layers.polynomials import BASES, SQUASHES, Expansion
-from konvlib.registration import Operator, bias_grad, planned_tensors, pullback
+from konvlib.registration import Operator, bias_grad, pullback
 from konvlib.runtime import REALS
 
 FUSED_DEGREES = 8

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from konvlib import geometry
+from konvlib.checks import planned_tensors
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import (
     aten,
@@ -26,7 +27,7 @@ from konvlib.layers import (
     padding,
     weight_grad,
 )
-from konvlib.registration import Operator, bias_grad, planned_tensors
+from konvlib.registration import Operator, bias_grad
 from konvlib.runtime import REALS
 
 Ints = Sequence[int]

@@ -11,7 +11,7 @@ from math import prod
 from types import ModuleType
 from typing import Any
 
-from konvlib.dispatch import Operand, T, prepared
+from konvlib.dispatch import Batched, Operand, T, prepared
 from konvlib.geometry import (
     Padding,
     PerAxis,
@@ -158,7 +158,7 @@ def im2col(
     backend, (x,), layer = prepared(
         arrays, _tensors, im2col_geometry, {"x": x},
         {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation},
-        batched=("x",), rank="kernel_size",
+        batched=Batched(("x",), "kernel_size"),
     )  # fmt: skip
     check_memory(layer.batch * layer.products * x.dtype.itemsize, ("kernel_size", "stride", "padding", "dilation"))
     return backend.im2col(x, layer)
@@ -218,7 +218,7 @@ def col2im(
         arrays, _tensors, col2im_geometry, {"cols": cols},
         {"output_size": output_size, "kernel_size": kernel_size, "stride": stride, "padding": padding,
          "dilation": dilation},
-        batched=("cols",), rank=3,
+        batched=Batched(("cols",), 3),
     )  # fmt: skip
     return backend.col2im(cols, layer)
 
@@ -279,7 +279,7 @@ def conv2d_im2col(
     backend, (x, w, bias), layer = prepared(
         arrays, _tensors, conv_geometry, {"x": x, "w": w, "bias": bias},
         {"axes": 2, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups},
-        batched=("x",), rank=4,
+        batched=Batched(("x",), 4),
     )  # fmt: skip
     return backend.conv2d_im2col(x, w, bias, layer)
 

@@ -14,6 +14,7 @@ from numpy.lib.stride_tricks import as_strided
 from konvlib import geometry
 from konvlib.geometry import ConvGeometry, spectral_dtype
 from konvlib.images.arrays import zeros_around
+from konvlib.matrices.blocks import blocks, pieces
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -28,8 +29,8 @@ SPECTRUM = 1 << 27
 def conv_matrix(w: np.ndarray, layer: ConvGeometry) -> csr_array:
     """Return the matrix of a convolution layer; halves become singles, since sparse arrays multiply no halves.
 
-    The rows of all output channels have their entries in the same places, but for the channels of their group. Rows
-    whose windows meet the input in equally many taps are filled together.
+    The rows of all output channels have their entries in the same places, but for the channels of their group: so those
+    of the first are found, rows whose windows meet the input in equally many taps together.
 
     Examples
     --------
@@ -48,19 +49,23 @@ def conv_matrix(w: np.ndarray, layer: ConvGeometry) -> csr_array:
     per_row = depth * reduce(np.multiply.outer, [axis.counts.astype(index) for axis in axes]).ravel()
     starts = np.zeros(shape[0] + 1, dtype=index)
     np.cumsum(np.broadcast_to(per_row, (layer.out_channels, len(per_row))), out=starts[1:])
-    entries = np.empty((layer.out_channels, starts[len(per_row)]), dtype=w.dtype)
-    columns = np.empty(entries.shape, dtype=index)
-    first_channel = np.arange(layer.out_channels) // (layer.out_channels // layer.groups) * depth
-    first_column = (first_channel * prod(layer.input_size)).astype(index)[:, np.newaxis]
+    taps, sources = (np.empty(starts[len(per_row)], dtype=kind) for kind in (np.min_scalar_type(w.shape[1]), index))
     alike = [[np.flatnonzero(axis.counts == count) for count in np.unique(axis.counts)] for axis in axes]
     for windows in product(*alike):
         each = depth * prod(int(axis.counts[some[0]]) for axis, some in zip(axes, windows, strict=True))
-        for box in pieces([len(some) for some in windows], BLOCK // max(1, each * layer.out_channels)) if each else ():
-            rows, taps, sources = _places(layer, axes, [some[part] for some, part in zip(windows, box, strict=True)])
+        if each == w.shape[1]:
+            _fill_whole(layer, windows, starts, taps, sources)
+            continue
+        for box in pieces([len(some) for some in windows], BLOCK // each) if each else ():
+            rows, *found = _places(layer, axes, [some[part] for some, part in zip(windows, box, strict=True)])
             place = starts[rows][:, np.newaxis] + np.arange(each, dtype=index)
-            entries[:, place] = w[:, taps]
-            columns[:, place] = sources + first_column[..., np.newaxis]
-    return csr_array((entries.ravel(), columns.ravel(), starts), shape=shape)
+            taps[place], sources[place] = found
+    first_channel = np.arange(layer.out_channels) // (layer.out_channels // layer.groups) * depth
+    first_column = (first_channel * prod(layer.input_size)).astype(index)[:, np.newaxis]
+    entries, together = np.empty((layer.out_channels, len(taps)), dtype=w.dtype), max(1, BLOCK // layer.out_channels)
+    for begin in range(0, len(taps), together):
+        entries[:, begin : begin + together] = w.take(taps[begin : begin + together], 1)
+    return csr_array((entries.ravel(), (sources + first_column).ravel(), starts), shape=shape)
 
 
 class Windows(NamedTuple):
@@ -77,6 +82,33 @@ def _windows(layer: ConvGeometry, axis: int) -> Windows:
     first = np.maximum(-(begins // gap), 0)
     end = np.minimum((layer.input_size[axis] - 1 - begins) // gap + 1, layer.kernel_size[axis])
     return Windows(np.maximum(end - first, 0), first, begins + gap * first)
+
+
+def _fill_whole(
+    layer: ConvGeometry, windows: Sequence[np.ndarray], starts: np.ndarray, taps: np.ndarray, sources: np.ndarray
+) -> None:
+    """Fill in the rows, for the first output channel, whose windows lie inside the input; they are neighbours.
+
+    The entries of neighbours along the last axis lie one after the other, those of others in equal steps.
+    """
+    by_row = starts[: prod(layer.output_size)].reshape(layer.output_size)[np.ix_(*windows)]
+    samples, seen, strides = [], [np.arange(layer.weight_shape[1]) * prod(layer.input_size)], []
+    for axis, some in enumerate(windows):
+        step = prod(layer.input_size[axis + 1 :])
+        samples.append((some * layer.stride[axis] - layer.padding[axis][0]) * step)
+        seen.append(np.arange(layer.kernel_size[axis]) * (layer.dilation[axis] * step))
+        strides.append(int(np.ptp(by_row.swapaxes(0, axis)[:2].reshape(2, -1)[:, 0])) if len(some) > 1 else 0)
+    offsets = reduce(np.add.outer, seen).ravel()
+    line = np.add.outer(samples.pop(), offsets).ravel().astype(sources.dtype)
+    first = reduce(np.add.outer, samples) if samples else np.zeros((), dtype=int)
+
+    def lines(entries: np.ndarray) -> np.ndarray:  # a view that NumPy checks
+        size, begin = entries.itemsize, int(by_row.flat[0])
+        shape, steps = (*by_row.shape[:-1], len(line)), [stride * size for stride in (*strides[:-1], 1)]
+        return np.ndarray(shape, entries.dtype, entries, begin * size, steps)
+
+    lines(taps)[...] = np.tile(np.arange(len(offsets), dtype=taps.dtype), by_row.shape[-1])
+    np.add(first.astype(sources.dtype)[..., np.newaxis], line, out=lines(sources))
 
 
 def _places(
@@ -119,36 +151,6 @@ def im2col(x: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     for images, *outputs in blocks(layer, 4 * BLOCK):
         cols[(images, ..., *outputs)] = columns(x, layer, (images, *outputs))
     return cols.reshape(layer.batch, layer.in_channels * prod(layer.kernel_size), prod(layer.output_size))
-
-
-def blocks(layer: ConvGeometry, most: int) -> Iterator[tuple[slice, ...]]:
-    """Yield parts of a layer's output, ``(batch, *output_size)``, whose windows have about ``most`` entries.
-
-    Examples
-    --------
-    >>> layer = geometry.im2col_geometry((2, 1, 5, 6), kernel_size=(2, 3))
-    >>> [(batch.start, lines.start, lines.stop) for batch, lines, _ in blocks(layer, 48)]
-    [(0, 0, 2), (0, 2, 4), (1, 0, 2), (1, 2, 4)]
-    """
-    return pieces((layer.batch, *layer.output_size), most // (layer.in_channels * prod(layer.kernel_size)))
-
-
-def pieces(extents: Sequence[int], most: int) -> Iterator[tuple[slice, ...]]:
-    """Cut a box into boxes of at most ``most`` entries, whole on its last axes; of one, if that is too many.
-
-    Examples
-    --------
-    >>> [(rows.start, rows.stop, columns.stop) for rows, columns in pieces((3, 2), 4)]
-    [(0, 2, 2), (2, 3, 2)]
-    """
-    ranges = []
-    for extent in reversed(extents):
-        piece = max(1, min(extent, most))
-        ranges.append(range(0, extent, piece))
-        most //= piece
-    for starts in product(*reversed(ranges)):
-        each = zip(starts, reversed(ranges), extents, strict=True)
-        yield tuple([slice(start, min(start + axis.step, extent)) for start, axis, extent in each])
 
 
 def columns(x: np.ndarray, layer: ConvGeometry, place: Sequence[slice]) -> np.ndarray:

@@ -11,11 +11,12 @@ from math import prod
 from torch import Tensor
 
 from konvlib import geometry
+from konvlib.checks import planned_tensors
 from konvlib.geometry import ConvGeometry
 from konvlib.layers.operators import axes_of
 from konvlib.layers.padding import flat, pairs
 from konvlib.matrices import aten, columns
-from konvlib.registration import Operator, planned_tensors
+from konvlib.registration import Operator
 from konvlib.runtime import REALS
 
 Ints = Sequence[int]

@@ -2,6 +2,9 @@
 
 NumPy arrays, and whatever NumPy makes an array of, are computed by `konvlib.sequences.arrays`; torch tensors by
 `konvlib.sequences.tensors`, on their own device. `konvlib.sequences.naive` is the definition that both are held to.
+
+What goes along one axis stands here, `convolve_nd`, which goes along all of them, in `konvlib.sequences.whole`; it is
+imported from here too.
 """
 
 from __future__ import annotations
@@ -22,10 +25,19 @@ from konvlib.geometry import (
     convolution_geometry,
     correlation_geometry,
     resample_geometry,
-    whole_geometry,
 )
 from konvlib.sequences import arrays
 from konvlib.sequences.arrays import QUICK
+from konvlib.sequences.whole import convolve_nd
+
+__all__ = [
+    "convolve",
+    "convolve_nd",
+    "correlate",
+    "correlation_lags",
+    "normalized_correlation",
+    "resample",
+]
 
 DOUBLE = np.dtype(np.float64)
 AUTO, ZEROS = "auto", "zeros"
@@ -323,7 +335,8 @@ def resample(x: Operand[T], h: Operand[T], up: int = 1, down: int = 1, *, axis: 
     Notes
     -----
     No product with an inserted zero is computed, and none of a value that is not kept: samples and taps are dealt out
-    to branches, which are convolved each (a polyphase filter). Each branch is computed as `convolve` computes it.
+    to branches, which are convolved each (a polyphase filter). Each branch is computed as `convolve` computes it; of
+    arrays with many short branches, the products are added directly.
 
     See Also
     --------
@@ -341,57 +354,6 @@ def resample(x: Operand[T], h: Operand[T], up: int = 1, down: int = 1, *, axis: 
     operands, arguments = {"x": x, "h": h}, {"up": up, "down": down, "axis": axis}
     backend, (x, h), part = prepared(arrays, _tensors, resample_geometry, operands, arguments)
     return _back(backend.resample(*_moved(x, h, part.axis), part), part.axis)
-
-
-def convolve_nd(f: Operand[T], g: Operand[T], *, mode: str = "full", method: str = AUTO) -> T:
-    r"""Convolve two arrays along all their axes.
-
-    .. math:: y[n_1, n_2, \dots] = \sum_{m_1, m_2, \dots} f[m_1, m_2, \dots]\, g[n_1 - m_1, n_2 - m_2, \dots]
-
-    Parameters
-    ----------
-    f, g : array_like or torch.Tensor
-        Two arrays with equally many axes.
-    mode : {"full", "same", "valid"}
-        What to keep along each axis, as in `convolve`. In mode ``valid`` one must be the longer along every axis.
-    method : {"auto", "direct", "fft"}
-        How to compute it. ``direct`` is the sum above, ``fft`` multiplies spectra. ``auto`` takes the one that does
-        less work, and never changes what the direct sum would give by more than rounding.
-
-    Returns
-    -------
-    ndarray or torch.Tensor
-        With the dtype of `convolve`; exact on integers, and by ``direct`` and ``auto`` on fractions.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an operand is empty, if they differ in their number of axes, if in mode ``valid`` each is the longer along
-        some axis, and as in `convolve`.
-
-    Notes
-    -----
-    NaN and infinity stay where the direct sum has them, but for method ``fft``, which spreads them everywhere.
-
-    See Also
-    --------
-    konvlib.convolve : Along one axis, in batches.
-    konvlib.conv2d : A layer, which does not flip the kernel.
-    scipy.signal.convolve, scipy.signal.fftconvolve : The same; there mode ``same`` has the size of the first operand.
-
-    Examples
-    --------
-    >>> convolve_nd([[1, 3], [2, 0]], [[1, 10]])
-    array([[ 1, 13, 30],
-           [ 2, 20,  0]])
-    >>> convolve_nd([[1, 3], [2, 0]], [[1], [10]], mode="valid")
-    array([[12, 30]])
-    """
-    operands, arguments = {"f": f, "g": g}, {"mode": mode, "method": method}
-    backend, (f, g), part = prepared(arrays, _tensors, whole_geometry, operands, arguments)
-    if backend is arrays and method == "fft":
-        check_transform(f, g, method)
-    return backend.convolve_nd(f, g, part)
 
 
 def _ready(

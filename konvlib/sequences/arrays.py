@@ -8,9 +8,9 @@ from math import prod
 import numpy as np
 from numpy import ndarray
 
-from konvlib import geometry
+from konvlib import finite, geometry
 from konvlib.geometry import ResampleGeometry, SequenceGeometry, WholeGeometry
-from konvlib.sequences import repairs, spectra
+from konvlib.sequences import spectra
 
 QUICK = 300_000
 """Products up to which the direct sum is quickest for any lengths; a longer look would cost more than it saves."""
@@ -193,28 +193,26 @@ def _repaired(compute: Compute, f: ndarray, g: ndarray, y: ndarray, starts: Sequ
         compute(f, g, starts, y)
         return
     f, g = (a.astype(y.dtype, copy=False) for a in (f, g))
-    compute(repairs.cleaned(np, f), repairs.cleaned(np, g), starts, y)
+    compute(finite.cleaned(np, f), finite.cleaned(np, g), starts, y)
 
     dtype = spectra.count_dtype(f.shape, g.shape, len(starts), blocks=compute is spectra.overlap_add)
 
-    def count(a: ndarray, b: ndarray) -> ndarray:
-        counts, a, b = np.zeros(y.shape, dtype), a.astype(dtype), b.astype(dtype)
-        places = np.flatnonzero(a.any(axis=tuple(range(a.ndim - 1)))) if len(starts) == 1 else a.ravel()
-        if len(places) <= FEW:
-            _add_taps(b, a, places, starts[0], counts)
+    def count(bad: ndarray, signs: ndarray | None, first: bool) -> ndarray:
+        if signs is None:
+            for axis, start in enumerate(starts, -len(starts)):
+                others = (g if first else f).shape[axis]
+                bad = finite.window_counts(bad.swapaxes(axis, -1), others, start, y.shape[axis]).swapaxes(axis, -1)
+            return np.broadcast_to(bad, y.shape)
+        counts, bad, signs = np.zeros(y.shape, dtype), bad.astype(dtype), signs.astype(dtype)
+        places = np.flatnonzero(bad.any(axis=tuple(range(bad.ndim - 1))))
+        if len(places) <= FEW and len(starts) == 1:
+            _add_taps(signs, bad, places, starts[0], counts)
         else:
-            compute(a, b, starts, counts)
-        return counts
+            compute(bad, signs, starts, counts)
+        return np.rint(counts, out=counts)
 
-    def met(places: ndarray, first: bool) -> ndarray:
-        for axis, start in enumerate(starts, -len(starts)):
-            others = (g if first else f).shape[axis]
-            counted = repairs.window_counts(places.swapaxes(axis, -1), others, start, y.shape[axis])
-            places = counted.swapaxes(axis, -1)
-        return np.broadcast_to(places, y.shape)
-
-    for part, share in zip((y.real, y.imag), repairs.shares(np, f, g, count, met), strict=False):
-        part += share
+    for part, hit, share in finite.shares(np, y, f, g, count):
+        part[hit] += share
 
 
 def normalized_correlation(f: ndarray, g: ndarray, part: SequenceGeometry) -> ndarray:
@@ -282,7 +280,7 @@ def _squares(a: ndarray) -> ndarray:
 
 
 def resample(x: ndarray, h: ndarray, part: ResampleGeometry) -> ndarray:
-    """Upsample, convolve, downsample, by branches without zeros.
+    """Upsample, convolve, downsample, without the inserted zeros and without what is not kept.
 
     Examples
     --------
@@ -291,13 +289,60 @@ def resample(x: ndarray, h: ndarray, part: ResampleGeometry) -> ndarray:
     """
     x, h = _aligned(x, h)
     dtype = np.result_type(x, h)
-    if dtype.char == "e":
-        x, h = x.astype(np.float32), h.astype(np.float32)
-    y = np.zeros((*part.batch, part.length), np.result_type(x, h))
-    for phase, branches in enumerate(part.branches()):
-        for samples, taps, start in branches:
-            _add_branch(x[..., samples], h[..., taps], start, y[..., phase :: part.phases])
+    kind = np.dtype(np.float32) if dtype.char == "e" else dtype
+    y = np.zeros((*part.batch, part.length), kind)
+    if _is_by_branches(part):
+        x, h = (x.astype(kind), h.astype(kind)) if kind != dtype else (x, h)
+        for phase, branches in enumerate(part.branches()):
+            for samples, taps, start in branches:
+                _add_branch(x[..., samples], h[..., taps], start, y[..., phase :: part.phases])
+        return y.astype(dtype, copy=False)
+    x, h = x.astype(kind, copy=False), h.astype(kind, copy=False)
+    if _is_by_samples(part):
+        _add_samples(x, h, part, y)
+    else:
+        for piece in _pieces(x, h, y, TAP_SAMPLES // part.length):
+            _add_gathered(*piece, part)
     return y.astype(dtype, copy=False)
+
+
+def _is_by_branches(part: ResampleGeometry) -> bool:
+    """Whether to convolve branch by branch: these are few, or long; in microseconds, as timings of float64 suggest."""
+    shown = min(1.0, part.m / part.up)  # the share of outputs that any tap meets
+    taps = -(-part.m // part.up)
+    branches = shown * min(part.phases, part.length) * min(taps, part.down // part.common)
+    products = shown * prod(part.batch) * part.length * min(taps, part.n)
+    return 7 * branches + 0.001 * products < 10 * min(taps, part.n) + 0.005 * part.length + 0.006 * products
+
+
+def _is_by_samples(part: ResampleGeometry) -> bool:
+    """Whether there are fewer samples than taps that meet one output."""
+    return part.n < -(-part.m // part.up)
+
+
+def _add_samples(x: ndarray, h: ndarray, part: ResampleGeometry, y: ndarray) -> None:
+    """Add sample by sample what all outputs that show it get from it."""
+    for sample in range(part.n):
+        place = sample * part.up
+        low, high = -(-place // part.down), min(part.length, (place + part.m - 1) // part.down + 1)
+        if low < high:
+            taps = slice(low * part.down - place, (high - 1) * part.down - place + 1, part.down)
+            y[..., low:high] += x[..., sample : sample + 1] * h[..., taps]
+
+
+def _add_gathered(x: ndarray, h: ndarray, y: ndarray, part: ResampleGeometry) -> None:
+    """Add to all outputs their first products, then their second ones, ..., block by block."""
+    taps = -(-part.m // part.up)
+    for begin in range(0, part.length, TAP_SAMPLES):
+        # Output t meets sample first - j by tap residue + up * j, with t * down = first * up + residue.
+        places = np.arange(begin, min(begin + TAP_SAMPLES, part.length), dtype=np.int64) * part.down
+        first, residue = np.divmod(places, part.up)
+        for j in range(taps):
+            here = slice(*np.searchsorted(first, (j, part.n + j)))  # where there is such a sample
+            if j == taps - 1:  # and such a tap, of which the last are not there for all
+                here = here.start + np.flatnonzero(residue[here] < part.m - j * part.up)
+            samples = x.take(first[here] - j, -1, mode="clip")
+            y[..., begin : begin + len(first)][..., here] += samples * h[..., j * part.up :].take(residue[here], -1)
 
 
 def _add_branch(x: ndarray, h: ndarray, start: int, y: ndarray) -> None:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from konvlib.geometry.arguments import is_symbol
 from konvlib.registration import is_plain, lowered, lowers
 from konvlib.runtime import COMPLEX, REALS, sum_dtype
 from konvlib.sequences.aten_repairs import Repaired, reaching
@@ -121,6 +122,8 @@ def _conv1d(signal: Tensor, taps: Tensor, before: int, after: int, seen: bool) -
     lead, count = lead_of(signal, taps), taps.shape[-1]
     rows = math.prod(lead)
     x = functional.pad(signal, (before, after)) if before or after else signal
+    if is_symbol(rows) and torch.compiler.is_exporting():
+        return _conv1d_of_any_rows(x, taps, lead)
     x = x.expand(*lead, -1).reshape(rows, -1)
     w = taps.flip(-1).expand(*lead, -1).reshape(rows, 1, count)
     length = x.shape[-1] - count + 1
@@ -129,6 +132,17 @@ def _conv1d(signal: Tensor, taps: Tensor, before: int, after: int, seen: bool) -
     step = max(1, MOST_COLUMNS // (rows * count))
     parts = [torch.conv1d(x[None, :, i : i + step + count - 1], w, groups=rows) for i in range(0, length, step)]
     return torch.cat(parts, -1).reshape(*lead, length)
+
+
+def _conv1d_of_any_rows(x: Tensor, taps: Tensor, lead: tuple[int, ...]) -> Tensor:
+    """The direct sum without groups, of which a model of ONNX has a fixed number, for a number of rows that is free."""
+    count = taps.shape[-1]
+    length = x.shape[-1] - count + 1
+    if all([size == 1 for size in taps.shape[:-1]]):  # the same taps for all rows: a batch of rows
+        x = x.expand(*lead, -1).reshape(-1, 1, x.shape[-1])
+        return torch.conv1d(x, taps.flip(-1).reshape(1, 1, count)).reshape(*lead, length)
+    places = torch.arange(length, device=x.device)[:, None] + torch.arange(count, device=x.device)
+    return (x[..., places] @ taps.flip(-1).unsqueeze(-1)).squeeze(-1)
 
 
 def _tap_by_tap(signal: Tensor, taps: Tensor, start: int, length: int) -> Tensor:

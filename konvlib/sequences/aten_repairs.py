@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from konvlib.sequences import repairs
+from konvlib import finite
 
 Transform = Callable[[Tensor, Tensor, int, int], Tensor]
 
@@ -47,23 +47,20 @@ def repaired(transform: Transform, signal: Tensor, taps: Tensor, start: int, len
     >>> repaired(fft, torch.tensor([1.0, torch.inf, 2]), torch.tensor([3.0, 1]), 0, 4).round()
     tensor([3., inf, inf, 2.])
     """
-    operands, scale = scaled(repairs.cleaned(torch, signal), repairs.cleaned(torch, taps))
+    operands, scale = scaled(finite.cleaned(torch, signal), finite.cleaned(torch, taps))
     y = transform(*operands, start, length)
     for power in scale:
         y = y * power
 
-    def count(a: Tensor, b: Tensor) -> Tensor:
-        return transform(a.double(), b.double(), start, length)
-
-    def met(places: Tensor, first: bool) -> Tensor:
-        counted = reaching(places, (taps if first else signal).shape[-1], start, length)
-        return counted.expand(y.shape)
+    def count(bad: Tensor, signs: Tensor | None, first: bool) -> Tensor:
+        if signs is None:
+            return reaching(bad, (taps if first else signal).shape[-1], start, length).expand(y.shape)
+        return transform(bad.double(), signs.double(), start, length).round()
 
     if signal.isfinite().all() and taps.isfinite().all():
         return y
-    parts = (y.real, y.imag) if y.is_complex() else (y,)
-    for part, share in zip(parts, repairs.shares(torch, signal, taps, count, met), strict=True):
-        part += share
+    for part, hit, share in finite.shares(torch, y, signal, taps, count):
+        part[hit] += share.to(part.dtype)
     return y
 
 

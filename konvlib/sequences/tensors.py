@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
+from konvlib.checks import planned_tensors
 from konvlib.geometry import ResampleGeometry, SequenceGeometry, WholeGeometry, boundary_places
 from konvlib.geometry.arguments import METHODS, one_of
 from konvlib.geometry.memory import check_memory
 from konvlib.geometry.sequences import sequence_batch
-from konvlib.registration import Operator, check_sizes_may_stay, planned_tensors
+from konvlib.registration import Operator, check_sizes_may_stay
 from konvlib.runtime import COMPLEX, REALS, sum_dtype
 from konvlib.sequences import aten, composites, kernels
 

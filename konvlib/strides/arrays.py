@@ -9,7 +9,8 @@ import numpy as np
 
 from konvlib import geometry
 from konvlib.geometry import Chain, Composition, compose_geometry
-from konvlib.matrices.arrays import pieces, put_sums
+from konvlib.matrices.arrays import put_sums
+from konvlib.matrices.blocks import pieces
 from konvlib.strides.chains import Layer, with_common_dtypes
 from konvlib.strides.factors import factor as factor
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from konvlib.dispatch import Operand, T, prepared
+from konvlib.dispatch import Batched, Operand, T, prepared
 from konvlib.geometry import (
     Padding,
     PerAxis,
@@ -313,7 +313,7 @@ def insert_zeros(x: Operand[T], stride: PerAxis) -> T:
              [2, 0, 0, 4]]]])
     """
     backend, (x,), (steps, size) = prepared(
-        arrays, _tensors, inserted_size, {"x": x}, {"stride": stride}, batched=("x",), rank="stride"
+        arrays, _tensors, inserted_size, {"x": x}, {"stride": stride}, batched=Batched(("x",), "stride")
     )
     check_memory(x.shape[0] * x.shape[1] * prod(size) * x.dtype.itemsize, ["stride"])
     return backend.insert_zeros(x, steps)
@@ -398,7 +398,7 @@ def _prepared(
         arrays, _tensors, conv_transpose_geometry, {"x": x, "w": w, "bias": bias},
         {"axes": axes, "stride": stride, "padding": padding, "output_padding": output_padding,
          "output_size": output_size, "dilation": dilation, "groups": groups},
-        batched=("x",), rank="w" if axes is None else axes + 2,
+        batched=Batched(("x",), "w" if axes is None else axes + 2),
     )  # fmt: skip
 
 

@@ -12,10 +12,11 @@ from typing import NamedTuple
 import numpy as np
 
 from konvlib import geometry
+from konvlib.finite import bilinear
 from konvlib.geometry import ConvGeometry
 from konvlib.images import arrays as images
-from konvlib.matrices.arrays import add_columns, blocks, pieces, put_sums
-from konvlib.transposes.finite import bilinear
+from konvlib.matrices.arrays import add_columns, put_sums
+from konvlib.matrices.blocks import blocks, pieces
 
 BLOCK = 1 << 20
 """About how many products to hold at once, whatever the size of the layer."""

@@ -39,7 +39,9 @@ class ArrayBackend:
         @functools.wraps(function)
         def by_this_backend(*args: Any, **kwargs: Any) -> Any:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(self.public, "arrays", self.arrays)
+                for module in {self.public, importlib.import_module(function.__module__)}:
+                    if module.__name__.startswith(self.public.__name__):
+                        patch.setattr(module, "arrays", self.arrays)
                 return function(*args, **kwargs)
 
         return by_this_backend

@@ -16,7 +16,7 @@ from numpy.polynomial import chebyshev, hermite_e, legendre, polynomial
 from scipy import special
 
 import konvlib
-from konvlib.konvolution import bases
+from konvlib.konvolution import bases, recurrences
 from tests.engine import boxes
 from tests.engine.oracles import konvolution as oracles
 from tests.engine.test_mutants import mutate, passes
@@ -264,7 +264,9 @@ def test_samples_are_not_written_to(subject):
 
 def test_a_basis_is_added_by_its_recurrence(monkeypatch):
     """Laguerre's, with a b_n other than 0; then every function here knows it."""
-    monkeypatch.setattr(bases, "BASES", dict(bases.BASES))
+    known = dict(bases.BASES)
+    for module in (bases, recurrences):
+        monkeypatch.setattr(module, "BASES", known)
     added = bases.add_basis(
         "laguerre",
         lambda n: (Fraction(-1, n + 1), Fraction(2 * n + 1, n + 1), Fraction(n, n + 1)),

@@ -139,6 +139,32 @@ def test_the_sizes_of_which_same_makes_a_size_are_counted_out():
                     geometry.outputs_of_same((size, 1), (stride, 1), (wanted, 1))
 
 
+def test_of_same_an_unpooling_makes_the_sizes_that_stride_to_its_own():
+    for size, stride, kernel, side in product(range(1, 5), range(1, 5), range(1, 5), SIDES):
+        options = {"axes": 1, "indices_shape": (2, 3, size), "stride": stride, "padding": f"same_{side}"}
+        pool = geometry.max_unpool_geometry((2, 3, size), kernel, **options)
+        assert pool.input_size == (size * stride,)
+        for wanted in range((size - 1) * stride + 1, size * stride + 1):
+            for given in (wanted, (3, wanted), (2, 3, wanted)):
+                pool = geometry.max_unpool_geometry((2, 3, size), kernel, output_size=given, **options)
+                assert (pool.input_size, pool.output_size) == ((wanted,), (size,))
+                assert pool.padding == (pair_of(side, wanted, kernel, stride, 1),)
+        for wanted in ((size - 1) * stride, size * stride + 1):
+            with pytest.raises(ValueError, match=r"^output_size"):
+                geometry.max_unpool_geometry((2, 3, size), kernel, output_size=wanted, **options)
+
+
+def test_what_stands_before_the_size_of_an_unpooling_is_the_batch_and_the_channels():
+    for given in product(range(4), range(1, 4)):
+        for lead in (given, given[1:]):
+            options = {"axes": 1, "indices_shape": (2, 3, 4), "output_size": (*lead, 9)}
+            if lead in ((2, 3), (3,)):
+                assert geometry.max_unpool_geometry((2, 3, 4), 2, **options).input_shape == (2, 3, 9)
+                continue
+            with pytest.raises(ValueError, match=r"^output_size must begin with the (batch and )?channels of x \["):
+                geometry.max_unpool_geometry((2, 3, 4), 2, **options)
+
+
 def test_output_size_and_output_padding_name_the_same_layer():
     shapes = (2, 4, 3, 5), (4, 3, 2, 4)
     options = {"axes": 2, "stride": (3, 2), "padding": ((0, 1), 1), "dilation": (2, 1)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from fractions import Fraction
 from functools import cache
 from itertools import product
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from konvlib import geometry
+from konvlib import geometry, gradients, images
+from konvlib.gradients import pooling_arrays
 from tests.engine import backends, boxes
 from tests.engine.oracles.gradients import call
 
@@ -273,3 +275,44 @@ def test_average_pooling_in_several_tiles(backend):
     assert dx[:5].tolist() == [1, 2, 3, 4, 5]
     assert (dx[4:-4] == 5).all()
     assert dx[-4:].tolist() == [4, 3, 2, 1]
+
+
+@pytest.mark.parametrize("turns", [0, 2])
+def test_average_pooling_of_arrays_by_running_sums(turns, monkeypatch):
+    """What windows larger than those of the boxes go by; and some axes one way, some the other."""
+    monkeypatch.setattr(pooling_arrays, "TURNS", turns)
+    for kernel, options, dy, expected in avg_pools():
+        assert (gradients.avg_pool1d_grad(dy, kernel, **options) == expected).all()
+    test_average_pooling_is_the_transpose_of_its_layer(gradients)
+
+
+def test_average_pooling_of_arrays_by_turns_leaves_what_is_not_finite_where_it_is():
+    dy = np.ones((1, 2, 6, 7))
+    dy[0, 0, 2, 3], dy[0, 1, 5, 0] = np.nan, np.inf
+    for kernel, stride in product((1, 2, 3, 5), (1, 2, 3)):
+        options = {"input_size": (5 * stride + kernel, 6 * stride + kernel), "stride": stride, "divisor_override": 1}
+        dx = gradients.avg_pool2d_grad(dy, kernel, **options)
+        assert np.isnan(dx[0, 0]).sum() == np.isinf(dx[0, 1]).sum() == kernel**2
+        assert np.isnan(dx[0, 0, 2 * stride : 2 * stride + kernel, 3 * stride : 3 * stride + kernel]).all()
+
+
+def test_small_windows_of_many_channels_cost_little():
+    """One window a channel takes the time of some copies of the result, by tables of running sums that of ten or more;
+    and what a max pooling's windows received is added for many channels in one call."""
+    dy = np.ones((8, 512, 1, 1), np.float32)
+    x = np.random.default_rng(0).standard_normal((8, 512, 7, 7)).astype(np.float32)
+    calls = [
+        lambda: gradients.avg_pool2d_grad(dy, 7, input_size=7),
+        lambda: np.broadcast_to(dy, x.shape).copy(),
+        lambda: gradients.max_pool2d_grad(x, dy, 7),
+        lambda: images.max_pool2d(x, 7, return_indices=True),
+    ]
+    average, copied, largest, found = np.min([[seconds(call) for call in calls] for _ in range(9)], axis=0)
+    assert average < 5 * copied
+    assert largest < 2.5 * found
+
+
+def seconds(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

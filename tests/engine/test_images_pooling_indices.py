@@ -135,6 +135,54 @@ def test_unpooling_on_more_axes_is_torchs_and_undoes_the_pooling(backend):
         assert (put_back(backend, axes, y, indices, kernel, output_size=x.shape) == back).all()
 
 
+def test_the_channels_and_the_batch_may_stand_before_the_size(backend):
+    """The batch and the channels as in PyTorch; the channels as in the shape of one sample."""
+    for axes in (1, 2, 3):
+        size, kernel = (7, 5, 4)[:axes], (3, 2, 3)[:axes]
+        x = np.random.default_rng(axes).permutation(6 * int(np.prod(size))).reshape(2, 3, *size) + 1
+        y, indices = call(backend, "max_pool#d", axes, x, kernel, return_indices=True)
+        expected = unpooled(axes, y, indices, (2, 3, *size), kernel)
+        for given in (size, (3, *size), [2, 3, *size]):
+            assert (put_back(backend, axes, y, indices, kernel, output_size=given) == expected).all()
+        for given in (size, (3, *size), (1, 3, *size)):
+            one = put_back(backend, axes, y[1], indices[1], kernel, output_size=given)
+            assert one.shape == (3, *size)
+            assert (one == expected[1]).all()
+
+
+SAME_SIZES = list(product(("same_upper", "same_lower"), range(1, 9), range(1, 6), range(1, 5)))
+
+
+def test_unpooling_undoes_the_pooling_of_the_least_padding(backend):
+    """Each largest sample back at its place, zeros elsewhere; by default at the largest size."""
+    for name, size, kernel, stride in backends.share(backend, SAME_SIZES):
+        x = np.random.default_rng(size).permutation(6 * size).reshape(2, 3, size) + 1
+        window = {"stride": stride, "padding": name}
+        y, indices = backend.max_pool1d(x, kernel, return_indices=True, **window)
+        back = put_back(backend, 1, y, indices, kernel, output_size=size, **window)
+        expected = np.zeros_like(x)
+        np.put_along_axis(expected, np.asarray(indices), np.take_along_axis(x, np.asarray(indices), 2), 2)
+        assert (back == expected).all()
+        largest = put_back(backend, 1, y, indices, kernel, **window)
+        assert largest.shape == (2, 3, y.shape[-1] * stride)
+        assert (largest[..., :size] == back).all()
+        assert (backend.max_pool1d(back, kernel, **window) == y).all()
+
+
+def test_unpooling_undoes_it_on_more_axes(backend):
+    for name, axes in backends.share(backend, list(product(("same_upper", "same_lower"), (2, 3)))):
+        size, kernel, window = (7, 6, 5)[:axes], (3, 2, 4)[:axes], {"stride": (2, 4, 3)[:axes], "padding": name}
+        x = np.random.default_rng(axes).permutation(6 * int(np.prod(size))).reshape(2, 3, *size) + 1
+        y, indices = call(backend, "max_pool#d", axes, x, kernel, return_indices=True, **window)
+        for given in (size, x.shape[1:], x.shape):
+            back = put_back(backend, axes, y, indices, kernel, output_size=given, **window)
+            assert ((back == x) | (back == 0)).all()
+            assert (call(backend, "max_pool#d", axes, back, kernel, **window) == y).all()
+            assert set(back[back > 0]) == set(np.ravel(y))
+        whole = put_back(backend, axes, y, np.zeros_like(indices), kernel, **window)
+        assert whole.shape[2:] == tuple(n * s for n, s in zip(y.shape[2:], window["stride"], strict=True))
+
+
 def test_the_last_of_those_that_meet_stays(backend):
     x, indices = np.array([[[5, 7, 6], [1, 2, 3]]]), np.array([[[2, 0, 2], [4, 4, 4]]])
     y = put_back(backend, 1, x, indices, 2, stride=2)
@@ -165,7 +213,21 @@ ERRORS = [
     ({"padding": 3}, ValueError, "padding must leave an output, got ((3, 3),) for windows of (2,)"),
     ({"output_size": 4}, ValueError, "output_size[0] must lie between 5 and 7, got 4"),
     ({"output_size": 8}, ValueError, "output_size[0] must lie between 5 and 7, got 8"),
-    ({"output_size": (1, 7)}, ValueError, "output_size must be one integer or 1, one per axis, got (1, 7)"),
+    ({"output_size": (1, 7)}, ValueError, "output_size must begin with the channels of x [2], got (1, 7)"),
+    (
+        {"output_size": [2, 2, 7]},
+        ValueError,
+        "output_size must begin with the batch and channels of x [1, 2], got (2, 2, 7)",
+    ),
+    ({"output_size": (2.0, 7)}, TypeError, "output_size[0] must be an integer, got 2.0"),
+    ({"output_size": (True, 2, 7)}, TypeError, "output_size[0] must be an integer, got True"),
+    (
+        {"output_size": (1, 1, 2, 7)},
+        ValueError,
+        "output_size must be one integer or 1, one per axis, got (1, 1, 2, 7)",
+    ),
+    ({"padding": "same_upper", "output_size": 4}, ValueError, "output_size must be 5 to 6, got 4"),
+    ({"padding": "same_lower", "output_size": (1, 2, 7)}, ValueError, "output_size must be 5 to 6, got 7"),
     ({"output_size": 6.0}, TypeError, "output_size must be an integer, got 6.0"),
 ]
 

@@ -1,6 +1,6 @@
 """The ways in which the arrays backend convolves, each by itself and against the usual mistakes in it.
 
-A test whose only argument is ``windows``, ``spectra``, ``taps``, ``infinities`` or ``sums`` runs against each mutant of
+A test whose only argument is ``windows``, ``spectra``, ``taps`` or ``sums`` runs against each mutant of
 that module (`PARTS` in tests/engine/mutants/images.py). Operands are integers in doubles: products and sums are exact,
 spectra err by rounding.
 """
@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from konvlib import geometry
-from konvlib.images import infinities as the_infinities
 from konvlib.images import spectra as the_spectra
 from konvlib.images import sums as the_sums
 from konvlib.images import taps as the_taps
@@ -30,7 +29,6 @@ windows = pytest.fixture(lambda: the_windows)
 spectra = pytest.fixture(lambda: the_spectra)
 sums = pytest.fixture(lambda: the_sums)
 taps = pytest.fixture(lambda: the_taps)
-infinities = pytest.fixture(lambda: the_infinities)
 
 
 @cache
@@ -145,7 +143,7 @@ def test_samples_one_by_one_where_they_are_fewer_than_taps(taps):
         assert (taps.by_taps(x, w, layer) == expected).all()
 
 
-def test_what_is_not_finite_is_where_the_definition_has_it(infinities):
+def test_what_is_not_finite_is_where_the_definition_has_it(sums):
     """Whichever way the sums take: NaN and both infinities in samples and weights, met by zeros, signs and padding."""
     definition, rng = backends.definition("images"), np.random.default_rng(3)
     for number in range(60):
@@ -159,8 +157,8 @@ def test_what_is_not_finite_is_where_the_definition_has_it(infinities):
         layer = geometry.conv_geometry(x.shape, w.shape, axes=2, **options)
         way = ("spectra", "windows", "taps")[number % 5 % 3]
         with np.errstate(invalid="ignore"), pytest.MonkeyPatch.context() as patch:
-            patch.setattr(the_sums, "_quickest", lambda *_, way=way: (way, 2))
-            expected, y = definition.conv2d(x, w, **options), infinities.convolve(x, w, layer, x.dtype)
+            patch.setattr(sums, "_quickest", lambda *_, way=way: (way, 2))
+            expected, y = definition.conv2d(x, w, **options), sums.in_floats(x, w, layer, x.dtype)
         assert np.array_equal(np.isfinite(y), np.isfinite(expected))
         for part, right in [(y.real, expected.real), (y.imag, expected.imag)]:
             finite = np.isfinite(right)
@@ -168,16 +166,18 @@ def test_what_is_not_finite_is_where_the_definition_has_it(infinities):
             assert np.abs(part[finite] - right[finite]).max(initial=0) < 1e-12
 
 
-def test_sums_that_are_infinite_on_the_way_only(infinities):
+def test_sums_that_are_infinite_on_the_way_only(sums):
     for dtype in (np.float32, np.float64, np.complex64, np.complex128):
         large = np.finfo(dtype).max / 4
         x, w = np.full((1, 1, 60), large, dtype), np.array([[[1, -1, 1, 0.5]]], dtype)
         layer = geometry.conv_geometry(x.shape, w.shape, axes=1)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(the_sums, "_quickest", lambda *_: ("spectra", 1))
-            assert np.abs(infinities.convolve(x, w, layer, x.dtype).real / large - 1.5).max() < 1e-5
-            assert np.isinf(infinities.convolve(x, 4 * w, layer, x.dtype).real).all()
-            y = infinities.convolve(x / large, w * large, layer, x.dtype)
+            patch.setattr(sums, "_quickest", lambda *_: ("spectra", 1))
+            assert np.abs(sums.in_floats(x, w, layer, x.dtype).real / large - 1.5).max() < 1e-5
+            y = sums.in_floats(x, 4 * w, layer, x.dtype)
+            assert np.isinf(y.real).all()
+            assert np.isfinite(y.imag).all()
+            y = sums.in_floats(x / large, w * large, layer, x.dtype)
             assert np.abs(y.real / large - 1.5).max() < 1e-5
 
 
@@ -200,7 +200,7 @@ def test_the_mistake_is_caught(row, tmp_path):
     assert not survives(file, mutate("images", file, old, new, tmp_path)), f"no test catches: {mistake}"
 
 
-@pytest.mark.parametrize("file", ["windows", "spectra", "taps", "infinities", "sums"])
+@pytest.mark.parametrize("file", ["windows", "spectra", "taps", "sums"])
 def test_the_unchanged_module_survives(file, tmp_path):
     same = "from __future__ import annotations"
     assert survives(file, mutate("images", file, same, same, tmp_path))

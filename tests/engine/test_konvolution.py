@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from konvlib import konvolution
-from konvlib.konvolution import arrays, bases
+from konvlib.konvolution import arrays, bases, recurrences
 from tests.engine import backends, boxes
 from tests.engine.oracles import konvolution as oracles
 from tests.engine.oracles.gradients import call
@@ -257,7 +257,9 @@ def test_any_basis_is_any_other_in_fractions(exact_backend):
 
 def test_an_added_basis_is_known(exact_backend, monkeypatch):
     """Laguerre's polynomials: n + 1 times the next is (2n + 1 - x) this less n times the last."""
-    monkeypatch.setattr(bases, "BASES", dict(bases.BASES))
+    known = dict(bases.BASES)
+    for module in (bases, recurrences):
+        monkeypatch.setattr(module, "BASES", known)
     laguerre = bases.add_basis(
         "laguerre",
         lambda n: (Fraction(-1, n + 1), Fraction(2 * n + 1, n + 1), Fraction(n, n + 1)),

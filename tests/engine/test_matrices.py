@@ -6,6 +6,7 @@ boxes.py for the geometries and for why agreeing on them is a proof.
 
 from __future__ import annotations
 
+import time
 from itertools import product
 
 import numpy as np
@@ -175,3 +176,18 @@ def test_the_definition_and_the_arrays_agree_on_the_pattern():
         assert (pair[0].indptr == pair[1].indptr).all()
         assert (pair[0].indices == pair[1].indices).all()
         assert (pair[0].data == pair[1].data).all()
+
+
+def test_a_matrix_costs_less_than_its_sum_with_itself():
+    """Rows put to their places entry by entry take three times as long as SciPy's sum; these take a third of it."""
+    w = np.arange(1.0, 26).reshape(1, 1, 5, 5)
+    matrix = matrices.conv_matrix(w, (1, 128, 128))
+    calls = [lambda: matrices.conv_matrix(w, (1, 128, 128)), lambda: matrix + matrix]
+    ours, added = np.min([[seconds(call) for call in calls] for _ in range(15)], axis=0)
+    assert ours < 1.5 * added
+
+
+def seconds(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start

@@ -32,6 +32,8 @@ ROWS = [
     for package in PACKAGES
     for row in importlib.import_module(f"tests.engine.mutants.{package}").MUTANTS
 ]
+PUBLIC = ("__init__", "gradients", "poolings", "unpoolings", "whole")
+"""The files of a package that hold public functions; a test that asks for others catches nothing there."""
 numbers = itertools.count()
 
 
@@ -73,7 +75,7 @@ def passes_with(test: Callable[..., None], package: str, file: str, module: Modu
             owner, arguments = importlib.import_module(test.__module__), []
             patch.setattr(owner, "geometry", SimpleNamespace(**(vars(geometry) | vars(module))))
         else:
-            arguments = [module if file == "__init__" else backends.ArrayBackend(package, module)]
+            arguments = [module if file in PUBLIC else backends.ArrayBackend(package, module)]
         return passes(lambda: test(*arguments))
 
 

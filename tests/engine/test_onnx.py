@@ -66,10 +66,13 @@ MORE = {
 }
 
 
-def exported(function, shape, **options):
+BATCH = {0: torch.export.Dim("batch", min=2, max=64)}
+
+
+def exported(function, shape, free=BATCH, **options):
     """The model of ONNX, with a free batch, and its function in ONNX Runtime."""
     module = function if isinstance(function, nn.Module) else Function(function)
-    sizes = ({0: torch.export.Dim("batch", min=2, max=64)},)
+    sizes = (free,)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's, about itself
@@ -104,6 +107,49 @@ def test_onnx_runtime_computes_the_same(name):
 @pytest.mark.parametrize("name", MORE)
 def test_onnx_runtime_computes_the_same_of_the_others(name):
     agrees(*MORE[name])
+
+
+def integers(*shape):
+    """Small ones, as floats: their sums are exact."""
+    return torch.randint(-9, 10, shape, generator=torch.Generator().manual_seed(sum(shape))).float()
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+taps, more, rows = integers(3), integers(12), integers(2, 4)
+SHORT = {
+    "a short kernel": (lambda x, f, mode: f(x, taps, mode=mode), (2, 9)),
+    "a kernel longer than the samples": (lambda x, f, mode: f(x, more, mode=mode), (2, 9)),
+    "a kernel convolved by the samples": (lambda x, f, mode: f(taps, x, mode=mode), (2, 9)),
+    "a kernel for each channel": (lambda x, f, mode: f(x, rows, mode=mode), (3, 2, 9)),
+    "a kernel for each row": (lambda x, f, mode: f(x, x[:, 2:6], mode=mode, method="direct"), (2, 9)),
+    "another axis": (lambda x, f, mode: f(x, taps, mode=mode, axis=1), (2, 9, 4)),
+}
+
+
+@pytest.mark.parametrize("mode", ["full", "same", "valid"])
+@pytest.mark.parametrize("name", ["convolve", "correlate"])
+@pytest.mark.parametrize("case", [name if name == "a short kernel" else slow(name) for name in SHORT])
+def test_short_kernels_are_the_same_for_a_batch_of_any_size(case, name, mode):
+    """Exactly; the rows of a batch that is not fixed are no groups, of which a model of ONNX has a fixed number."""
+    function, shape = SHORT[case]
+    model, run = exported(lambda x: function(x, getattr(konvlib, name), mode), shape)
+    onnx.checker.check_model(model, full_check=True)
+    for batch in (1, 2, 5):
+        x = integers(batch, *shape[1:])
+        y = function(x, getattr(konvlib, name), mode)
+        assert run(x).shape == y.shape
+        assert (run(x) == y).all()
+
+
+@pytest.mark.parametrize("mode", ["full", slow("same"), slow("valid")])
+def test_the_length_may_be_free_too(mode):
+    free = BATCH | {1: torch.export.Dim("samples", min=4, max=4096)}
+    _, run = exported(lambda x: konvlib.convolve(x, taps, mode=mode), (2, 9), free)
+    for shape in ((2, 9), (5, 4), (3, 1000)):
+        assert (run(integers(*shape)) == konvlib.convolve(integers(*shape), taps, mode=mode)).all()
 
 
 @pytest.mark.slow

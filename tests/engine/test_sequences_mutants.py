@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import konvlib
+from konvlib.images import sums
 from konvlib.sequences import arrays
+from tests.engine import test_images_ways as on_images
 from tests.engine import test_sequences as on_sequences
 from tests.engine import test_sequences_functions as on_functions
 from tests.engine import test_sequences_operands as on_operands
@@ -28,13 +30,18 @@ MUTANTS = [
     ("spectra", "cut in the precision of the operand", "part.astype(self.dtype, copy=False)", "part"),
     ("spectra", "powers of two not put back", "        values = values * power", "        pass"),
     ("spectra", "halves of long integers in one place", "[begin - first], sums)", "[begin], sums)"),
-    ("repairs", "infinity times zero is zero", "products, undefined - products", "products, 0 * undefined"),
-    ("repairs", "infinities of both signs are one", "(undefined > 0.5) | (positive & negative)", "undefined > 0.5"),
-    ("repairs", "sign of an infinity lost", "signed = signed + sign * count(infinite, signs)", "signed = counted"),
-    ("repairs", "sign of the imaginary parts' product", "(f.imag, g.imag, -1)", "(f.imag, g.imag, 1)"),
-    ("repairs", "windows one too long", "-= until[..., :-1]", "-= np.roll(until, 1, -1)[..., :-1]"),
-    ("repairs", "the second operand's bad samples forgotten", "((True, (f, g)), (False, (g, f)))", "((True, (f, g)),)"),
+    ("finite", "infinity times zero is 0", "None, first) for bad, _", "abs(_signs(xp, other)), first) for bad, other"),
+    ("finite", "infinities of both signs are one", "abs(signed) == terms", "abs(signed) >= terms - 2"),
+    ("finite", "zero times infinity is no product", "abs(signed) == terms", "signed != 0"),
+    ("finite", "sign of an infinity lost", "count(_signs(xp, bad) *", "count(abs(_signs(xp, bad)) *"),
+    ("finite", "infinity has no sign", "xp.where(signed > 0, math.inf, -math.inf)", "math.inf"),
+    ("finite", "finite samples counted too", "_signs(xp, bad) * xp.isinf(bad), ", "_signs(xp, bad), "),
+    ("finite", "sign of the imaginary parts' product", "(a.imag, b.imag, -1)", "(a.imag, b.imag, 1)"),
+    ("finite", "the square of i is one", "sign * count(", "count("),
+    ("finite", "windows one too long", "-= until[..., :-1]", "-= np.roll(until, 1, -1)[..., :-1]"),
+    ("finite", "the second operand's bad samples forgotten", "((a, b, True), (b, a, False))", "((a, b, True),)"),
 ]
+FOLDERS = {"spectra": "sequences", "finite": "."}
 
 
 def checks() -> list[Callable[[], None]]:
@@ -52,26 +59,27 @@ def checks() -> list[Callable[[], None]]:
         operands.test_a_narrow_operand_is_widened_before_it_is_transformed,
         operands.test_integers_in_parts_are_those_of_one_transform,
         *bad,
+        lambda: on_images.test_what_is_not_finite_is_where_the_definition_has_it(sums),
         lambda: on_functions.test_all_axes_where_auto_transforms(public),
     ]
 
 
 def passes_with(check: Callable[[], None], file: str, module: ModuleType) -> bool:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(arrays, file, module)
+        for owner in (arrays, sums) if file == "finite" else (arrays,):
+            patch.setattr(owner, file, module)
         return passes(check)
 
 
-@pytest.mark.parametrize("file", ["spectra", "repairs"])
+@pytest.mark.parametrize("file", ["spectra", "finite"])
 def test_an_unchanged_copy_passes(file: str, tmp_path: Path):
-    copy = mutate(
-        "sequences", file, "from __future__ import annotations", "from __future__ import annotations", tmp_path
-    )
+    same = "from __future__ import annotations"
+    copy = mutate(FOLDERS[file], file, same, same, tmp_path)
     assert all(passes_with(check, file, copy) for check in checks())
 
 
 @pytest.mark.parametrize("row", MUTANTS, ids=lambda row: row[1])
 def test_the_mistake_is_caught(row: tuple[str, str, str, str], tmp_path: Path):
     file, mistake, old, new = row
-    mutant = mutate("sequences", file, old, new, tmp_path)
+    mutant = mutate(FOLDERS[file], file, old, new, tmp_path)
     assert not all(passes_with(check, file, mutant) for check in checks()), f"no test catches: {mistake}"

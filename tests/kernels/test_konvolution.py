@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import konvlib
 from konvlib import runtime
 from konvlib.geometry import konv_geometry
-from konvlib.konvolution import bases, operators, tensors
+from konvlib.konvolution import bases, operators, recurrences, tensors
 from konvlib.layers import autotune
 from konvlib.layers.polynomials import BASES
 from tests.engine import backends
@@ -266,7 +266,9 @@ GEGENBAUER = lambda n: (Fraction(2 * n + 3, n + 1), 0, Fraction(n + 2, n + 1))  
 def test_an_added_basis_moves_to_chebyshevs_only_where_that_is_well_conditioned(
     implementation, monkeypatch, recurrence, evaluated
 ):
-    monkeypatch.setattr(bases, "BASES", dict(bases.BASES))
+    known = dict(bases.BASES)
+    for module in (bases, recurrences):
+        monkeypatch.setattr(module, "BASES", known)
     bases.add_basis("added", recurrence, domain=(-1, 1))
     assert tensors._evaluated_basis("added", 4) == evaluated
     x, kappa = random((2, 2, 6), implementation), random((3, 5, 2, 2), implementation)
@@ -285,7 +287,9 @@ def test_an_added_basis_moves_to_chebyshevs_only_where_that_is_well_conditioned(
 
 @pytest.mark.parametrize("recurrence", [LAGUERRE, GEGENBAUER])
 def test_an_added_basis_compiles_whole(quick_implementation, monkeypatch, recurrence):
-    monkeypatch.setattr(bases, "BASES", dict(bases.BASES))
+    known = dict(bases.BASES)
+    for module in (bases, recurrences):
+        monkeypatch.setattr(module, "BASES", known)
     bases.add_basis("added", recurrence, domain=(-1, 1))
     x, kappa = random((2, 2, 6), quick_implementation), random((3, 5, 2, 2), quick_implementation)
     compiled = torch.compile(konvlib.konv1d, fullgraph=True, backend="aot_eager")

@@ -200,6 +200,24 @@ MUTANTS = [
         "check_among(output, (n - 1) * s + 2, n * s)",
     ),
     (
+        "pooling",
+        "an unpooling by the padding of what it is given",
+        "dilation=gaps, size=size)",
+        "dilation=gaps, size=windows)",
+    ),
+    (
+        "pooling",
+        "the channels before a size are not looked at",
+        "if given != wanted:",
+        "if given[:-1] != wanted[:-1]:",
+    ),
+    (
+        "pooling",
+        "the batch before a size is not looked at",
+        "if given != wanted:",
+        "if given[-1:] != wanted[-1:]:",
+    ),
+    (
         "transposes",
         "same_upper by the size of the transpose's input",
         "dilation=gaps, size=outputs)",

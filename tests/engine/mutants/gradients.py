@@ -160,14 +160,14 @@ MUTANTS = [
     (
         "pooling_arrays",
         "NaN lost",
-        "places = places_of_largest(x, pool)",
-        "places = places_of_largest(np.nan_to_num(x, nan=-9, posinf=np.inf, neginf=-np.inf), pool)",
+        "places_of_largest(x, pool)",
+        "places_of_largest(np.nan_to_num(x, nan=-9, posinf=np.inf, neginf=-np.inf), pool)",
     ),
     (
         "pooling_arrays",
         "last largest for first",
-        "places = places_of_largest(x, pool)",
-        "places = prod(pool.input_size) - 1 - places_of_largest(x, pool)",
+        "places_of_largest(x, pool)",
+        "(prod(pool.input_size) - 1 - places_of_largest(x, pool))",
     ),
     (
         "pooling_arrays",
@@ -195,15 +195,45 @@ MUTANTS = [
     ),
     (
         "pooling_arrays",
+        "= for += tap by tap",
+        "dx[:, samples] += dy[:, windows]",
+        "dx[:, samples] = dy[:, windows]",
+    ),
+    (
+        "pooling_arrays",
+        "windows that meet taken for windows apart",
+        "stride > dilation * (kernel - 1)",
+        "stride >= dilation * (kernel - 1)",
+    ),
+    (
+        "pooling_arrays",
+        "dilation ignored window by window",
+        "first + turn * stride, dilation)",
+        "first + turn * stride, 1)",
+    ),
+    (
+        "pooling_arrays",
+        "one window gives to its padding",
+        "shown(axis.size, axis.kernel, axis.first, axis.dilation)",
+        "shown(axis.size, axis.kernel, 0, axis.dilation)",
+    ),
+    (
+        "pooling_arrays",
+        "channels behind one another not shifted",
+        "np.arange(0, part.size, samples)[:, np.newaxis]",
+        "np.zeros((len(part), 1), dtype=int)",
+    ),
+    (
+        "pooling_arrays",
         "every window divided by the whole kernel",
-        "/ divisors(pool, wide)",
-        "/ wide.type(prod(pool.kernel_size))",
+        "counts, rows = divisors(pool, wide), ",
+        "counts, rows = wide.type(prod(pool.kernel_size)), ",
     ),
     (
         "pooling_arrays",
         "halves divided in halves",
-        "wide = geometry.wide_dtype(dtype)\n    dx",
-        "wide = dtype\n    dx",
+        "wide = geometry.wide_dtype(dtype)",
+        "wide = dtype",
     ),
     (
         "pooling_arrays",

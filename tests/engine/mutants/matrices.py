@@ -233,4 +233,28 @@ MUTANTS = [
         '"dilation": dilation, "groups": groups},\n        dtypes=',
         '"dilation": dilation},\n        dtypes=',
     ),
+    (
+        "arrays",
+        "padding forgotten in whole windows",
+        "some * layer.stride[axis] - layer.padding[axis][0]) * step",
+        "some * layer.stride[axis]) * step",
+    ),
+    (
+        "arrays",
+        "stride ignored in whole windows",
+        "(some * layer.stride[axis] - layer",
+        "(some - layer",
+    ),
+    (
+        "arrays",
+        "dilation ignored in whole windows",
+        "* (layer.dilation[axis] * step)",
+        "* step",
+    ),
+    (
+        "arrays",
+        "whole windows packed without the others between them",
+        "[stride * size for stride in (*strides[:-1], 1)]",
+        "[min(stride, len(line)) * size for stride in (*strides[:-1], 1)]",
+    ),
 ]

@@ -157,4 +157,34 @@ MUTANTS = [
         "shifts = [start - k for k, _, start, _ in each]",
         "shifts = [start for k, _, start, _ in each]",
     ),
+    (
+        "arrays",
+        "tap beyond the last for some outputs",
+        "np.flatnonzero(residue[here] < part.m - j * part.up)",
+        "np.flatnonzero(residue[here] >= 0).clip(max=part.m - j * part.up)",
+    ),
+    (
+        "arrays",
+        "the same sample for every tap of a resampling",
+        "x.take(first[here] - j, -1, mode=",
+        "x.take(first[here], -1, mode=",
+    ),
+    (
+        "arrays",
+        "first sample for all taps that resample",
+        "np.searchsorted(first, (j, part.n + j))",
+        "np.searchsorted(first, (0, part.n + j))",
+    ),
+    (
+        "arrays",
+        "= for += where samples of a resampling meet",
+        "y[..., low:high] += x",
+        "y[..., low:high] = x",
+    ),
+    (
+        "arrays",
+        "down ignored sample by sample",
+        "(high - 1) * part.down - place + 1, part.down)",
+        "high - 1 + low * (part.down - 1) - place + 1)",
+    ),
 ]
