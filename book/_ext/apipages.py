@@ -54,11 +54,13 @@ def importable(name: str) -> ModuleType | None:
 def public_names(module: ModuleType) -> list[str]:
     """Return ``__all__``, or else the functions and classes that the module itself defines, in the order of its source.
 
-    What a chapter defines in several modules of its package stands in its package.
+    What a chapter defines in several modules of its package stands in its package, but for torch's modules.
     """
     inside = (module.__name__, f"{module.__name__}.") if hasattr(module, "__path__") else (module.__name__,)
     if hasattr(module, "__all__"):
-        return [name for name in module.__all__ if callable(getattr(module, name))]
+        names = [name for name in module.__all__ if callable(getattr(module, name))]
+        of_torch = f"{module.__name__}.module" if hasattr(module, "__path__") else None
+        return [name for name in names if getattr(module, name).__module__ != of_torch]
     return [
         name
         for name, value in vars(module).items()

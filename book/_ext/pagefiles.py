@@ -9,13 +9,17 @@ from sphinx.application import Sphinx
 FILES = {
     "book/ledger": ("ledger.js", "ledger.css"),
     "book/translation": ("translation.js", "translation.css"),
+    "search": ("search.js",),
 }
 
 
 def add_files(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     """Give a page its own files."""
     for name in FILES.get(pagename, ()):
-        (app.add_js_file if name.endswith(".js") else app.add_css_file)(name)
+        if name.endswith(".js"):
+            app.add_js_file(name, priority=900)  # after the theme's and Sphinx's own
+        else:
+            app.add_css_file(name)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -62,8 +62,9 @@ def convolve(
         ``(min(N, M) - 1) // 2`` on; or the ``|N - M| + 1`` for which the shorter lies wholly inside the longer.
     method : {"auto", "direct", "fft", "overlap-add"}
         How to compute it. ``direct`` is the sum above. ``fft`` multiplies spectra. ``overlap-add`` does so in
-        blocks of the longer sequence. ``auto`` takes the one that is measured to be quickest for the sizes, and
-        never changes what the direct sum would give by more than rounding.
+        blocks of the longer sequence. ``auto`` takes the one that is measured to be quickest for the sizes. A
+        transform rounds relative to the largest value of the result: a small one beside large ones may be lost, which
+        ``direct`` keeps.
     axis : int
         The axis of both sequences along which they are convolved. Of two operands with different numbers of axes, the
         one with fewer first gets leading axes of length 1, as in broadcasting; but one with a single axis lies along

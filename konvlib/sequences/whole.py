@@ -25,7 +25,7 @@ def convolve_nd(f: Operand[T], g: Operand[T], *, mode: str = "full", method: str
         What to keep along each axis, as in `convolve`. In mode ``valid`` one must be the longer along every axis.
     method : {"auto", "direct", "fft"}
         How to compute it. ``direct`` is the sum above, ``fft`` multiplies spectra. ``auto`` takes the one that does
-        less work, and never changes what the direct sum would give by more than rounding.
+        less work. A transform rounds relative to the largest value of the result.
 
     Returns
     -------
