@@ -1,7 +1,7 @@
 """The search index holds what a reader reads: no code, no formulas.
 
 Words of a listing or of TeX would lead to pages that speak of something else, and stand in the results as noise. What a
-reader may type all the same (``channels_last``, ``output_padding``) stands in the prose, in headings or in the glossary.
+reader may type all the same (``channels_last``, ``output_padding``) stands in prose, in headings or in the glossary.
 """
 
 from __future__ import annotations
