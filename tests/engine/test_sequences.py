@@ -72,6 +72,21 @@ def test_correlating_impulses_gives_one_impulse_at_their_lag_conjugated(backend)
             assert (y == full).all()
 
 
+PARTS = {n: list(product(product((-1, 0, 2), repeat=n), product((-1, 0, 1), repeat=n))) for n in (1, 2, 3)}
+PARTS_BOX = f"1 to 3 samples of real part -1, 0, 2, imaginary part -1, 0, 1: {sum(map(len, PARTS.values()))} sequences"
+
+
+@pytest.mark.verifies("thm-autocorrelation", box=PARTS_BOX, exact=True)
+def test_an_autocorrelation_is_its_own_mirrored_conjugate_and_largest_at_lag_0(backend):
+    for n, parts in PARTS.items():
+        f = np.array([np.array(real) + 1j * np.array(imaginary) for real, imaginary in parts])
+        y = backend.correlate(f, f, mode="full", method="direct")
+        middle = y[:, n - 1]
+        assert (y == np.conj(y[:, ::-1])).all()
+        assert (middle == (f.real**2 + f.imag**2).sum(axis=1)).all()
+        assert (y.real**2 + y.imag**2 <= middle.real[:, np.newaxis] ** 2).all()
+
+
 def test_complex_integers_as_numpy(backend):
     for n, m, mode in product((1, 2, 5, 8), (1, 3, 6), geometry.MODES):
         f, g = integers(n, dtype=np.complex128), integers(m, seed=7, dtype=np.complex128)
