@@ -302,3 +302,82 @@ def test_large_geometries_as_torch_exactly_on_integers(case):
     ):
         assert (function(x, w, bias, **given) == expected).all()
     assert geometry.conv_transpose_geometry(x.shape, w.shape, axes=len(axes), **given).input_shape == expected.shape
+
+
+# Which kernels leave a pattern
+
+
+exact_backends = pytest.mark.parametrize("backend", backends.exact("transposes"))
+
+
+def phase_sums(w, s: int) -> set[int]:
+    return {int(np.sum(w[rho::s])) for rho in range(s)}
+
+
+@pytest.mark.verifies(
+    "thm-transpose-flat-kernels", box="taps -1, 0, 1, 2; kernels <= 5, strides <= 4 up to the kernel", exact=True
+)
+@exact_backends
+def test_flat_kernels_repeat_first(backend):
+    """A kernel is flat exactly if dividing its polynomial by 1 + ... + z^(s - 1) leaves no rest."""
+    outcomes = set()
+    for k, s in product(range(1, 6), range(1, 5)):
+        kept = []
+        for w in product((-1, 0, 1, 2), repeat=k if k >= s else 0):
+            if not w:
+                continue
+            rest, quotient = list(w), []
+            for place in range(k - s + 1):
+                quotient.append(rest[place])
+                rest[place : place + s] = [value - quotient[-1] for value in rest[place : place + s]]
+            flat = len(phase_sums(w, s)) == 1
+            assert flat == (not any(rest)), (w, s)
+            outcomes.add(flat)
+            if flat:
+                assert np.convolve(np.ones(s, int), quotient).tolist() == list(w)
+                kept.append(w)
+        if kept:
+            rows = backend.conv_transpose1d(np.ones((1, 1, 2 * k), int), np.array([kept]), stride=s)[0]
+            inside = rows[:, k - 1 : s * (2 * k - 1) + 1]
+            assert np.array_equal(inside, np.broadcast_to(inside[:, :1], inside.shape))
+    assert outcomes == {False, True}
+
+
+@pytest.mark.verifies(
+    "prop-transpose-random",
+    "eq-transpose-random",
+    box="two channels of three samples; every kernel of weights 1 and -1; kernels, strides <= 3, dilations <= 2, "
+    "padding, output padding <= 1",
+    exact=True,
+)
+@exact_backends
+def test_mean_square_of_random_weights(backend):
+    """The mean over all signs of the weights, which are independent with mean 0 and variance 1."""
+    y = np.array([[[1, 3, 2], [2, 0, 5]]])
+    for k, s, d, p, extra in product((1, 2, 3), (1, 2, 3), (1, 2), (0, 1), (0, 1)):
+        size = s * 2 + d * (k - 1) + 1 - 2 * p + extra
+        if size < 1 or extra >= max(s, d):
+            continue
+        signs = np.array(list(product((-1, 1), repeat=2 * k))).reshape(-1, 2, k)
+        layer = {"stride": s, "dilation": d, "padding": p, "output_padding": extra}
+        total = (backend.conv_transpose1d(y, signs.swapaxes(0, 1), **layer)[0] ** 2).sum(axis=0)
+        expected = np.zeros(size, dtype=int)
+        for o, i, u in np.ndindex(2, 3, k):
+            if 0 <= s * i + d * u - p < size:
+                expected[s * i + d * u - p] += y[0, o, i] ** 2
+        assert np.array_equal(total, len(signs) * expected)
+
+
+@pytest.mark.verifies(
+    "thm-transpose-last-layer", box="taps -1, 0, 2; kernels <= 5, periods <= 4, every impulse of a period", exact=True
+)
+def test_what_a_last_layer_heals():
+    """Linear in the pattern, so the patterns with a single 1 decide."""
+    outcomes = set()
+    for k, s in product(range(1, 6), range(1, 5)):
+        patterns = [np.tile(row, k + 3) for row in np.eye(s, dtype=int)]
+        for w in product((-1, 0, 2), repeat=k):
+            heals = all(len(set(np.convolve(a, w, "valid").tolist())) == 1 for a in patterns)
+            assert heals == (len(phase_sums(w, s)) == 1), (w, s)
+            outcomes.add(heals)
+    assert outcomes == {False, True}
