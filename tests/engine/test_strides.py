@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from konvlib import strides
+from konvlib.strides import Layer
 from tests.engine import backends, boxes
 from tests.engine.oracles.strides import (
     BOX_TEXT,
@@ -234,3 +235,51 @@ def test_sums_of_integers_beyond_single_precision(backend):
     assert expected.max() > 2**25
     assert (expected % 2).any()
     assert (backend.compose(w1, w2)[:, 0] == expected).all()
+
+
+RATES = [(rate, step) for rate in range(1, 25) for step in range(1, rate + 1) if rate % step == 0]
+
+
+@pytest.mark.verifies(
+    "eq-strides-alias", box=f"P up to 24, each s that divides it, all frequencies: {len(RATES)} cases", exact=True
+)
+def test_frequencies_that_decimation_cannot_tell_apart():
+    """A wave of P samples a second is its exponents modulo P: those of nu and nu + P / s agree, no closer ones do."""
+    for rate, step in RATES:
+        kept = np.arange(rate * step)[::step]
+        for frequency, apart in product(range(rate), range(1, rate + 1)):
+            same = (frequency * kept % rate == (frequency + apart) * kept % rate).all()
+            assert same == (apart % (rate // step) == 0)
+
+
+FIELDS = [
+    chain
+    for count in (1, 2, 3)
+    for chain in product(product((1, 2, 3), (1, 2, 3), (1, 2), (0, 1, 2)), repeat=count)
+    if sum(map(sum, chain)) % 11 == 0 or count == 1
+]
+"""Chains of layers (taps, stride, dilation, padding before): all of one layer, about every eleventh of more."""
+
+
+@pytest.mark.verifies(
+    "eq-strides-start",
+    box=f"1 to 3 layers, taps and strides <= 3, dilations and paddings <= 2: {len(FIELDS[::13]):,} of their chains",
+    exact=True,
+)
+def test_a_receptive_field_starts_where_the_paddings_say():
+    """The first and the last sample that an output of layers of ones depends on, found by impulses."""
+    for chain in FIELDS[::13]:
+        start, before, taps = 0, 1, 1
+        for kernel, stride, dilation, padding in chain:
+            start -= before * padding
+            taps += before * dilation * (kernel - 1)
+            before *= stride
+        output = -(start // before)  # the first whose field has no padding
+        first = before * output + start
+        x = np.eye(first + taps + 1, dtype=int)[:, np.newaxis]
+        for kernel, stride, dilation, padding in chain:
+            x = np.pad(x, ((0, 0), (0, 0), (padding, 0)))
+            x = by_torch([Layer(np.ones((1, 1, kernel), int), stride, dilation)], x)
+        seen = np.flatnonzero(x[:, 0, output])
+        assert (seen[0], seen[-1]) == (first, first + taps - 1)
+        assert seen[0] + seen[-1] == 2 * before * output + 2 * start + taps - 1
