@@ -1,20 +1,8 @@
-// A full stop stays with its formula, what scrolls can be reached by keyboard, and paper comes unfolded.
+// What scrolls can be reached by keyboard, and paper comes unfolded.
 
-const SCROLLING = "mjx-container, span.math, pre, .pst-scrollable-table-container, .cell_output .output";
+const SCROLLING = "mjx-container, span.math, pre, .kv-picture, .pst-scrollable-table-container, .cell_output .output";
 
 const BLOCK = "p, li, dd, dt, td, th, figcaption, div";
-
-function tiePunctuation() {
-  for (const formula of document.querySelectorAll("span.math")) {
-    const mark = formula.nextSibling?.nodeType === Node.TEXT_NODE && formula.nextSibling.data.match(/^[.,;:)’”]+/);
-    if (!mark) continue;
-    formula.nextSibling.splitText(mark[0].length);
-    const tie = document.createElement("span");
-    tie.className = "kv-tied";
-    formula.before(tie);
-    tie.append(formula, tie.nextSibling);
-  }
-}
 
 function boxWhatScrolls() {
   for (const formula of document.querySelectorAll("span.math")) {
@@ -42,11 +30,7 @@ function foldAgain() {
   }
 }
 
-document.addEventListener("DOMContentLoaded", tiePunctuation);
-window.addEventListener("load", () => {
-  boxWhatScrolls();
-  window.MathJax?.startup?.promise?.then(boxWhatScrolls);
-});
+document.addEventListener("DOMContentLoaded", boxWhatScrolls);
 window.addEventListener("resize", boxWhatScrolls);
 document.addEventListener("toggle", boxWhatScrolls, true);
 window.addEventListener("beforeprint", unfoldForPaper);
