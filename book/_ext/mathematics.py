@@ -30,7 +30,7 @@ SHEET = "mathematics.css"
 FONTS = "mathematics"
 SIGN = re.compile(r"\.(mjx-c[0-9A-F]+|TEX-\w+)")
 USED = re.compile(r"mjx-c[0-9A-F]+|TEX-\w+")
-RULE = re.compile(r'([^{}"]+)\{((?:[^{}"]|"(?:\\.|[^"\\])*")*)\}')
+RULE = re.compile(r'((?:[^{}"]|"[^"]*")+)\{((?:[^{}"]|"(?:\\.|[^"\\])*")*)\}')
 CONTENT = re.compile(r'content: "((?:\\.[0-9A-F]*|[^"\\])*)"')
 ESCAPED = re.compile(r"\\([0-9A-F]+) ?|\\(.)")
 PUNCTUATION = re.compile(r'(<span class="math [^>]*>(?:(?!</?span).)*</span>)([.,;:!?)’”]+)', re.S)
@@ -58,7 +58,9 @@ class Typesetter:
     def __init__(self, settings: dict[str, Any], memory: Path) -> None:
         self.mathjax = folder_of("sphinx-mathjax-offline") / "static" / "mathjax"
         self.start = {"mathjax": str(self.mathjax), "tex": settings.get("tex", {}), "chtml": settings.get("chtml", {})}
-        state = json.dumps(self.start, sort_keys=True) + SCRIPT.read_text(encoding="utf-8")
+        state = json.dumps([self.start["tex"], self.start["chtml"]], sort_keys=True) + SCRIPT.read_text(
+            encoding="utf-8"
+        )
         self.state = hashlib.sha256(state.encode()).hexdigest()
         self.memory = memory
         self.known, self.whole_sheet = self.remembered()
@@ -181,7 +183,9 @@ def visit_block(self: Any, node: nodes.math_block) -> None:
 
 def joined(tex: str) -> str:
     """Return one formula for the parts that blank lines separate, and room for those of several lines."""
-    parts = [rf"\begin{{split}}{part}\end{{split}}" if r"\\" in part else part for part in tex.split("\n\n") if part.strip()]
+    parts = [
+        rf"\begin{{split}}{part}\end{{split}}" if r"\\" in part else part for part in tex.split("\n\n") if part.strip()
+    ]
     if len(parts) == 1:
         return parts[0]
     return r"\begin{align}\begin{aligned}" + r"\\".join(parts) + r"\end{aligned}\end{align}"

@@ -30,7 +30,30 @@ function foldAgain() {
   }
 }
 
+// A link that leads into a fold opens it.
+function unfoldTarget() {
+  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  for (let fold = target && target.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+}
+
+// The report of an error names the section that is on the screen.
+function nameSection(event) {
+  const link = event.target.closest?.("a.kv-report");
+  if (!link) return;
+  const above = [...document.querySelectorAll(".bd-article h1, .bd-article h2, .bd-article h3")].filter(
+    (heading) => heading.getBoundingClientRect().top < window.innerHeight / 2,
+  );
+  const section = above.at(-1)?.textContent.replace(/#$/, "").trim() ?? "";
+  const address = new URL(link.href);
+  address.searchParams.set("body", address.searchParams.get("body").replace(/^Section: .*$/m, `Section: ${section}`));
+  link.href = address.href;
+}
+
 document.addEventListener("DOMContentLoaded", boxWhatScrolls);
+document.addEventListener("DOMContentLoaded", unfoldTarget);
+window.addEventListener("hashchange", unfoldTarget);
+document.addEventListener("pointerdown", nameSection);
+document.addEventListener("keydown", nameSection);
 window.addEventListener("resize", boxWhatScrolls);
 document.addEventListener("toggle", boxWhatScrolls, true);
 window.addEventListener("beforeprint", unfoldForPaper);
