@@ -5,7 +5,7 @@
 
 const readline = require("node:readline");
 
-const SIGN = /mjx-c([0-9A-F]+)/;
+const SIGN = /\bmjx-c([0-9A-F]+)\b/;
 const signs = (text) => new Set([...text].map((sign) => sign.codePointAt(0).toString(16).toUpperCase()));
 const MAY_BREAK_AFTER = signs("=<>≤≥≡≠≈∈⊂⊆→↦⇒⇔,;⋆∗+−");
 const OPENS = signs("([{⟨⌊⌈");
@@ -14,7 +14,10 @@ const LONG = 16; // signs of a formula that a line may break
 
 async function start(settings) {
   const MathJax = await require(`${settings.mathjax}/node-main.js`).init({
-    loader: { paths: { mathjax: settings.mathjax }, load: ["input/tex-full", "output/chtml", "adaptors/liteDOM", "a11y/assistive-mml"] },
+    loader: {
+      paths: { mathjax: settings.mathjax },
+      load: ["input/tex-full", "output/chtml", "adaptors/liteDOM", "a11y/assistive-mml"],
+    },
     tex: { ...settings.tex, formatError: (jax, error) => { throw error; } },
     chtml: { ...settings.chtml, adaptiveCSS: false, fontURL: "mathematics" },
     options: { enableAssistiveMml: true },

@@ -13,7 +13,14 @@ function boxWhatScrolls() {
   for (const box of document.querySelectorAll(SCROLLING)) {
     if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
     else if (box.tabIndex === 0) box.removeAttribute("tabindex");
+    showMore(box);
   }
+}
+
+// An equation, figure or table that goes on beyond an edge fades there.
+function showMore(box) {
+  box.classList.toggle("kv-more-right", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+  box.classList.toggle("kv-more-left", box.scrollLeft > 1);
 }
 
 function unfoldForPaper() {
@@ -56,5 +63,6 @@ document.addEventListener("pointerdown", nameSection);
 document.addEventListener("keydown", nameSection);
 window.addEventListener("resize", boxWhatScrolls);
 document.addEventListener("toggle", boxWhatScrolls, true);
+document.addEventListener("scroll", (event) => event.target.matches?.(SCROLLING) && showMore(event.target), true);
 window.addEventListener("beforeprint", unfoldForPaper);
 window.addEventListener("afterprint", foldAgain);
