@@ -52,16 +52,19 @@ def node_program() -> Path:
     return next(path for path in (folder / "bin" / "node", folder / "node.exe") if path.exists())
 
 
+def state_of(settings: dict[str, Any]) -> str:
+    """Return a name for all that decides what a formula becomes, beside its TeX."""
+    state = [settings.get("tex", {}), settings.get("chtml", {}), SCRIPT.read_text(encoding="utf-8")]
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
 class Typesetter:
     """MathJax in a process that starts at the first new formula, and the formulas that are known already."""
 
     def __init__(self, settings: dict[str, Any], memory: Path) -> None:
         self.mathjax = folder_of("sphinx-mathjax-offline") / "static" / "mathjax"
         self.start = {"mathjax": str(self.mathjax), "tex": settings.get("tex", {}), "chtml": settings.get("chtml", {})}
-        state = json.dumps([self.start["tex"], self.start["chtml"]], sort_keys=True) + SCRIPT.read_text(
-            encoding="utf-8"
-        )
-        self.state = hashlib.sha256(state.encode()).hexdigest()
+        self.state = state_of(settings)
         self.memory = memory
         self.known, self.whole_sheet = self.remembered()
         self.process: subprocess.Popen[str] | None = None
@@ -199,7 +202,7 @@ def tie_punctuation(app: Sphinx, pagename: str, template: str, context: dict[str
 
 def open_typesetter(app: Sphinx) -> None:
     """Be ready before the first page is written."""
-    app.typesetter = Typesetter(app.config.mathjax3_config, Path(app.doctreedir).parent / ".formulas.json")
+    app.typesetter = Typesetter(app.config.mathjax3_config, Path(app.doctreedir, "formulas.json"))
 
 
 def write_sheet(app: Sphinx, error: Exception | None) -> None:
@@ -212,6 +215,8 @@ def write_sheet(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Take the place of the renderer that leaves the formulas to a script in the page."""
     app.add_html_math_renderer("typeset", (visit_inline, None), (visit_block, None))
+    # Where the macros or the script change, all pages are written anew.
+    app.add_config_value("kv_formulas", lambda config: state_of(config.mathjax3_config), "html")
     app.connect("builder-inited", open_typesetter)
     app.connect("html-page-context", tie_punctuation, priority=450)
     app.connect("build-finished", write_sheet)

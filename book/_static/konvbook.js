@@ -1,4 +1,4 @@
-// What scrolls can be reached by keyboard, and paper comes unfolded.
+// What scrolls can be reached by keyboard and shows that it goes on; links open folds; paper comes light and unfolded.
 
 const SCROLLING = "mjx-container, span.math, pre, .kv-picture, .pst-scrollable-table-container, .cell_output .output";
 
@@ -23,14 +23,19 @@ function showMore(box) {
   box.classList.toggle("kv-more-left", box.scrollLeft > 1);
 }
 
-function unfoldForPaper() {
+// Paper is white, and nothing on it can be unfolded.
+function prepareForPaper() {
+  const root = document.documentElement;
+  root.dataset.screenTheme = root.dataset.theme;
+  root.dataset.theme = "light";
   for (const fold of document.querySelectorAll("details:not([open])")) {
     fold.open = true;
     fold.dataset.unfolded = "";
   }
 }
 
-function foldAgain() {
+function returnToScreen() {
+  document.documentElement.dataset.theme = document.documentElement.dataset.screenTheme;
   for (const fold of document.querySelectorAll("details[data-unfolded]")) {
     fold.open = false;
     delete fold.dataset.unfolded;
@@ -64,5 +69,5 @@ document.addEventListener("keydown", nameSection);
 window.addEventListener("resize", boxWhatScrolls);
 document.addEventListener("toggle", boxWhatScrolls, true);
 document.addEventListener("scroll", (event) => event.target.matches?.(SCROLLING) && showMore(event.target), true);
-window.addEventListener("beforeprint", unfoldForPaper);
-window.addEventListener("afterprint", foldAgain);
+window.addEventListener("beforeprint", prepareForPaper);
+window.addEventListener("afterprint", returnToScreen);
