@@ -189,3 +189,70 @@ def test_the_pdf_binds_pages_numbers_them_and_keeps_links_inside(site, monkeypat
     inside = [link for link in links if isinstance(link.get("/Dest"), list)]
     assert len(inside) > 4
     assert not [link for link in links if "/index.html" in str(link.get("/A", {}).get("/URI", ""))]
+
+
+# All together, on a book of two pages
+
+CONF = """
+import sys
+sys.path.insert(0, {ext!r})
+extensions = ["myst_parser", "mathematics", "edition"]
+myst_enable_extensions = ["amsmath", "dollarmath"]
+html_math_renderer = "typeset"
+math_eqref_format = "({{number}})"
+math_numfig = False
+mathjax3_config = {{"tex": {{"packages": ["base", "ams", "html"]}}}}
+"""
+FIRST_PAGE = r"""# The sum $x_1 + y$
+
+```{toctree}
+second
+```
+
+$$
+y = \class{kv-input}{x}
+$$ (eq-first)
+
+\begin{gather*}
+a \\ b
+\end{gather*}
+
+By {eq}`eq-first`. {pdf}`On paper`
+"""
+
+
+def built(folder: Path, second: str, capsys) -> tuple[dict[str, str], str]:
+    from sphinx.cmd.build import build_main
+
+    source, out = folder / "source", folder / "out"
+    source.mkdir(exist_ok=True)
+    (source / "conf.py").write_text(CONF.format(ext=str(ROOT / "book" / "_ext")), encoding="utf-8")
+    (source / "index.md").write_text(FIRST_PAGE, encoding="utf-8")
+    (source / "second.md").write_text(second, encoding="utf-8")
+    build_main(["-q", "-b", "html", str(source), str(out)])
+    return {path.stem: path.read_text(encoding="utf-8") for path in out.glob("*.html")}, capsys.readouterr().err
+
+
+def test_titles_numbers_links_and_later_pages_have_their_formulas(tmp_path, capsys):
+    pages, warnings = built(tmp_path, "# Second\n\nBack to {eq}`eq-first`.", capsys)
+    assert not warnings
+    first = pages["index"]
+    title = first.split("<title>")[1].split("</title>")[0]
+    assert "<" not in title
+    assert "\\" not in title
+    assert first.count("<mjx-container") >= 3
+    assert '<span class="eqno">(1)' in first
+    assert "Link to this equation" in first
+    assert 'class="reference internal" href="index.html#equation-eq-first">(1)</a>' in pages["second"]
+    assert "<!-- pdf: On paper -->" in first
+    pages, warnings = built(tmp_path, "# Second\n\nNew is $\\Omega$.", capsys)
+    assert not warnings
+    sheet = (tmp_path / "out" / "_static" / "mathematics.css").read_text(encoding="utf-8")
+    assert "mjx-c3A9" in sheet
+    assert "mjx-c1D465" in sheet, "the signs of a page that was not written again stay"
+
+
+def test_an_unknown_macro_is_a_warning_that_says_where(tmp_path, capsys):
+    _, warnings = built(tmp_path, "# Second\n\nNo $\\nosuchmacro$.", capsys)
+    assert "second.md" in warnings
+    assert "Undefined control sequence \\nosuchmacro" in warnings
