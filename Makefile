@@ -7,10 +7,11 @@ READY := $(VENV)/ready
 SITE := _build/html
 PYTEST := $(RUN) -m pytest -q
 
-.PHONY: help book test test-units test-pages test-all lab notebooks gpu-test bench lint clean
+.PHONY: help book pdf test test-units test-pages test-all lab notebooks gpu-test bench lint clean
 
 help:
 	@echo "make book       build the website and print the path to open"
+	@echo "make pdf        print the website into one PDF, which it then offers (needs Chromium)"
 	@echo "make test       run the tests: engine, kernels, notebooks, site, browser"
 	@echo "make test-all   run these and what takes long"
 	@echo "make lab        build the website and open copies of its notebooks in JupyterLab"
@@ -24,6 +25,9 @@ book: $(READY)
 	$(VENV)/bin/jupyter-book build . -W -n --keep-going
 	@echo
 	@echo "Open this in a browser: $(abspath $(SITE))/index.html"
+
+pdf: book
+	$(RUN) book/_ext/pdf.py $(SITE)
 
 # Pages wait for a browser and for the kernels of notebooks, so they run beside the units.
 test: lint

@@ -1,11 +1,13 @@
-"""Mends in the HTML of other extensions.
+"""Mends in what other extensions write.
 
-Ids that they repeat on one page, the word that opens a proof, and a role that screen readers no longer know.
+Ids that they repeat on one page, the word that opens a proof, a role that screen readers no longer know, and files that
+no page of this site loads.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +38,18 @@ def tidy_search_page(app: Sphinx, error: Exception | None) -> None:
         page.write_text(SEARCH_ID.join([first, "".join(others)]) if others else first, encoding="utf-8")
 
 
+def leave_out_files(app: Sphinx, error: Exception | None) -> None:
+    """Remove Font Awesome, which icons.css replaces, and the maps of the theme's scripts and styles."""
+    static = Path(app.outdir) / "_static"
+    if error is None and static.exists():
+        shutil.rmtree(static / "vendor" / "fontawesome", ignore_errors=True)
+        for path in static.rglob("*.map"):
+            path.unlink()
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     """Mend every page."""
     app.connect("html-page-context", tidy_page)
     app.connect("build-finished", tidy_search_page)
+    app.connect("build-finished", leave_out_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

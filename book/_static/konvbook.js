@@ -1,20 +1,8 @@
-// A full stop stays with its formula, what scrolls can be reached by keyboard, and paper comes unfolded.
+// What scrolls can be reached by keyboard and shows that it goes on; links open folds; paper comes light and unfolded.
 
-const SCROLLING = "mjx-container, span.math, pre, .pst-scrollable-table-container, .cell_output .output";
+const SCROLLING = "mjx-container, span.math, pre, .kv-picture, .pst-scrollable-table-container, .cell_output .output";
 
 const BLOCK = "p, li, dd, dt, td, th, figcaption, div";
-
-function tiePunctuation() {
-  for (const formula of document.querySelectorAll("span.math")) {
-    const mark = formula.nextSibling?.nodeType === Node.TEXT_NODE && formula.nextSibling.data.match(/^[.,;:)’”]+/);
-    if (!mark) continue;
-    formula.nextSibling.splitText(mark[0].length);
-    const tie = document.createElement("span");
-    tie.className = "kv-tied";
-    formula.before(tie);
-    tie.append(formula, tie.nextSibling);
-  }
-}
 
 function boxWhatScrolls() {
   for (const formula of document.querySelectorAll("span.math")) {
@@ -25,29 +13,61 @@ function boxWhatScrolls() {
   for (const box of document.querySelectorAll(SCROLLING)) {
     if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
     else if (box.tabIndex === 0) box.removeAttribute("tabindex");
+    showMore(box);
   }
 }
 
-function unfoldForPaper() {
+// An equation, figure or table that goes on beyond an edge fades there.
+function showMore(box) {
+  box.classList.toggle("kv-more-right", box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+  box.classList.toggle("kv-more-left", box.scrollLeft > 1);
+}
+
+// Paper is white, and nothing on it can be unfolded.
+function prepareForPaper() {
+  const root = document.documentElement;
+  root.dataset.screenTheme = root.dataset.theme;
+  root.dataset.theme = "light";
   for (const fold of document.querySelectorAll("details:not([open])")) {
     fold.open = true;
     fold.dataset.unfolded = "";
   }
 }
 
-function foldAgain() {
+function returnToScreen() {
+  document.documentElement.dataset.theme = document.documentElement.dataset.screenTheme;
   for (const fold of document.querySelectorAll("details[data-unfolded]")) {
     fold.open = false;
     delete fold.dataset.unfolded;
   }
 }
 
-document.addEventListener("DOMContentLoaded", tiePunctuation);
-window.addEventListener("load", () => {
-  boxWhatScrolls();
-  window.MathJax?.startup?.promise?.then(boxWhatScrolls);
-});
+// A link that leads into a fold opens it.
+function unfoldTarget() {
+  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  for (let fold = target && target.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+}
+
+// The report of an error names the section that is on the screen.
+function nameSection(event) {
+  const link = event.target.closest?.("a.kv-report");
+  if (!link) return;
+  const above = [...document.querySelectorAll(".bd-article h1, .bd-article h2, .bd-article h3")].filter(
+    (heading) => heading.getBoundingClientRect().top < window.innerHeight / 2,
+  );
+  const section = above.at(-1)?.textContent.replace(/#$/, "").trim() ?? "";
+  const address = new URL(link.href);
+  address.searchParams.set("body", address.searchParams.get("body").replace(/^Section: .*$/m, `Section: ${section}`));
+  link.href = address.href;
+}
+
+document.addEventListener("DOMContentLoaded", boxWhatScrolls);
+document.addEventListener("DOMContentLoaded", unfoldTarget);
+window.addEventListener("hashchange", unfoldTarget);
+document.addEventListener("pointerdown", nameSection);
+document.addEventListener("keydown", nameSection);
 window.addEventListener("resize", boxWhatScrolls);
 document.addEventListener("toggle", boxWhatScrolls, true);
-window.addEventListener("beforeprint", unfoldForPaper);
-window.addEventListener("afterprint", foldAgain);
+document.addEventListener("scroll", (event) => event.target.matches?.(SCROLLING) && showMore(event.target), true);
+window.addEventListener("beforeprint", prepareForPaper);
+window.addEventListener("afterprint", returnToScreen);

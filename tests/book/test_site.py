@@ -6,85 +6,20 @@ they fail.
 
 from __future__ import annotations
 
-import functools
-import http.server
-import os
 import re
-import shutil
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import pytest
 
+from tests.book.browsing import DESKTOP, PHONE, ROOT, Page, opened, running_browser
+
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parents[2]
-NAMES = ("chromium", "chromium-browser", "google-chrome")
-CHROMIUM = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, NAMES)), None)
-NO_CHROMIUM = "no Chromium found: apt-get install chromium, or name one in the variable CHROMIUM"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PHONE = {"width": 375, "height": 800}
-DESKTOP = {"width": 1400, "height": 900}
-
-
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the book as a reader does, warnings being errors, into a folder of its own."""
-    folder = tmp_path_factory.mktemp("site")
-    build = "from jupyter_book.cli.main import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", build, "build", ".", "-W", "-n", "--keep-going", "--path-output", str(folder)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.fail(f"the build failed:\n{done.stdout[-500:]}\n{done.stderr[-6000:]}", pytrace=False)
-    return folder / "_build" / "html"
-
-
 # Without a browser
-
-
-class Page(HTMLParser):
-    """What a page refers to, and what others may refer to in it."""
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.ids: list[str] = []
-        self.references: list[str] = []
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        for name, value in attrs:
-            if name == "id" or (tag == "a" and name == "name"):
-                self.ids.append(value or "")
-            if name in ("href", "src") and value is not None:
-                self.references.append(value)
-
-
-@pytest.fixture(scope="session")
-def pages(site: Path) -> dict[str, Page]:
-    files = [path for path in site.rglob("*.html") if "_static" not in path.parts]
-    return {path.relative_to(site).as_posix(): Page(path.read_text(encoding="utf-8")) for path in files}
 
 
 def test_the_site_has_its_pages(pages: dict[str, Page]):
@@ -141,38 +76,6 @@ class Findings:
     too_wide: list[str] = field(default_factory=list)
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture(scope="session")
-def address(site: Path) -> Iterator[str]:
-    handler = functools.partial(QuietHandler, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-
-
-@contextmanager
-def running_browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(NO_CHROMIUM)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with running_browser() as chromium:
-        yield chromium
-
-
 @pytest.fixture(scope="session")
 def findings(pages: dict[str, Page], address: str) -> dict[str, Findings]:
     """Visit each page once, wide and narrow, light and dark, on screen and on paper: two browsers share the pages."""
@@ -210,20 +113,6 @@ def examine(browser: Any, address: str, name: str) -> Findings:
     return found
 
 
-def opened(browser: Any, url: str, found: Findings | None = None, **context: Any) -> Any:
-    page = browser.new_page(**{"viewport": DESKTOP, "reduced_motion": "reduce", **context})
-    if found:
-        page.on("request", lambda request: found.requests.append(request.url))
-        page.on("requestfailed", lambda request: found.complaints.append(f"failed: {request.url}"))
-        page.on("response", lambda reply: reply.ok or found.complaints.append(f"{reply.status}: {reply.url}"))
-        page.on("console", lambda line: line.type == "error" and found.complaints.append(line.text))
-        page.on("pageerror", lambda error: found.complaints.append(str(error)))
-    page.goto(url, wait_until="load")
-    page.evaluate("() => window.MathJax?.startup?.promise")
-    page.wait_for_timeout(100)
-    return page
-
-
 def violations(page: Any, theme: str, only: str | None = None) -> list[str]:
     """Let axe-core look at the page in one theme."""
     from axe_playwright_python.sync_playwright import Axe
@@ -247,14 +136,19 @@ MATHEMATICS = """() => {
         if (/\\$[^$]+\\$|\\\\[(\\[]/.test(node.data)) problems.push(`raw: ${node.data.trim().slice(0, 80)}`);
     }
     for (const source of article.querySelectorAll("span.math, div.math"))
-        if (!source.querySelector("mjx-container")) problems.push(`not typeset: ${source.textContent}`);
+        if (!source.querySelector("mjx-container mjx-assistive-mml math"))
+            problems.push(`not typeset: ${source.textContent}`);
     for (const error of article.querySelectorAll("mjx-merror")) problems.push(`error: ${error.textContent}`);
+    for (const script of document.scripts) if (/mathjax/i.test(script.src)) problems.push(`a script: ${script.src}`);
+    for (const sign of article.querySelectorAll("mjx-c"))
+        if (sign.checkVisibility() && getComputedStyle(sign, "::before").content === "none")
+            problems.push(`no sign for ${sign.className}`);
     return problems;
 }"""
 
 ON_PAPER = """() => {
     const furniture = ".bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .prev-next-footer";
-    const folded = ".toggle-hidden > .admonition-title ~ *, details > :not(summary)";
+    const folded = "details > :not(summary)";
     const shown = (e) => e.checkVisibility({visibilityProperty: true, opacityProperty: true});
     return [
         ...[...document.querySelectorAll(furniture)].filter(shown).map((e) => `shown: ${e.className}`),
@@ -264,7 +158,6 @@ ON_PAPER = """() => {
 
 UNFOLD = """() => {
     for (const fold of document.querySelectorAll("details")) fold.open = true;
-    for (const button of document.querySelectorAll(".toggle-button-hidden")) button.click();
 }"""
 
 # axe-core takes a while for each element: it need not see a kind of token twice, nor the inside of a formula, nor all
