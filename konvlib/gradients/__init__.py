@@ -1,10 +1,10 @@
 """Gradients of the layers: of convolution by its input, weight and bias, and of poolings by their input.
 
 A gradient here takes ``dy``, the gradient of some number by the layer's output, and gives that number's gradient by
-what went in. Arrays are computed by `konvlib.gradients.arrays`, torch tensors by `konvlib.gradients.tensors`, on
-their own device; `konvlib.gradients.naive` is the definition that both are held to.
+what went in. Arrays are computed by ``konvlib.gradients.arrays``, torch tensors by ``konvlib.gradients.tensors``, on
+their own device; ``konvlib.gradients.naive`` is the definition that both are held to.
 
-Those of convolution stand here, those of poolings in `konvlib.gradients.poolings`; all are imported from here.
+Those of convolution stand here, those of poolings in ``konvlib.gradients.poolings``; all are imported from here.
 """
 
 from __future__ import annotations

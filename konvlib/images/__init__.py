@@ -1,9 +1,9 @@
 """Layers of images: convolution with every argument, and pooling, in one to three dimensions.
 
-Arrays are computed by `konvlib.images.arrays`, torch tensors by `konvlib.images.tensors`, on their own device;
-`konvlib.images.naive` is the definition that both are held to.
+Arrays are computed by ``konvlib.images.arrays``, torch tensors by ``konvlib.images.tensors``, on their own device;
+``konvlib.images.naive`` is the definition that both are held to.
 
-Convolution stands here, the poolings in `konvlib.images.poolings`, what undoes them in `konvlib.images.unpoolings`; all
+Convolution stands here, the poolings in ``konvlib.images.poolings``, what undoes them in ``konvlib.images.unpoolings``; all
 are imported from here.
 """
 

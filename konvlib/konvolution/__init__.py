@@ -1,10 +1,10 @@
 """Konvolution: a learned polynomial in place of each product of a convolution, and the bases of its polynomials.
 
-Arrays are computed by `konvlib.konvolution.arrays`, torch tensors by `konvlib.konvolution.tensors`, on their own
-device; `konvlib.konvolution.naive` is the definition that both are held to. `konvlib.konvolution.module` has
+Arrays are computed by ``konvlib.konvolution.arrays``, torch tensors by ``konvlib.konvolution.tensors``, on their own
+device; ``konvlib.konvolution.naive`` is the definition that both are held to. ``konvlib.konvolution.module`` has
 the torch modules.
 
-Konvolution stands here, its gradients in `konvlib.konvolution.gradients`; they are imported from here too.
+Konvolution stands here, its gradients in ``konvlib.konvolution.gradients``; they are imported from here too.
 """
 
 from __future__ import annotations

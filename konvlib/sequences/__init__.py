@@ -1,9 +1,9 @@
 """Convolution and correlation of sequences: NumPy's meaning, along one axis; resampling; convolution along all axes.
 
-NumPy arrays, and whatever NumPy makes an array of, are computed by `konvlib.sequences.arrays`; torch tensors by
-`konvlib.sequences.tensors`, on their own device. `konvlib.sequences.naive` is the definition that both are held to.
+NumPy arrays, and whatever NumPy makes an array of, are computed by ``konvlib.sequences.arrays``; torch tensors by
+``konvlib.sequences.tensors``, on their own device. ``konvlib.sequences.naive`` is the definition that both are held to.
 
-What goes along one axis stands here, `convolve_nd`, which goes along all of them, in `konvlib.sequences.whole`; it is
+What goes along one axis stands here, `convolve_nd`, which goes along all of them, in ``konvlib.sequences.whole``; it is
 imported from here too.
 """
 
