@@ -76,8 +76,9 @@ def pdf_role(name: str, raw: str, text: str, *others: Any, **more: Any) -> tuple
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
-    """Sign every page."""
+    """Sign every page, and let pages name the version."""
     app.add_config_value("kv_date", date(), "html")
     app.add_role("pdf", pdf_role)
+    app.connect("config-inited", lambda app, config: config.myst_substitutions.update(version=version()))
     app.connect("html-page-context", sign_page)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
