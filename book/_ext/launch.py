@@ -23,6 +23,7 @@ from sphinx.errors import ExtensionError
 VARIABLE = "KONVLIB_REPOSITORY"
 BRANCH, SITE_BRANCH = "main", "gh-pages"
 COPIES = "colab"
+DATA = Path(__file__).parents[2] / "notebooks" / "data"
 
 
 def repository() -> str | None:
@@ -58,6 +59,15 @@ def lead_colab_to_copies(app: Sphinx, pagename: str, template: str, context: dic
                 button["url"] = button["url"].replace(f"/blob/{BRANCH}/", f"/blob/{SITE_BRANCH}/{COPIES}/")
 
 
+def fetching(address: str) -> list[str]:
+    """Return the lines that fetch the pictures that notebooks read, to where the notebooks look for them."""
+    names = sorted(path.name for path in DATA.iterdir() if path.suffix != ".md") if DATA.exists() else []
+    lines = ["    from pathlib import Path\n", "    from urllib.request import urlretrieve\n", "\n"]
+    lines += ['    Path("../data").mkdir(exist_ok=True)\n']
+    where = address.replace("github.com", "raw.githubusercontent.com") + f"/{BRANCH}/notebooks/data"
+    return lines + [f'    urlretrieve("{where}/{name}", "../data/{name}")\n' for name in names] if names else []
+
+
 def installing(notebook: dict[str, Any], address: str) -> dict[str, Any]:
     """Return a copy of a notebook whose first code cell installs konvlib where it is missing."""
     cell = {
@@ -70,7 +80,8 @@ def installing(notebook: dict[str, Any], address: str) -> dict[str, Any]:
             "import importlib.util\n",
             "\n",
             'if importlib.util.find_spec("konvlib") is None:\n',
-            f'    %pip install --quiet "konvlib[notebooks] @ git+{address}"',
+            f'    %pip install --quiet "konvlib[notebooks] @ git+{address}"\n',
+            *fetching(address),
         ],
     }
     found = copy.deepcopy(notebook)

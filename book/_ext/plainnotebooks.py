@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from sphinx.application import Sphinx
 
 FOLDER = "lab"
 WRITTEN = ".written.json"
+DATA = "notebooks/data"
 ROLE = re.compile(r"\{([\w:]+)\}`([^`]+)`")
 STATEMENT = re.compile(r"^([:`]{3,})\{(prf:\w+|exercise(?:-start)?)\}[ \t]*(.*)\n((?::[\w-]+:.*\n)*)", re.M)
 EQUATION = re.compile(r"^\$\$\n(.*?)\n\$\$ \(([\w-]+)\)$", re.M | re.S)
@@ -167,6 +169,9 @@ def write_copies(app: Sphinx, error: Exception | None) -> None:
         folder = Path(app.outdir).parent / FOLDER
         folder.mkdir(exist_ok=True)
         write_unless_edited(folder, texts)
+        data = Path(app.srcdir) / DATA
+        if data.exists():
+            shutil.copytree(data, folder / DATA, dirs_exist_ok=True)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -53,6 +53,10 @@ def test_every_mark_says_in_which_box(marks: list[Mark]):
     assert not [mark for mark in marks if not mark.box.strip()]
 
 
+def test_boxes_are_told_in_words(marks: list[Mark]):
+    assert not [mark.box for mark in marks if re.search(r"<|>|\.\.", mark.box)]
+
+
 def test_every_mark_has_a_label(labels: list[Label], marks: list[Mark]):
     unknown = {mark.label: mark.test for mark in marks if mark.label not in {label.name for label in labels}}
     assert not unknown

@@ -83,6 +83,9 @@ def test_the_copies_install_konvlib_first_and_are_the_notebook_otherwise(told, t
     found = json.loads((tmp_path / "colab/notebooks/1_sequences/index.ipynb").read_text(encoding="utf-8"))
     code = [cell for cell in found["cells"] if cell["cell_type"] == "code"]
     assert f'%pip install --quiet "konvlib[notebooks] @ git+{ADDRESS}"' in "".join(code[0]["source"])
+    for picture in (ROOT / "notebooks" / "data").glob("*.png"):
+        where = "https://raw.githubusercontent.com/someone/konvolution/main/notebooks/data"
+        assert f'urlretrieve("{where}/{picture.name}", "../data/{picture.name}")' in "".join(code[0]["source"])
     found["cells"].remove(code[0])
     assert found == json.loads(before)
     assert FIRST.read_bytes() == before

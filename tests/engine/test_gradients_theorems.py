@@ -52,7 +52,7 @@ def forward(x, w, axes, groups=1) -> np.ndarray:
 # One window, and the shifted window
 
 
-@pytest.mark.verifies("eq-gradients-window", box="N <= 7, M <= N, every entry of both Jacobians", exact=True)
+@pytest.mark.verifies("eq-gradients-window", box="N up to 7, M up to N, every entry of both Jacobians", exact=True)
 def test_the_jacobians_of_a_shifted_window():
     for n, m in product(range(1, 8), repeat=2):
         if m <= n:
@@ -112,14 +112,14 @@ def assert_same_layer(backend, m, n, a, b):
 
 
 @pytest.mark.verifies(
-    "thm-same-grad", "eq-gradients-same", box="m, n <= 5, a, b in 1, 3, 5, every pair of impulses", exact=True
+    "thm-same-grad", "eq-gradients-same", box="m, n up to 5, a, b in 1, 3, 5, every pair of impulses", exact=True
 )
 def test_same_layers():
     for m, n, a, b in product(range(1, 6), range(1, 6), ODD, ODD):
         assert_same_layer(gradients, m, n, a, b)
 
 
-@pytest.mark.verifies("thm-same-grad", "eq-gradients-same", box="m <= 3, n <= 3, a, b in 1, 3", exact=True)
+@pytest.mark.verifies("thm-same-grad", "eq-gradients-same", box="m up to 3, n up to 3, a, b in 1, 3", exact=True)
 def test_same_layers_by_definition():
     for m, n, a, b in product(range(1, 4), range(1, 4), ODD[:2], ODD[:2]):
         assert_same_layer(naive, m, n, a, b)
@@ -137,7 +137,9 @@ def test_the_recipe_of_same_layers_needs_its_conditions():
         assert dx.shape != recipe.shape or (dx != recipe).any()
 
 
-@pytest.mark.verifies("cor-gradients-columns", "eq-gradients-columns", box="m, n <= 7, a, b in 1, 3, 5, 7", exact=True)
+@pytest.mark.verifies(
+    "cor-gradients-columns", "eq-gradients-columns", box="m, n up to 7, a, b in 1, 3, 5, 7", exact=True
+)
 def test_how_many_outputs_see_a_sample():
     for m, n, a, b in product(range(1, 8), range(1, 8), (*ODD, 7), (*ODD, 7)):
         r, t = (a - 1) // 2, (b - 1) // 2

@@ -264,7 +264,9 @@ def test_one_konvolution_in_every_basis(backend):
         assert (y == backend.konv1d(x, moved, bias, basis=target, **given)).all()
 
 
-@pytest.mark.verifies("thm-konv-nodes", box="1 <= d < N <= 24; orthogonal to 1e-12 N, sums of N rounded products")
+@pytest.mark.verifies(
+    "thm-konv-nodes", box="delays d from 1 to N - 1, N up to 24; orthogonal to 1e-12 N, sums of N rounded products"
+)
 def test_chebyshev_at_its_nodes():
     for count in range(2, 25):
         nodes = np.cos((2 * np.arange(count) + 1) * np.pi / (2 * count))
@@ -276,7 +278,7 @@ def test_chebyshev_at_its_nodes():
             assert abs(bases.condition_number("chebyshev", nodes, degree) - sqrt(2)) < 1e-11
 
 
-@pytest.mark.verifies("lem-konv-ends", "eq-konv-cosine", box="n <= 12, six angles with rational cosine", exact=True)
+@pytest.mark.verifies("lem-konv-ends", "eq-konv-cosine", box="n up to 12, six angles with rational cosine", exact=True)
 def test_chebyshev_on_the_circle_and_at_the_ends():
     """cos(n theta) as the real part of z^n, where z = cos(theta) + i sin(theta) has rational parts."""
     for p, q in ((3, 4), (5, 12), (-8, 15), (20, -21), (1, 0), (-1, 0)):

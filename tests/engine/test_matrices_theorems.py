@@ -48,7 +48,7 @@ def by_equation(w: np.ndarray, axis: Axis, channels: Channels) -> np.ndarray:
     return K.reshape(channels.outputs * axis.windows, -1)
 
 
-@pytest.mark.verifies("def-matrices-flatten", "eq-matrices-flatten", box="C, n0, n1 <= 5: 125 shapes", exact=True)
+@pytest.mark.verifies("def-matrices-flatten", "eq-matrices-flatten", box="C, n0, n1 up to 5: 125 shapes", exact=True)
 def test_flattening():
     for shape in product(range(1, 6), repeat=3):
         places = [(c * shape[1] + j0) * shape[2] + j1 for c, j0, j1 in np.ndindex(shape)]
@@ -88,7 +88,7 @@ def test_the_layer_is_its_matrix(backend):
 # Structure
 
 
-@pytest.mark.verifies("def-matrices-toeplitz", "thm-toeplitz", box="m, n <= 6: 36 shapes", exact=True)
+@pytest.mark.verifies("def-matrices-toeplitz", "thm-toeplitz", box="m, n up to 6: 36 shapes", exact=True)
 @both_backends
 def test_every_toeplitz_matrix_is_a_layer(backend):
     for m, n in product(range(1, 7), repeat=2):
@@ -98,7 +98,7 @@ def test_every_toeplitz_matrix_is_a_layer(backend):
         assert set(T.ravel()) == set(t)  # each weight is seen, so no other kernel will do
 
 
-@pytest.mark.verifies("def-matrices-toeplitz", "thm-toeplitz", box="m0, m1, n0, n1 <= 3: 81 shapes", exact=True)
+@pytest.mark.verifies("def-matrices-toeplitz", "thm-toeplitz", box="m0, m1, n0, n1 up to 3: 81 shapes", exact=True)
 @both_backends
 def test_every_doubly_blocked_toeplitz_matrix_is_a_layer(backend):
     for m0, m1, n0, n1 in product(range(1, 4), repeat=4):
@@ -142,7 +142,7 @@ EVERY_ROW = [(m0, m1, s0, s1) for m0, m1, s0, s1 in SIDES if m1 > s1]
 
 
 @pytest.mark.verifies(
-    "cor-matrices-every-row", box=f"m0 <= 5, m1 <= 6, strides <= 4: {len(EVERY_ROW)} cases", exact=True
+    "cor-matrices-every-row", box=f"m0 up to 5, m1 up to 6, strides up to 4: {len(EVERY_ROW)} cases", exact=True
 )
 @both_backends
 def test_when_every_so_many_rows_are_a_stride(backend):
@@ -206,7 +206,7 @@ def test_number_of_entries(backend):
         assert np.count_nonzero(K) == pairs * prod(map(entries_along, axes))
 
 
-@pytest.mark.verifies("thm-matrices-nonzeros", box=f"{AXES_BOX}; r <= n <= 12, r <= 4 with padding r", exact=True)
+@pytest.mark.verifies("thm-matrices-nonzeros", box=f"{AXES_BOX}; up to 12 samples, padding up to 4", exact=True)
 def test_number_of_entries_in_two_special_cases():
     for axis in AXES:
         if not axis.before and not axis.after:

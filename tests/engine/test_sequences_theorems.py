@@ -79,7 +79,7 @@ def integral_of_steps(f, g, t: Fraction) -> Fraction:
     return total
 
 
-@pytest.mark.verifies("def-continuous", "eq-continuous", box=f"N, M <= 8: {len(PAIRS)} cases", exact=True)
+@pytest.mark.verifies("def-continuous", "eq-continuous", box=f"N, M up to 8: {len(PAIRS)} cases", exact=True)
 @both_backends
 def test_continuous_convolution_of_steps_joins_the_discrete_one_by_lines(backend):
     for n, m in PAIRS:
@@ -127,7 +127,7 @@ TRIPLES = [
 
 
 @pytest.mark.verifies(
-    "thm-associative", box=f"three lengths <= 4, all triples of impulses: {len(TRIPLES)} cases", exact=True
+    "thm-associative", box=f"three lengths up to 4, all triples of impulses: {len(TRIPLES)} cases", exact=True
 )
 @both_backends
 def test_associative(backend):
@@ -175,7 +175,7 @@ def test_impulses_add_their_indices(backend):
         assert same(backend.convolve(impulse(a, n), g), shifted(g, a, n + m - 1))
 
 
-@pytest.mark.verifies("lem-impulses", box=f"N, M <= 8: {len(PAIRS)} cases", exact=True)
+@pytest.mark.verifies("lem-impulses", box=f"N, M up to 8: {len(PAIRS)} cases", exact=True)
 @both_backends
 def test_impulses_decide(backend):
     for n, m in PAIRS:
@@ -202,7 +202,7 @@ def test_impulses_catch_what_a_symmetric_kernel_hides():
     "def-modes",
     "thm-lengths",
     "eq-same-start",
-    box=f"N, M <= 12, three modes: {3 * len(SIZES)} cases",
+    box=f"N, M up to 12, three modes: {3 * len(SIZES)} cases",
     exact=True,
 )
 @both_backends
@@ -228,7 +228,7 @@ def test_modes_by_counting(backend):
         assert after - before == (min(n, m) + 1) % 2
 
 
-@pytest.mark.verifies("def-modes", box=f"N, M <= 12: {len(SIZES)} cases", exact=True)
+@pytest.mark.verifies("def-modes", box=f"N, M up to 12: {len(SIZES)} cases", exact=True)
 def test_scipy_keeps_the_size_of_the_first_operand():
     differ = 0
     for n, m in SIZES:
@@ -244,7 +244,7 @@ def test_scipy_keeps_the_size_of_the_first_operand():
 
 @pytest.mark.verifies(
     "thm-polynomials",
-    box=f"lengths <= 8, integers up to 10^12, x a fraction up to 50: {SAMPLES} drawn cases",
+    box=f"lengths up to 8, integers up to 10^12, x a fraction up to 50: {SAMPLES} drawn cases",
     exact=True,
 )
 @both_backends
@@ -261,7 +261,7 @@ def test_polynomials_multiply_at_every_point(backend, f, g, x):
     assert value(f) * value(g) == value(backend.convolve(exact(f), exact(g)))
 
 
-@pytest.mark.verifies("thm-polynomials", box=f"N, M <= 8: {len(PAIRS)} cases", exact=True)
+@pytest.mark.verifies("thm-polynomials", box=f"N, M up to 8: {len(PAIRS)} cases", exact=True)
 @both_backends
 def test_polynomials_as_numpy_multiplies_them(backend):
     assert backend.convolve(np.array([1, 2, 3]), np.array([3, 2, 2])).tolist() == [3, 8, 15, 10, 6]
@@ -293,7 +293,9 @@ def carry(values, base: int) -> list[int]:
 TWO_DIGITS = list(product(range(100), range(0, 100, 7)))
 
 
-@pytest.mark.verifies("thm-integers", box=f"base 10, 0..99 times 0, 7, .., 98: {len(TWO_DIGITS)} cases", exact=True)
+@pytest.mark.verifies(
+    "thm-integers", box=f"base 10, 0 to 99 times 0, 7, 14 and so on to 98: {len(TWO_DIGITS)} cases", exact=True
+)
 @both_backends
 def test_long_multiplication(backend):
     for a, b in TWO_DIGITS:

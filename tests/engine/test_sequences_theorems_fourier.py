@@ -48,10 +48,10 @@ CLOCKS = [
     for n, m in product(range(1, period + 1), repeat=2)
     for a, b in product(range(n), range(m))
 ]
-CLOCK_BOX = f"P <= 7, N, M <= P, all pairs of impulses: {len(CLOCKS)} cases"
+CLOCK_BOX = f"P up to 7, N, M up to P, all pairs of impulses: {len(CLOCKS)} cases"
 
 
-@pytest.mark.verifies("def-circular", "eq-circular", box=f"P <= 12: {12} cases", exact=True)
+@pytest.mark.verifies("def-circular", "eq-circular", box=f"P up to 12: {12} cases", exact=True)
 def test_circular_as_a_circulant_matrix():
     for period in range(1, 13):
         f, g = integers(period), integers(period, 1)
@@ -96,7 +96,9 @@ def modular_dft(f, omega: int) -> np.ndarray:
     return np.array(powers) @ f % PRIME
 
 
-@pytest.mark.verifies("thm-dft", "def-dft", "eq-dft", box=f"P <= 8, modulo {PRIME}, all pairs of impulses", exact=True)
+@pytest.mark.verifies(
+    "thm-dft", "def-dft", "eq-dft", box=f"P up to 8, modulo {PRIME}, all pairs of impulses", exact=True
+)
 @pytest.mark.parametrize("period", PERIODS)
 def test_dft_theorem_modulo_a_prime(period):
     """The proof uses that omega ** P = 1, and the inverse that no smaller power is: both hold here without rounding."""
@@ -121,7 +123,7 @@ def dft(f) -> np.ndarray:
     return np.exp(-2j * np.pi * np.outer(n, n) / len(f)) @ f
 
 
-@pytest.mark.verifies("def-dft", "eq-dft", "thm-dft", box="P <= 16: 16 cases", exact=False)
+@pytest.mark.verifies("def-dft", "eq-dft", "thm-dft", box="P up to 16: 16 cases", exact=False)
 def test_dft_as_numpy_computes_it():
     """Entries are below 10 and P <= 16, so sums of products are below 1e5; 1e-10 is 1e-15 of that with room for P."""
     for period in range(1, 17):
@@ -163,7 +165,7 @@ def plain(values) -> list[int]:
     return [getattr(v, "value", v) for v in values]
 
 
-@pytest.mark.verifies("eq-cost-direct", box=f"N, M <= 8: {len(PAIRS)} cases", exact=True)
+@pytest.mark.verifies("eq-cost-direct", box=f"N, M up to 8: {len(PAIRS)} cases", exact=True)
 def test_cost_of_the_direct_sum():
     for n, m in PAIRS:
         Tally.count = 0
@@ -195,7 +197,7 @@ def test_cost_of_the_fft(period):
     assert [v * inverse % PRIME for v in plain(y)] == [int(v) % PRIME for v in np.convolve(f, g)]
 
 
-@pytest.mark.verifies("eq-cost-overlap-add", box="P = 4, 8, kernels of length 1..P, three blocks", exact=True)
+@pytest.mark.verifies("eq-cost-overlap-add", box="P = 4, 8, kernels of length 1 to P, three blocks", exact=True)
 @pytest.mark.parametrize(("period", "m"), [(p, m) for p in (4, 8) for m in range(1, p + 1)])
 def test_cost_of_overlap_add(period, m):
     omega = next(w for w in range(1, PRIME) if order(w, PRIME) == period)
@@ -219,7 +221,10 @@ BLOCKS = [(n, m, size) for n in range(1, 11) for m in range(1, 6) for size in ra
 
 
 @pytest.mark.verifies(
-    "thm-overlap-add", "eq-overlap-add", box=f"N <= 10, M <= 5, blocks of 1..N+1: {len(BLOCKS)} cases", exact=True
+    "thm-overlap-add",
+    "eq-overlap-add",
+    box=f"N up to 10, M up to 5, blocks of 1 to N + 1: {len(BLOCKS)} cases",
+    exact=True,
 )
 @both_backends
 def test_overlap_add(backend):
@@ -233,7 +238,7 @@ def test_overlap_add(backend):
         assert same(total, np.convolve(f, g))
 
 
-@pytest.mark.verifies("thm-overlap-add", box=f"N <= 10, M <= 5: {50} cases", exact=True)
+@pytest.mark.verifies("thm-overlap-add", box=f"N up to 10, M up to 5: {50} cases", exact=True)
 @both_backends
 def test_overlap_add_as_a_method(backend):
     for n, m in product(range(1, 11), range(1, 6)):
@@ -249,7 +254,7 @@ NON_ZERO = [v for v in VECTORS if v.any()]
 
 @pytest.mark.verifies(
     "thm-matched-filter",
-    box=f"vectors of 3 entries from -2..2, the template not zero: {len(VECTORS) * len(NON_ZERO)} cases",
+    box=f"vectors of 3 entries from -2 to 2, the template not zero: {len(VECTORS) * len(NON_ZERO)} cases",
     exact=True,
 )
 def test_matched_filter_bound():
@@ -265,7 +270,9 @@ NOISES = [np.array(signs) for signs in product((-1, 1), repeat=3)]
 
 
 @pytest.mark.verifies(
-    "thm-matched-filter", box=f"kernels of 3 entries from -2..2, noise of all signs: {len(NON_ZERO)} cases", exact=True
+    "thm-matched-filter",
+    box=f"kernels of 3 entries from -2 to 2, noise of all signs: {len(NON_ZERO)} cases",
+    exact=True,
 )
 def test_matched_filter_stands_out_best():
     """All sign patterns, equally likely, are uncorrelated noise of mean 0 and variance 1: expectations are sums."""

@@ -41,7 +41,7 @@ from tests.engine.oracles.sequences import (
 
 UNITS = [(1, 1), (1, 1j), (1j, 1), (1j, 1j)]
 COMPLEX_IMPULSES = [(*case, u, v) for case in IMPULSE_PAIRS if max(case[:2]) <= 6 for u, v in UNITS]
-COMPLEX_BOX = f"N, M <= 6, all pairs of impulses times 1 and i: {len(COMPLEX_IMPULSES)} cases"
+COMPLEX_BOX = f"N, M up to 6, all pairs of impulses times 1 and i: {len(COMPLEX_IMPULSES)} cases"
 
 
 @pytest.mark.verifies("def-correlation", "eq-correlation", box=COMPLEX_BOX, exact=True)
@@ -56,7 +56,7 @@ def test_correlation(backend):
         assert same(c, np.correlate(f, g, "full"))
 
 
-@pytest.mark.verifies("def-correlation", box=f"N, M <= 12, three modes: {3 * len(SIZES)} cases", exact=True)
+@pytest.mark.verifies("def-correlation", box=f"N, M up to 12, three modes: {3 * len(SIZES)} cases", exact=True)
 @both_backends
 def test_conventions_of_numpy_and_scipy(backend):
     for n, m in SIZES:
@@ -83,7 +83,7 @@ def test_a_layer_correlates_without_the_bar():
     assert not same(layer, definition.correlate(f, g))
 
 
-@pytest.mark.verifies("def-correlation", box="delays 0..5 of a pattern of 3", exact=True)
+@pytest.mark.verifies("def-correlation", box="delays 0 to 5 of a pattern of 3", exact=True)
 @both_backends
 def test_a_positive_lag_is_a_delay_of_the_first_operand(backend):
     for delay in range(6):
@@ -138,7 +138,7 @@ STRETCHES = [(n, w) for n in range(1, 7) for w in range(1, 9)]
 @pytest.mark.verifies(
     "def-shift-invariant",
     "thm-lsi",
-    box=f"inputs of length <= 6 seen through windows of length <= 8, all matrices: {len(STRETCHES)} cases",
+    box=f"inputs of length up to 6 seen through windows of length up to 8, all matrices: {len(STRETCHES)} cases",
     exact=True,
 )
 @both_backends
@@ -174,7 +174,7 @@ def test_convolutions_are_shift_invariant(backend):
 
 
 @pytest.mark.verifies(
-    "thm-lsi", box=f"up to five steps, inputs of length <= 6, 24 samples seen: {SAMPLES} drawn cases", exact=True
+    "thm-lsi", box=f"up to five steps, inputs of length up to 6, 24 samples seen: {SAMPLES} drawn cases", exact=True
 )
 @both_backends
 @sampled
@@ -290,7 +290,9 @@ def test_riemann_constants():
 BOXES = [(length, steps) for length in range(1, 4) for steps in range(1, 9)]
 
 
-@pytest.mark.verifies("thm-riemann", box=f"boxes of length 1 and <= 3, h = 1, .., 1/8: {len(BOXES)} cases", exact=True)
+@pytest.mark.verifies(
+    "thm-riemann", box=f"boxes of length 1 and up to 3, h = 1, 1/2, 1/4, 1/8: {len(BOXES)} cases", exact=True
+)
 @both_backends
 def test_boxes_are_one_step_off(backend):
     """Two boxes, both ends sampled: at every t at which one lies wholly in the other the error is h exactly."""

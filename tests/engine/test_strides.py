@@ -263,7 +263,7 @@ FIELDS = [
 
 @pytest.mark.verifies(
     "eq-strides-start",
-    box=f"1 to 3 layers, taps and strides <= 3, dilations and paddings <= 2: {len(FIELDS[::13]):,} of their chains",
+    box=f"1 to 3 layers, taps, strides up to 3, dilations, paddings up to 2: {len(FIELDS[::13]):,} of their chains",
     exact=True,
 )
 def test_a_receptive_field_starts_where_the_paddings_say():

@@ -19,7 +19,7 @@ layers = backends.definition("images")
 backend = pytest.fixture(params=backends.of("strides"))(lambda request: request.param)
 
 
-@pytest.mark.verifies("thm-two-strides", "eq-k4", box="c <= 7, one filter of integers each", exact=True)
+@pytest.mark.verifies("thm-two-strides", "eq-k4", box="k up to 7, one filter of integers each", exact=True)
 def test_k4_is_the_sum_of_the_problem(backend):
     """``k4[m] = sum_b k2[b] k2[m - 2 b]``, of length ``3 c - 2``."""
     for c in range(1, 8):
@@ -31,7 +31,9 @@ def test_k4_is_the_sum_of_the_problem(backend):
         assert (k4 == np.convolve(k2, backend.dilate(k2, 2))).all()
 
 
-@pytest.mark.verifies("thm-two-strides", "lem-strides-transform", box="c <= 7, one filter of integers each", exact=True)
+@pytest.mark.verifies(
+    "thm-two-strides", "lem-strides-transform", box="k up to 7, one filter of integers each", exact=True
+)
 def test_k4_is_a_product_of_polynomials(backend):
     """``K4(z) = K2(z) K2(z**2)``, with the powers of ``z`` in NumPy's order, the highest first."""
     for c in range(1, 8):
@@ -74,7 +76,7 @@ def test_padding_between_the_layers_is_not_padding_once(backend):
 
 
 @pytest.mark.verifies(
-    "thm-strides-between", box="c 2 to 6, 0 to 5 zeros before the first layer, 1 or 2 before the second", exact=True
+    "thm-strides-between", box="k 2 to 6, 0 to 5 zeros before the first layer, 1 or 2 before the second", exact=True
 )
 def test_padding_between_the_layers_is_harmless_where_the_first_sees_only_padding_there(backend):
     """What the first layer would give there is the zero that is put in its place; but not with a bias."""
@@ -90,7 +92,10 @@ def test_padding_between_the_layers_is_harmless_where_the_first_sees_only_paddin
 
 
 @pytest.mark.verifies(
-    "thm-strides-quarter", "eq-strides-quarter", box="c <= 6, 4 to 24 samples, totals up to 19: 720 cases", exact=True
+    "thm-strides-quarter",
+    "eq-strides-quarter",
+    box="k up to 6, 4 to 24 samples, totals up to 19: 720 cases",
+    exact=True,
 )
 def test_a_quarter_of_the_length_needs_a_total_padding_of_3c_minus_6_to_3c_minus_3(backend):
     composed = {c: backend.compose(np.ones(c, int), np.ones(c, int), stride1=2) for c in range(1, 7)}
@@ -115,7 +120,7 @@ def test_order_matters(backend):
     assert dilated_first.weight.tolist() == [3, 6, 0, 5, 10, 0, 4, 8]
 
 
-@pytest.mark.verifies("thm-noble", box="s <= 4, one filter of 4 taps, 24 samples", exact=True)
+@pytest.mark.verifies("thm-noble", box="s up to 4, one filter of 4 taps, 24 samples", exact=True)
 def test_the_noble_identities(backend):
     """A filter after keeping every ``s``-th sample is its dilation before; one before inserting zeros, after."""
     x, k = boxes.integers(24), boxes.integers(4, seed=1)

@@ -54,7 +54,7 @@ DILATIONS = [(c, step) for c in range(1, 7) for step in range(1, 6)]
 
 
 @pytest.mark.verifies(
-    "def-strides-dilate", "eq-strides-dilate", box=f"c <= 6, s <= 5: {len(DILATIONS)} cases", exact=True
+    "def-strides-dilate", "eq-strides-dilate", box=f"k up to 6, s up to 5: {len(DILATIONS)} cases", exact=True
 )
 @both_backends
 def test_dilation(backend):
@@ -71,7 +71,7 @@ IMPULSES = sum(c * c * size for c, size in SIZES)
 @pytest.mark.verifies(
     "thm-two-strides",
     "eq-k4",
-    box=f"c <= 4, inputs of 1 to 14 samples, all impulses of both filters and the input: {IMPULSES:,} cases",
+    box=f"k up to 4, inputs of 1 to 14 samples, all impulses of both filters and the input: {IMPULSES:,} cases",
     exact=True,
 )
 @both_backends
@@ -136,7 +136,7 @@ QUARTERS = [(c, q, p) for c in range(1, 9) for q in range(1, 6) for p in range(3
 @pytest.mark.verifies(
     "thm-strides-quarter",
     "eq-strides-quarter",
-    box=f"c <= 8, 4 to 20 samples, totals up to 3c + 1: {len(QUARTERS)} cases",
+    box=f"k up to 8, 4 to 20 samples, totals up to 3k + 1: {len(QUARTERS)} cases",
     exact=True,
 )
 def test_a_quarter_of_the_length():
@@ -160,7 +160,7 @@ PADDED = [
 
 @pytest.mark.verifies(
     "thm-strides-between",
-    box="c 2 to 6, 3 to 9 samples, 0 to 4 and 0, 1 or 3 zeros before and after the first layer, 0 to 3 and 0 to 2 "
+    box="k 2 to 6, 3 to 9 samples, 0 to 4 and 0, 1 or 3 zeros before and after the first layer, 0 to 3 and 0 to 2 "
     f"before and after the second: {len(PADDED):,} cases",
     exact=True,
 )
@@ -227,7 +227,7 @@ NOBLE = [(s, c, size) for s in range(1, 5) for c in range(1, 5) for size in rang
 @pytest.mark.verifies(
     "def-strides-decimate",
     "thm-noble",
-    box=f"s <= 4, c <= 4, N <= 9, all impulses, moved by -4 to 4: {9 * sum(c * n for _, c, n in NOBLE):,} cases",
+    box=f"s, k up to 4, N up to 9, all impulses, moved by -4 to 4: {9 * sum(c * n for _, c, n in NOBLE):,} cases",
     exact=True,
 )
 def test_noble_identities_on_two_sided_sequences():
@@ -275,7 +275,7 @@ class Counted(int):
 
 
 @pytest.mark.verifies(
-    "eq-strides-cost", box=f"c <= 4, up to 3 outputs per axis, 1 and 2 axes: {len(COSTS)} cases", exact=True
+    "eq-strides-cost", box=f"k up to 4, up to 3 outputs per axis, 1 and 2 axes: {len(COSTS)} cases", exact=True
 )
 def test_multiplications_of_two_layers_and_of_one():
     def products_of(chain, size, axes):
@@ -415,7 +415,7 @@ TIMES = [Fraction(n, 24) for n in range(-24, 97, 5)]
 @pytest.mark.verifies(
     "thm-strides-refine",
     "eq-strides-refine",
-    box=f"1 to 3 taps -1, 0 or 2, up to 4 rounds, 24 t = -24, -19, .., 96: {len(CASCADES) * len(TIMES):,} cases",
+    box=f"1 to 3 taps -1, 0 or 2, up to 4 rounds, 24 t = from -24 to 96 in steps of 5: {len(CASCADES) * len(TIMES):,} cases",
     exact=True,
 )
 def test_the_cascade_refines():

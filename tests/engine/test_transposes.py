@@ -315,7 +315,7 @@ def phase_sums(w, s: int) -> set[int]:
 
 
 @pytest.mark.verifies(
-    "thm-transpose-flat-kernels", box="taps -1, 0, 1, 2; kernels <= 5, strides <= 4 up to the kernel", exact=True
+    "thm-transpose-flat-kernels", box="taps -1, 0, 1, 2; kernels up to 5, strides up to 4 and the kernel", exact=True
 )
 @exact_backends
 def test_flat_kernels_repeat_first(backend):
@@ -369,7 +369,9 @@ def test_mean_square_of_random_weights(backend):
 
 
 @pytest.mark.verifies(
-    "thm-transpose-last-layer", box="taps -1, 0, 2; kernels <= 5, periods <= 4, every impulse of a period", exact=True
+    "thm-transpose-last-layer",
+    box="taps -1, 0, 2; kernels up to 5, periods up to 4, every impulse of a period",
+    exact=True,
 )
 def test_what_a_last_layer_heals():
     """Linear in the pattern, so the patterns with a single 1 decide."""

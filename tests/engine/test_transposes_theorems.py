@@ -78,8 +78,8 @@ CASES = [case for case in ALL if case.n >= 1]
 OF_LAYERS = [case for case in CASES if case.extra < case.s]
 DENSE = [case for case in OF_LAYERS if case.d == 1]
 BOX = (
-    "one axis: samples, kernels <= 4, strides, dilations <= 3, padding <= 1 before, <= 2 after, every output padding: "
-    f"{len(CASES):,} geometries, by impulses"
+    "one axis: samples, kernels up to 4, strides, dilations up to 3, padding up to 1 before, up to 2 after, "
+    f"every output padding: {len(CASES):,} geometries, by impulses"
 )
 BOX_OF_LAYERS = f"as that box, output padding less than the stride: {len(OF_LAYERS):,} geometries, by impulses"
 BOX_DENSE = f"as that box, dilation 1, output padding less than the stride: {len(DENSE):,} geometries, by impulses"
@@ -111,7 +111,9 @@ def test_definition(backend):
         assert np.array_equal(applied(backend.conv_transpose1d, case.m, case.weight, **case.options), case.matrix())
 
 
-@pytest.mark.verifies("def-transpose", "eq-transpose", box="groups 1 to 3, channels <= 6, height and width", exact=True)
+@pytest.mark.verifies(
+    "def-transpose", "eq-transpose", box="groups 1 to 3, channels up to 6, height and width", exact=True
+)
 @both_backends
 def test_definition_with_channels_groups_and_bias(backend):
     for groups, depth, width in product((1, 2, 3), (1, 2), (1, 2)):
@@ -161,7 +163,9 @@ def test_without_padding_it_is_the_convolution_with_zeros_inserted(backend):
 
 
 @pytest.mark.verifies(
-    "cor-transpose-convolution", box="part 2: kernels <= 4, dilations <= 3, every padding, 1 or 2 groups", exact=True
+    "cor-transpose-convolution",
+    box="part 2: kernels up to 4, dilations up to 3, every padding, 1 or 2 groups",
+    exact=True,
 )
 @both_backends
 def test_with_stride_1_it_is_a_layer(backend):
@@ -196,7 +200,9 @@ def test_phases(backend):
         assert sorted(used) == list(range(case.k))
 
 
-@pytest.mark.verifies("eq-transpose-cost", box="samples <= 6, kernels <= 5, strides <= 4, two axes", exact=True)
+@pytest.mark.verifies(
+    "eq-transpose-cost", box="samples up to 6, kernels up to 5, strides up to 4, two axes", exact=True
+)
 def test_cost():
     for m, k, s in product(range(1, 7), range(1, 6), range(1, 5)):
         outputs = naive.conv_transpose2d(np.ones((1, 1, m, m), int), np.ones((1, 1, k, k), int), stride=s)
@@ -298,7 +304,7 @@ def null_vector(matrix: np.ndarray) -> list[Fraction]:
     return x
 
 
-ORTHONORMAL_BOX = "taps among -1, 0, 1, 3/5, 4/5; kernels <= 3, strides <= 3, outputs <= 3"
+ORTHONORMAL_BOX = "taps among -1, 0, 1, 3/5, 4/5; kernels up to 3, strides up to 3, outputs up to 3"
 
 
 @pytest.mark.verifies("thm-transpose-inverse", box=ORTHONORMAL_BOX, exact=True)
@@ -350,7 +356,7 @@ def interior(m: int, k: int, s: int, p: int, n: int) -> list[int]:
     return [j for j in range(n) if k - 1 <= j + p <= s * (m - 1)]
 
 
-CHECKERBOARD_BOX = "kernels <= 8, strides <= 5, paddings <= 3, interiors of at least one period"
+CHECKERBOARD_BOX = "kernels up to 8, strides up to 5, paddings up to 3, interiors of at least one period"
 
 
 @pytest.mark.verifies("thm-checkerboard", box=CHECKERBOARD_BOX, exact=True)
@@ -367,7 +373,9 @@ def test_checkerboard(backend):
         assert found == ({k // s} if k % s == 0 else {k // s, k // s + 1})
 
 
-@pytest.mark.verifies("thm-checkerboard", box="part 3: kernels <= 4, strides <= 3 on each of two axes", exact=True)
+@pytest.mark.verifies(
+    "thm-checkerboard", box="part 3: kernels up to 4, strides up to 3 on each of two axes", exact=True
+)
 @both_backends
 def test_checkerboard_on_two_axes(backend):
     for k, k2, s, s2 in product(range(1, 5), range(1, 5), range(1, 4), range(1, 4)):
@@ -378,7 +386,9 @@ def test_checkerboard_on_two_axes(backend):
         assert (inside.min() == inside.max()) == (k % s == 0 and k2 % s2 == 0)
 
 
-@pytest.mark.verifies("thm-transpose-flat", box="taps -1, 0, 2; kernels <= 4, strides <= 3, paddings <= 1", exact=True)
+@pytest.mark.verifies(
+    "thm-transpose-flat", box="taps -1, 0, 2; kernels up to 4, strides up to 3, paddings up to 1", exact=True
+)
 @both_backends
 def test_what_becomes_of_a_constant(backend):
     outcomes = set()
@@ -396,7 +406,9 @@ def test_what_becomes_of_a_constant(backend):
     assert len(outcomes) == 4
 
 
-@pytest.mark.verifies("thm-transpose-resize", box="samples <= 4, kernels <= 4, strides <= 4, by impulses", exact=True)
+@pytest.mark.verifies(
+    "thm-transpose-resize", box="samples up to 4, kernels up to 4, strides up to 4, by impulses", exact=True
+)
 @both_backends
 def test_repeat_then_convolve(backend):
     for m, k, s in product(range(1, 5), range(1, 5), range(1, 5)):

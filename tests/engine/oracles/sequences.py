@@ -18,12 +18,12 @@ definition = backends.definition("sequences")
 both_backends = pytest.mark.parametrize("backend", backends.exact("sequences"))
 SAMPLES = 40
 sampled = settings(max_examples=SAMPLES, deadline=None, derandomize=True)
-FRACTIONS_BOX = f"lengths <= 7, fractions up to 100 with denominators <= 20: {SAMPLES} drawn cases"
+FRACTIONS_BOX = f"lengths up to 7, fractions up to 100 with denominators up to 20: {SAMPLES} drawn cases"
 
 PAIRS = [(n, m) for n in range(1, 9) for m in range(1, 9)]
 SIZES = [(n, m) for n in range(1, 13) for m in range(1, 13)]
 IMPULSE_PAIRS = [(n, m, a, b) for n, m in PAIRS for a in range(n) for b in range(m)]
-PAIR_BOX = f"N, M <= 8, all pairs of impulses: {len(IMPULSE_PAIRS)} cases"
+PAIR_BOX = f"N, M up to 8, all pairs of impulses: {len(IMPULSE_PAIRS)} cases"
 
 
 def impulse(a: int, length: int) -> np.ndarray:
