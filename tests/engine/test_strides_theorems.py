@@ -415,7 +415,7 @@ TIMES = [Fraction(n, 24) for n in range(-24, 97, 5)]
 @pytest.mark.verifies(
     "thm-strides-refine",
     "eq-strides-refine",
-    box=f"1 to 3 taps -1, 0 or 2, up to 4 rounds, 24 t = from -24 to 96 in steps of 5: {len(CASCADES) * len(TIMES):,} cases",
+    box=f"1 to 3 taps -1, 0 or 2, up to 4 rounds, 24 t from -24 to 96 by 5: {len(CASCADES) * len(TIMES):,} cases",
     exact=True,
 )
 def test_the_cascade_refines():
