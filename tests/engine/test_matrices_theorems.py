@@ -85,6 +85,28 @@ def test_the_layer_is_its_matrix(backend):
         assert (batch.reshape(2, -1) @ K.T == images.conv2d(batch, w, **given).reshape(2, -1)).all()
 
 
+CLASSIFIERS = list(product((1, 2, 3), (1, 3), (1, 2, 3), (1, 2), (1, 2, 3)))
+
+
+@pytest.mark.verifies(
+    "thm-matrices-fully-connected",
+    box=f"1 to 3 channels, kernels up to 3 by 2, strides up to 3, 4 by 5 pixels: {len(CLASSIFIERS)} cases",
+    exact=True,
+)
+@both_backends
+def test_a_fully_connected_layer_is_a_convolution_as_large_as_its_image(backend):
+    for C, out, k0, k1, stride in CLASSIFIERS:
+        w = integers(out, C, k0, k1)
+        V = np.array([[w[o, c, u0, u1] for c, u0, u1 in np.ndindex(C, k0, k1)] for o in range(out)])
+        assert (matrix(backend, w, (C, k0, k1)) == V).all()
+        x = integers(C, 4, 5)
+        y = (matrix(backend, w, (C, 4, 5), stride=stride) @ x.ravel()).reshape(out, (4 - k0) // stride + 1, -1)
+        assert y.shape[2] == (5 - k1) // stride + 1
+        for i0, i1 in np.ndindex(y.shape[1:]):
+            seen = x[:, stride * i0 : stride * i0 + k0, stride * i1 : stride * i1 + k1]
+            assert (y[:, i0, i1] == V @ seen.ravel()).all()
+
+
 # Structure
 
 
