@@ -15,9 +15,6 @@ from typing import Any
 
 from benchmarks.harness import RESULTS
 
-HYPHEN = "\N{NON-BREAKING HYPHEN}"
-"""In dates, so that no table breaks them."""
-
 
 @dataclass(frozen=True)
 class Record:
@@ -85,14 +82,17 @@ def device_tests(folder: Path = RESULTS) -> list[dict[str, Any]]:
 
 
 def report(records: list[Record]) -> str:
-    """Return, as Markdown, a paragraph with the versions and a table with each peer of each record, for each device."""
+    """Return, as Markdown, the versions on each device, and a table for each run: each peer of each record.
+
+    A run is a commit and a day. Ratios below 1, where the peer is quicker, are bold.
+    """
     devices = dict.fromkeys(record.device for record in records)
     return "\n\n".join(_device([record for record in records if record.device == device]) for device in devices)
 
 
 def overhead(record: Record) -> str:
     """Return what a record of `benchmarks.overhead_cpu` says, as Markdown: calls, then figures, losses and wins."""
-    lines = ["| call | gradients | ours | peer | theirs | extra |", "|---|---|--:|---|--:|--:|"]
+    lines = ["| call | gradients | peer | ours, µs | theirs, µs | extra, µs |", "|---|---|---|--:|--:|--:|"]
     slower, extras = 0, []
     for row in record.rows:
         label, times = row["label"], {name: each["seconds"] for name, each in row["competitors"].items()}
@@ -102,8 +102,9 @@ def overhead(record: Record) -> str:
         slower += ours > theirs
         extras.append(ours - theirs)
         gradients = {True: "yes", False: "no"}.get(label.get("requires_grad"), "")
-        times = f"{_time(ours)} | {peer} | {_time(theirs)} | {_time(ours - theirs)}"
-        lines.append(f"| {label['call']} | {gradients} | {times} |")
+        extra = _marked(_microseconds(ours - theirs), ours > theirs)
+        times = f"{_microseconds(ours)} | {_microseconds(theirs)} | {extra}"
+        lines.append(f"| {label['call']} | {gradients} | {peer} | {times} |")
     quicker = len(extras) - slower
     lines += ["", f"Of {len(extras)} cases ours is slower in {slower} and quicker in {quicker}.", ""]
     for name, figure in record.figures.items():
@@ -113,9 +114,12 @@ def overhead(record: Record) -> str:
     return "\n".join(lines)
 
 
-def _time(seconds: float) -> str:
-    sign, seconds = "\N{MINUS SIGN}" if seconds < 0 else "", abs(seconds)
-    return f"{sign}{1e6 * seconds:.1f} µs" if seconds < 1e-3 else f"{sign}{1e3 * seconds:.2f} ms"
+def _microseconds(seconds: float) -> str:
+    return f"{1e6 * seconds:,.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _marked(value: str, loss: bool) -> str:
+    return f"**{value}**" if loss else value
 
 
 def _device(records: list[Record]) -> str:
@@ -124,19 +128,28 @@ def _device(records: list[Record]) -> str:
         for package, version in record.versions.items():
             versions.setdefault(package, {})[version] = None
     listed = ", ".join(f"{package} {' and '.join(found)}" for package, found in versions.items())
-    lines = ["| benchmark | against | cases | mean | least | most | commit | date |"]
-    lines.append("|---|---|--:|--:|--:|--:|---|---|")
-    for record in records:
+    runs: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda each: each.date):
         commit, _, state = record.commit.partition("-")
-        where = f"`{commit[:7]}`{' with changes' if state else ''} | {record.date[:10].replace('-', HYPHEN)}"
+        run = f"Commit `{commit[:7]}`{' with changes' if state else ''}, {record.date[:10]}:"
+        runs.setdefault(run, []).append(record)
+    tables = [f"{run}\n\n{_table(part)}" for run, part in runs.items()]
+    return "\n\n".join([f"**{records[0].device}**: {listed}.", *tables])
+
+
+def _table(records: list[Record]) -> str:
+    lines = ["| benchmark | against | cases | slower | mean | least | most |", "|---|---|--:|--:|--:|--:|--:|"]
+    for record in sorted(records, key=lambda each: each.benchmark):
         ours = "" if record.ours == "konvlib" else f" ({record.ours})"
         for threads, part in record.by_threads():
             alone = {None: "", 1: ", one thread"}.get(threads, f", {threads} threads")
             for peer, ratios in part.ratios().items():
                 figures = (statistics.geometric_mean(ratios), min(ratios), max(ratios))
-                what = f"{record.benchmark.replace('_', ' ')}{ours}{alone} | {peer} | {len(ratios)}"
-                lines.append(f"| {what} | {' | '.join(f'{value:.2f}' for value in figures)} | {where} |")
-    return f"**{records[0].device}**: {listed}.\n\n" + "\n".join(lines)
+                shown = " | ".join(_marked(f"{value:.2f}", value < 1) for value in figures)
+                slower = sum(ratio < 1 for ratio in ratios)
+                what = f"{record.benchmark.replace('_', ' ')}{ours}{alone} | {peer} | {len(ratios)} | {slower}"
+                lines.append(f"| {what} | {shown} |")
+    return "\n".join(lines)
 
 
 def _contents(folder: Path) -> Iterator[dict[str, Any]]:

@@ -42,11 +42,25 @@ def test_ratios_are_summed_up_by_peer(tmp_path: Path):
     assert record.ours == "konvlib"
     assert record.wrong == 0
     assert record.ratios() == {"peer": [1.0, 4.0]}
-    date = "2026-01-02".replace("-", records.HYPHEN)
-    line = f"| layers | peer | 2 | 2.00 | 1.00 | 4.00 | `abc` | {date} |"
-    head, _, *lines = records.report([record]).split("\n")
+    head, _, run, _, _, _, *lines = records.report([record]).split("\n")
     assert head == "**NVIDIA H100**: torch 2.11."
-    assert lines[-1] == line
+    assert run == "Commit `abc`, 2026-01-02:"
+    assert lines == ["| layers | peer | 2 | 0 | 2.00 | 1.00 | 4.00 |"]
+
+
+def test_each_run_is_said_once_above_its_table_and_losses_are_bold(tmp_path: Path):
+    slow = {
+        "label": {},
+        "competitors": {"konvlib": {"seconds": 2.0}, "peer": {"seconds": 1.0}},
+        "ratios": {"peer": 0.5},
+    }
+    write(tmp_path, "a.json")
+    write(tmp_path, "b.json", benchmark="sequences", rows=[slow])
+    write(tmp_path, "c.json", benchmark="images", commit="ab-dirty", date="2026-01-01T00:00:00+00:00")
+    text = records.report(records.read(tmp_path))
+    assert text.count("Commit `abc`, 2026-01-02:") == 1
+    assert text.index("Commit `ab` with changes, 2026-01-01:") < text.index("| images |") < text.index("Commit `abc`")
+    assert "| sequences | peer | 1 | 1 | **0.50** | **0.50** | **0.50** |" in text
 
 
 def test_a_wrong_result_of_ours_is_counted(tmp_path: Path):
@@ -80,8 +94,8 @@ def test_a_record_of_overhead_says_wins_and_losses(tmp_path: Path):
     write(tmp_path, "a.json", rows=rows, figures=figures)
     (record,) = records.read(tmp_path)
     assert records.overhead(record).split("\n")[2:] == [
-        "| conv1d | yes | 15.0 µs | PyTorch | 10.0 µs | 5.0 µs |",
-        "| step |  | 2.00 ms | PyTorch | 3.50 ms | \N{MINUS SIGN}1.50 ms |",
+        "| conv1d | yes | PyTorch | 15.0 | 10.0 | **5.0** |",
+        "| step |  | PyTorch | 2,000.0 | 3,500.0 | \N{MINUS SIGN}1,500.0 |",
         "",
         "Of 2 cases ours is slower in 1 and quicker in 1.",
         "",
