@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -88,3 +90,46 @@ def test_digits_in_two_processes_learns_what_it_learns_in_one(trained):
 def test_digits_refuses_a_basis_it_does_not_know():
     with pytest.raises(AssertionError, match="basis must be one of monomial, chebyshev"):
         run(DIGITS, "--basis", "fourier")
+
+
+# The comparison of chapter 7
+
+
+COMPARISON = str(ROOT / "examples" / "comparison.py")
+ROWS = ("Konvolution", "plain, equal parameters", "plain, equal time")
+
+
+def test_comparison_tunes_both_sides_and_writes_its_record(tmp_path):
+    record = tmp_path / "record.json"
+    options = ("--steps", "20", "--seeds", "2", "--tuning-seeds", "1", "--tasks", "digits", "one layer")
+    done = run(COMPARISON, *options, "--record", str(record))
+    assert "100%" in done.stderr, "the progress bar"
+    found = json.loads(record.read_text())
+    assert list(found["tasks"]) == ["digits", "one layer"]
+    for name, task in found["tasks"].items():
+        assert f"{name}: one step of Konvolution takes {task['time ratio']:.2f}" in done.stdout
+        assert tuple(task["rows"]) == ROWS
+        ours, plain, longer = task["rows"].values()
+        assert plain["parameters"] == longer["parameters"]
+        assert abs(plain["parameters"] - ours["parameters"]) <= 0.05 * ours["parameters"]
+        assert ours["steps"] == plain["steps"] == 20
+        assert longer["steps"] == max(1, round(task["time ratio"] * 20))
+        assert all(len(row["runs"]) == 2 for row in task["rows"].values())
+    assert all(run["accuracy"] > 0.4 for run in found["tasks"]["digits"]["rows"]["Konvolution"]["runs"])
+    assert all(run["loss"] < 1 for run in found["tasks"]["one layer"]["rows"]["Konvolution"]["runs"])
+
+
+def test_the_record_of_the_comparison_is_of_the_program_as_it_stands():
+    """All tasks and rows, five seeds, and the grid; parameters are those of the networks that the program makes."""
+    spec = importlib.util.spec_from_file_location("comparison", COMPARISON)
+    comparison = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(comparison)
+    record = json.loads((ROOT / "notebooks" / "data" / "konvolution_comparison.json").read_text())
+    assert tuple(record["tasks"]) == comparison.TASKS
+    assert tuple(record["settings"]["learning rates"]) == comparison.LEARNING_RATES
+    assert tuple(record["settings"]["weight decays"]) == comparison.WEIGHT_DECAYS
+    for name, task in record["tasks"].items():
+        ours, plain = (comparison.count(make()) for make in comparison.makers(name).values())
+        assert tuple(task["rows"]) == comparison.SIDES
+        assert [row["parameters"] for row in task["rows"].values()] == [ours, plain, plain]
+        assert all(len(row["runs"]) == 5 for row in task["rows"].values())
