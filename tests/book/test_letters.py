@@ -14,7 +14,7 @@ from tests.book.pages import CHAPTERS, NOTEBOOKS, ROOT, Part
 
 ROLES = {
     "inp": {"f", "x", "F", "X", "v", "t", "hat"},
-    "knl": {"g", "w", "G", "W", "K", "h", "kappa", "phi", "tilde", "beta"},
+    "knl": {"g", "w", "G", "W", "K", "h", "kappa", "phi", "tilde", "beta", "V"},
     "out": {"y", "Y"},
     "grd": {"dx", "dw", "dy", "db", "d", "da", "df", "dX", "dW", "dY", "L", "G", "H", "partial"},
 }
