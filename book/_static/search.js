@@ -1,6 +1,33 @@
-// Results say what a reader reads, and lead to the section that says it.
+// Results say what a reader reads, lead to the section that says it, and begin with the page that is about the query.
 
-(() => {
+// Sphinx takes this in place of its own weights. A page whose title has the words, best at its beginning, comes before one
+// that only mentions them; chapters' first pages, practice and exercises speak of everything and come later.
+var Scorer = {
+  objNameMatch: 11,
+  objPartialMatch: 6,
+  objPrio: { 0: 15, 1: 5, 2: -5 },
+  objPrioDefault: 0,
+  title: 15,
+  partialTitle: 7,
+  term: 5,
+  partialTerm: 2,
+  score([page, title, , , score]) {
+    const query = new URLSearchParams(window.location.search).get("q") ?? "";
+    const words = query.toLowerCase().split(/[^\p{L}\p{N}_]+/u).filter(Boolean);
+    const heading = title.toLowerCase().replace(/^[\d.\s]+/, "");
+    const held = words.filter((word) => heading.includes(word)).length;
+    const whole = words.length && held === words.length;
+    let weighed = score + (10 * held) / Math.max(1, words.length);
+    if (whole) weighed += 10;
+    if (whole && words.some((word) => heading.startsWith(word))) weighed += 8;
+    if (/\/index$/.test(page)) weighed -= 8;
+    if (/\/(?:exercises|in_practice)$/.test(page)) weighed -= 14;
+    if (/^book\/(?:library|glossary|figures|ledger|corrections)/.test(page)) weighed -= 8;
+    return weighed;
+  },
+};
+
+document.addEventListener("DOMContentLoaded", () => {
   const UNREAD = "pre, .math, mjx-container, nav, script, style, .headerlink, .cell_input";
   if (typeof Search === "undefined") return;
   const summarise = Search.makeSearchSummary;
@@ -39,4 +66,4 @@
     }
     return summary;
   };
-})();
+});
