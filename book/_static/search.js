@@ -19,6 +19,7 @@ var Scorer = {
     const whole = words.length && held === words.length;
     let weighed = score + (10 * held) / Math.max(1, words.length);
     if (whole) weighed += 10;
+    if (whole && words.every((word) => new RegExp(`\\b${word}\\b`).test(heading))) weighed += 4;
     if (whole && words.some((word) => heading.startsWith(word))) weighed += 8;
     if (/\/index$/.test(page)) weighed -= 8;
     if (/\/(?:exercises|in_practice)$/.test(page)) weighed -= 14;

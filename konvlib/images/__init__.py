@@ -3,8 +3,8 @@
 Arrays are computed by ``konvlib.images.arrays``, torch tensors by ``konvlib.images.tensors``, on their own device;
 ``konvlib.images.naive`` is the definition that both are held to.
 
-Convolution stands here, the poolings in ``konvlib.images.poolings``, what undoes them in ``konvlib.images.unpoolings``; all
-are imported from here.
+Convolution stands here, the poolings in ``konvlib.images.poolings``, what undoes them in
+``konvlib.images.unpoolings``; all are imported from here.
 """
 
 from __future__ import annotations

@@ -347,7 +347,7 @@ def test_flat_kernels_repeat_first(backend):
     "prop-transpose-random",
     "eq-transpose-random",
     box="two channels of three samples; every kernel of weights 1 and -1; kernels, strides <= 3, dilations <= 2, "
-    "padding, output padding <= 1",
+    "padding, output padding up to 1",
     exact=True,
 )
 @exact_backends
