@@ -346,7 +346,7 @@ def test_flat_kernels_repeat_first(backend):
 @pytest.mark.verifies(
     "prop-transpose-random",
     "eq-transpose-random",
-    box="two channels of three samples; every kernel of weights 1 and -1; kernels, strides <= 3, dilations <= 2, "
+    box="two channels of three samples; every kernel of weights 1 and -1; kernels, strides up to 3, dilations up to 2, "
     "padding, output padding up to 1",
     exact=True,
 )
