@@ -42,7 +42,7 @@ def figures_of(page: str) -> Iterator[Figure]:
 
 
 def list_of_figures(site: Path, pages: list[str], titles: dict[str, str]) -> str:
-    """Return the index as HTML: a section for each page that has figures."""
+    """Return the index as HTML: a fold for each page that has figures."""
     sections = []
     for page in pages:
         found = list(figures_of((site / f"{page}.html").read_text(encoding="utf-8")))
@@ -51,7 +51,11 @@ def list_of_figures(site: Path, pages: list[str], titles: dict[str, str]) -> str
             items = "".join(item(figure, page, address) for figure in found)
             title = html.escape(titles[page])
             name = page.replace("/", "-")
-            sections.append(f'<section id="{name}"><h2>{title}</h2><ul class="kv-figures">{items}</ul></section>')
+            count = f"{len(found)} figure{'s' if len(found) > 1 else ''}"
+            summary = f"<summary>{title}: {count}</summary>"
+            sections.append(
+                f'<details class="kv-fold" id="{name}">{summary}<ul class="kv-figures">{items}</ul></details>'
+            )
     return "\n".join(sections)
 
 

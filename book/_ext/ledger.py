@@ -75,9 +75,9 @@ def with_equations(labels: list[Label]) -> Iterator[tuple[Label, list[Label]]]:
 
 
 def entry_markdown(label: Label, equations: list[Label], claims: dict[str, list[Mark]]) -> str:
-    """Return one statement: its number as a link, its title or equation, and its tests, folded."""
+    """Return one statement: its number as a link, its title or page, and its tests, folded."""
     if label.kind == "equation":
-        statement = f"Equation {{eq}}`{label.name}`\n\n$$\n{label.tex}\n$$"
+        statement = f"Equation {{eq}}`{label.name}` of {{doc}}`/{label.page}`"
     else:
         statement = f"{{prf:ref}}`{label.name}` {label.title}".strip()
         if equations:

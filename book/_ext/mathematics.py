@@ -28,6 +28,7 @@ from sphinx.util.math import get_node_equation_number
 SCRIPT = Path(__file__).with_suffix(".js")
 SHEET = "mathematics.css"
 FONTS = "mathematics"
+PRELOADED = ("MathJax_Zero", "MathJax_Main-Regular", "MathJax_Math-Italic")
 SIGN = re.compile(r"\.(mjx-c[0-9A-F]+|TEX-\w+)")
 USED = re.compile(r"mjx-c[0-9A-F]+|TEX-\w+")
 RULE = re.compile(r'((?:[^{}"]|"[^"]*")+)\{((?:[^{}"]|"(?:\\.|[^"\\])*")*)\}')
@@ -200,6 +201,15 @@ def tie_punctuation(app: Sphinx, pagename: str, template: str, context: dict[str
         context["body"] = PUNCTUATION.sub(r'<span class="kv-tied">\1\2</span>', context["body"])
 
 
+def preload_fonts(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+    """Ask for the signs of nearly every formula before the style sheet does: lines change height when they come late."""
+    if "mjx-container" in context.get("body", ""):
+        for name in PRELOADED:
+            href = context["pathto"](f"_static/{FONTS}/{name}.woff", 1)
+            link = f'<link rel="preload" href="{href}" as="font" type="font/woff" crossorigin>'
+            context["metatags"] = context.get("metatags", "") + "\n" + link
+
+
 def open_typesetter(app: Sphinx) -> None:
     """Be ready before the first page is written."""
     app.typesetter = Typesetter(app.config.mathjax3_config, Path(app.doctreedir, "formulas.json"))
@@ -219,6 +229,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("kv_formulas", lambda config: state_of(config.mathjax3_config), "html")
     app.connect("builder-inited", open_typesetter)
     app.connect("html-page-context", tie_punctuation, priority=450)
+    app.connect("html-page-context", preload_fonts, priority=460)
     app.connect("build-finished", write_sheet)
     app.add_css_file(SHEET)
     return {"parallel_read_safe": True, "parallel_write_safe": False}

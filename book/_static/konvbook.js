@@ -71,3 +71,11 @@ document.addEventListener("toggle", boxWhatScrolls, true);
 document.addEventListener("scroll", (event) => event.target.matches?.(SCROLLING) && showMore(event.target), true);
 window.addEventListener("beforeprint", prepareForPaper);
 window.addEventListener("afterprint", returnToScreen);
+
+// The theme's switches of the list of pages have no name.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const summary of document.querySelectorAll("nav.bd-links details > summary")) {
+    const link = summary.parentElement.parentElement.querySelector(":scope > a");
+    summary.setAttribute("aria-label", `Pages of ${link?.textContent.trim() ?? "this part"}`);
+  }
+});
