@@ -202,7 +202,7 @@ def tie_punctuation(app: Sphinx, pagename: str, template: str, context: dict[str
 
 
 def preload_fonts(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Ask for the signs of nearly every formula before the style sheet does: lines change height when they come late."""
+    """Ask for the signs of nearly every formula early: lines change height when they come late."""
     if "mjx-container" in context.get("body", ""):
         for name in PRELOADED:
             href = context["pathto"](f"_static/{FONTS}/{name}.woff", 1)

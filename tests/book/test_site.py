@@ -148,7 +148,7 @@ MATHEMATICS = """() => {
 
 ON_PAPER = """() => {
     const furniture = ".bd-sidebar-primary, .bd-sidebar-secondary, .bd-header-article, .prev-next-footer";
-    const folded = "details > :not(summary)";
+    const folded = "article details > :not(summary)";
     const shown = (e) => e.checkVisibility({visibilityProperty: true, opacityProperty: true});
     return [
         ...[...document.querySelectorAll(furniture)].filter(shown).map((e) => `shown: ${e.className}`),
