@@ -12,6 +12,7 @@ import inspect
 import re
 from types import ModuleType
 
+from hooks import make_anew
 from sphinx.application import Sphinx
 
 FOLDER = "book/library"
@@ -121,8 +122,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("source-read", fill_page)
     app.connect("autodoc-skip-member", skip_field_aliases)
     app.connect("autodoc-process-docstring", escape_stars, priority=400)
-    app.connect(
-        "env-get-outdated",
-        lambda app, env, *changes: [name for name in env.found_docs if name.startswith(FOLDER)],
-    )
+    make_anew(app, FOLDER)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from docutils import nodes
+from hooks import change_bodies
 from launch import repository
 from sphinx.application import Sphinx
 
@@ -49,16 +50,14 @@ def report_address(address: str, title: str, page: str, edition: str) -> str:
 
 
 def sign_page(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Write the foot of one page, and its sentence about the PDF if there is one."""
-    edition = f"Version {version()}, {app.config.kv_date}"
+    """Write the foot of one page."""
+    edition = f"Version {app.config.myst_substitutions['version']}, {app.config.kv_date}"
     title = re.sub(r"<[^>]+>", "", context.get("title") or "the book")
     lines = [f'<p class="kv-colophon">{context.get("theme_extra_footer") or ""} <span>{edition}.</span>']
     if (address := repository()) is not None:
         href = html.escape(report_address(address, html.unescape(title), pagename, edition))
         lines.append(f'<a class="kv-report" href="{href}">Report an error on this page</a>')
     context["theme_extra_footer"] = "\n".join([*lines, "</p>"])
-    if "body" in context:
-        context["body"] = with_pdf(context["body"], Path(app.outdir), pagename)
 
 
 def with_pdf(text: str, folder: Path, pagename: str) -> str:
@@ -81,4 +80,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_role("pdf", pdf_role)
     app.connect("config-inited", lambda app, config: config.myst_substitutions.update(version=version()))
     app.connect("html-page-context", sign_page)
+    change_bodies(app, lambda app, page, body: with_pdf(body, Path(app.outdir), page))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

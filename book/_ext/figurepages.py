@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from os.path import relpath
 from pathlib import Path
 
+from hooks import make_anew
 from labels import toc_entries
 from sphinx.application import Sphinx
 
@@ -83,5 +84,5 @@ def fill_page(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     """Fill the page when all others are written, and write it anew in every build."""
     app.connect("build-finished", fill_page)
-    app.connect("env-get-outdated", lambda app, env, *changes: [PAGE] if PAGE in env.found_docs else [])
+    make_anew(app, PAGE)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

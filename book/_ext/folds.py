@@ -6,8 +6,8 @@ A browser opens and closes it without a script, finds words in it, and unfolds i
 from __future__ import annotations
 
 import re
-from typing import Any
 
+from hooks import change_bodies
 from sphinx.application import Sphinx
 
 CELL = re.compile(
@@ -71,13 +71,7 @@ def fold(body: str) -> str:
     return fold_admonitions(DROPDOWN.sub(fold_dropdown, CELL.sub(fold_cell, body)))
 
 
-def fold_page(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Fold one page before it is written."""
-    if "body" in context:
-        context["body"] = fold(context["body"])
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
     """Look at every page."""
-    app.connect("html-page-context", fold_page)
+    change_bodies(app, lambda app, page, body: fold(body))
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -34,13 +34,12 @@ _PARSER = MarkdownIt("commonmark").use(dollarmath_plugin, allow_labels=True).use
 
 @dataclass(frozen=True)
 class Label:
-    """One labelled statement: its name, kind, title or TeX, its page, and for an equation the statement around it."""
+    """One labelled statement: its name, kind, title, its page, and for an equation the statement around it."""
 
     name: str
     kind: str
     page: str
     title: str = ""
-    tex: str = ""
     within: str = ""
 
     @property
@@ -97,7 +96,7 @@ def labels_in(markdown: str, page: str, within: str = "") -> Iterator[Label]:
     """Yield the labelled statements of one page's Markdown, in reading order."""
     for token in _PARSER.parse(markdown):
         if token.type == "math_block_label":
-            yield Label(token.info, "equation", page, tex=token.content.strip(), within=within)
+            yield Label(token.info, "equation", page, within=within)
         elif token.type in ("fence", "colon_fence") and DIRECTIVE.match(token.info.strip()):
             yield from _labels_of_directive(token.info.strip(), token.content, page, within)
 
@@ -110,7 +109,7 @@ def _labels_of_directive(info: str, content: str, page: str, within: str) -> Ite
         within = label.name if label.on_ledger else within
         yield label
     elif "label" in options and info.startswith("{math}"):
-        yield Label(options["label"], "equation", page, tex=body.strip(), within=within)
+        yield Label(options["label"], "equation", page, within=within)
     if not info.startswith(("{math}", "{code")):
         yield from labels_in(body, page, within)
 

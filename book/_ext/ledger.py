@@ -13,6 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from hooks import make_anew
 from labels import Label, book_labels, markdown_of, source_of
 from marks import Mark, collect_marks
 from pygments import highlight
@@ -46,13 +47,13 @@ def ledger_markdown(root: Path, marks: list[Mark]) -> str:
 def summary_markdown(statements: list[Label], marks: list[Mark]) -> str:
     """Return the ledger in one sentence of numbers."""
     kinds = {label.name: "equation" if label.kind == "equation" else "statement" for label in statements}
-    by_test = {mark.test: mark for mark in marks}
+    tests = {mark.test for mark in marks}
     tolerant = {mark.test for mark in marks if not mark.exact}
     numbers = [counted(list(kinds.values()).count(kind), kind) for kind in ("statement", "equation")]
     cases = sum({(mark.test, mark.line): mark.cases for mark in marks}.values())
     return (
-        f"**{numbers[0]} and {numbers[1]}, verified by {counted(len(by_test), 'test')} that run {cases:,} cases: "
-        f"{len(by_test) - len(tolerant):,} of the tests compare exactly, {len(tolerant):,} allow for rounding.**"
+        f"**{numbers[0]} and {numbers[1]}, verified by {counted(len(tests), 'test')} that run {cases:,} cases: "
+        f"{len(tests) - len(tolerant):,} of the tests compare exactly, {len(tolerant):,} allow for rounding.**"
     )
 
 
@@ -144,5 +145,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Generate the page in every build: its sources are the tests, which Sphinx does not watch."""
     app.connect("source-read", fill_page)
     app.connect("html-collect-pages", source_pages)
-    app.connect("env-get-outdated", lambda app, env, added, changed, removed: [PAGE] if PAGE in env.found_docs else [])
+    make_anew(app, PAGE)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -20,6 +20,7 @@ from typing import Any
 from docutils import nodes
 from fontTools import subset
 from fontTools.ttLib import TTFont
+from hooks import change_bodies
 from sphinx.application import Sphinx
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
@@ -195,10 +196,9 @@ def joined(tex: str) -> str:
     return r"\begin{align}\begin{aligned}" + r"\\".join(parts) + r"\end{aligned}\end{align}"
 
 
-def tie_punctuation(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
+def tie_punctuation(app: Sphinx, page: str, body: str) -> str:
     """Keep a full stop in the line of the formula before it."""
-    if "body" in context:
-        context["body"] = PUNCTUATION.sub(r'<span class="kv-tied">\1\2</span>', context["body"])
+    return PUNCTUATION.sub(r'<span class="kv-tied">\1\2</span>', body)
 
 
 def preload_fonts(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
@@ -228,7 +228,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     # Where the macros or the script change, all pages are written anew.
     app.add_config_value("kv_formulas", lambda config: state_of(config.mathjax3_config), "html")
     app.connect("builder-inited", open_typesetter)
-    app.connect("html-page-context", tie_punctuation, priority=450)
+    change_bodies(app, tie_punctuation, priority=450)
     app.connect("html-page-context", preload_fonts, priority=460)
     app.connect("build-finished", write_sheet)
     app.add_css_file(SHEET)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import imagesize
+from hooks import change_bodies
 from sphinx.application import Sphinx
 
 LEGIBLE = 9
@@ -46,18 +46,17 @@ def boxed(tag: str, path: Path) -> str:
     return f'<span class="kv-picture">{tag.removesuffix("/>").removesuffix(">").rstrip()}{sized}{style}></span>'
 
 
-def give_sizes(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Box the pictures of one page."""
+def give_sizes(app: Sphinx, page: str, body: str) -> str:
+    """Return a page with its pictures in boxes."""
     sources = {name: Path(app.srcdir, source) for source, name in getattr(app.builder, "images", {}).items()}
 
     def found(tag: re.Match[str]) -> str:
         return boxed(tag[0], sources[tag[1]]) if tag[1] in sources else tag[0]
 
-    if "body" in context:
-        context["body"] = PICTURE.sub(found, context["body"])
+    return PICTURE.sub(found, body)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Look at every page."""
-    app.connect("html-page-context", give_sizes)
+    change_bodies(app, give_sizes)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

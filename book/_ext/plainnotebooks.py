@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,7 @@ def authors(entry: Entry) -> str:
     return (names[0] + " et al." if len(names) > 2 else " and ".join(names)).replace("{", "").replace("}", "")
 
 
+@cache
 def copies(app: Sphinx) -> dict[str, dict[str, Any]]:
     """Return the copy of each notebook that is a page, by the page's name."""
     root = Path(app.srcdir)

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
+from hooks import change_bodies
 from sphinx.application import Sphinx
 
 PROOF = re.compile(r'<div class="proof admonition" id="proof">\s*<p>Proof\. ')
@@ -22,12 +22,6 @@ def tidy(body: str) -> str:
     """Return a page's body without repeated ids, with each proof in a class of its own."""
     body = PROOF.sub('<div class="proof kv-proof admonition"><p><em class="kv-proof-word">Proof.</em> ', body)
     return REPEATED_ID.sub("", body).replace('role="doc-biblioentry"', 'role="listitem"')
-
-
-def tidy_page(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doctree: Any) -> None:
-    """Mend one page before it is written."""
-    if "body" in context:
-        context["body"] = tidy(context["body"])
 
 
 def tidy_search_page(app: Sphinx, error: Exception | None) -> None:
@@ -49,7 +43,7 @@ def leave_out_files(app: Sphinx, error: Exception | None) -> None:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Mend every page."""
-    app.connect("html-page-context", tidy_page)
+    change_bodies(app, lambda app, page, body: tidy(body))
     app.connect("build-finished", tidy_search_page)
     app.connect("build-finished", leave_out_files)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "book" / "_ext"))
+from labels import DIRECTIVE as DIRECTIVE
+from labels import split_options as split_options
+from labels import toc_entries
 
-from labels import DIRECTIVE as DIRECTIVE  # noqa: E402
-from labels import split_options as split_options  # noqa: E402
-from labels import toc_entries  # noqa: E402
+ROOT = Path(__file__).parents[2]
 
 Cell = dict[str, Any]
 

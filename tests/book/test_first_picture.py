@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-import sys
+
+import sliding
 
 import konvlib
 from tests.book.pages import ROOT
-
-sys.path.append(str(ROOT / "book" / "_ext"))
-
-import sliding
 
 PICTURE = (ROOT / "book" / "_static" / "sliding.svg").read_text(encoding="utf-8")
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import launch
 import pytest
 import yaml
 from sphinx.errors import ExtensionError
 
 ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "book" / "_ext"))
-
-import launch  # noqa: E402
 
 ADDRESS = "https://github.com/someone/konvolution"
 FIRST = ROOT / "notebooks" / "1_sequences" / "index.ipynb"

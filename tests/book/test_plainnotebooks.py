@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
-from tests.book.pages import ROOT
-
-sys.path.append(str(ROOT / "book" / "_ext"))
-
 from plainnotebooks import Plain, references, write_unless_edited
 from sitenumbers import Thing, numbers_of_page
+
+from tests.book.pages import ROOT
 
 HERE, THERE = "notebooks/2_images/output_size", "notebooks/1_sequences/modes"
 THINGS = {

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import io
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
+import edition
+import folds
+import launch
+import mathematics
+import pictures
 import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "book" / "_ext"))
-
-import edition  # noqa: E402
-import folds  # noqa: E402
-import launch  # noqa: E402
-import mathematics  # noqa: E402
-import pictures  # noqa: E402
 
 # Formulas
 
@@ -82,10 +79,10 @@ def test_blank_lines_separate_formulas_as_in_sphinx():
 
 
 def test_a_full_stop_stays_with_its_formula():
-    context = {"body": '<span class="math x"><mjx-container></mjx-container></span>. Then'}
-    mathematics.tie_punctuation(None, "", "", context, None)
-    assert context["body"].startswith('<span class="kv-tied"><span class="math x">')
-    assert context["body"].endswith("</span>.</span> Then")
+    body = '<span class="math x"><mjx-container></mjx-container></span>. Then'
+    tied = mathematics.tie_punctuation(None, "", body)
+    assert tied.startswith('<span class="kv-tied"><span class="math x">')
+    assert tied.endswith("</span>.</span> Then")
 
 
 # Pictures
@@ -135,19 +132,19 @@ def test_folds_of_all_kinds_become_one():
 # The edition
 
 
-def signed(monkeypatch, tmp_path, address, body="") -> dict[str, str]:
+def foot_of_page(monkeypatch, address) -> str:
     monkeypatch.setenv(launch.VARIABLE, address)
-    app = SimpleNamespace(outdir=tmp_path, config=SimpleNamespace(kv_date="2026-01-02"))
-    context = {"title": "1.2. Output size", "body": body, "theme_extra_footer": "Tested."}
-    edition.sign_page(app, "notebooks/2_images/output_size", "", context, None)
-    return context
+    config = SimpleNamespace(kv_date="2026-01-02", myst_substitutions={"version": "1.2.3"})
+    context = {"title": "1.2. Output size", "theme_extra_footer": "Tested."}
+    edition.sign_page(SimpleNamespace(config=config), "notebooks/2_images/output_size", "", context, None)
+    return context["theme_extra_footer"]
 
 
-def test_a_page_says_its_version_and_date_and_reports_errors_only_where_there_is_a_repository(monkeypatch, tmp_path):
-    foot = signed(monkeypatch, tmp_path, "")["theme_extra_footer"]
-    assert f"Version {edition.version()}, 2026-01-02." in foot
+def test_a_page_says_its_version_and_date_and_reports_errors_only_where_there_is_a_repository(monkeypatch):
+    foot = foot_of_page(monkeypatch, "")
+    assert "Version 1.2.3, 2026-01-02." in foot
     assert "Report" not in foot
-    foot = signed(monkeypatch, tmp_path, "https://github.com/a/b")["theme_extra_footer"]
+    foot = foot_of_page(monkeypatch, "https://github.com/a/b")
     href = foot.split('href="')[1].split('"')[0].replace("&amp;", "&")
     assert href.startswith("https://github.com/a/b/issues/new?")
     query = parse_qs(urlsplit(href).query)
@@ -155,12 +152,13 @@ def test_a_page_says_its_version_and_date_and_reports_errors_only_where_there_is
     assert "Page: 1.2. Output size (notebooks/2_images/output_size)\nSection: \nVersion" in query["body"][0]
 
 
-def test_the_pdf_is_offered_where_it_has_been_printed(monkeypatch, tmp_path):
+def test_the_pdf_is_offered_where_it_has_been_printed(tmp_path):
     body = "<p><!-- pdf: Read it on paper --></p>"
-    assert signed(monkeypatch, tmp_path, "", body)["body"] == body
+    page = "notebooks/2_images/output_size"
+    assert edition.with_pdf(body, tmp_path, page) == body
     (tmp_path / edition.PDF).write_bytes(b"x" * 2_000_000)
     link = '<a class="kv-pdf" href="../../convolution-verified.pdf">Read it on paper</a> (2 MB)'
-    assert signed(monkeypatch, tmp_path, "", body)["body"] == f"<p>{link}</p>"
+    assert edition.with_pdf(body, tmp_path, page) == f"<p>{link}</p>"
 
 
 @pytest.mark.browser
