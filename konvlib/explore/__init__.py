@@ -1,0 +1,183 @@
+"""Pictures that the reader moves: in a notebook, a call shows one in the state of its arguments.
+
+    from konvlib import explore
+
+    explore.strides(w1=[1, 2, 1], w2=[1, 2, 1])
+
+Each is an HTML element whose module (JavaScript, beside this file) draws it; where no script runs, its sentence says
+what would be seen, computed by the engine. On the book's site the modules are linked once for each page.
+"""
+
+from __future__ import annotations
+
+import html
+import operator
+import re
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from konvlib import Layer, compose_chain, conv1d, dilate
+
+__all__ = ["Explorable", "strides"]
+
+FOLDER = Path(__file__).parent
+SHARED = ("kit", "arithmetic")
+LINKS = re.compile(r"^import .*?;\n|^export (?=const|class|function)", re.M)
+
+Numbers = Sequence[int]
+Table = Sequence[Sequence[int]]
+
+
+class Explorable:
+    """A picture that the reader moves, as notebooks show it.
+
+    Attributes
+    ----------
+    word : str
+        Which one: the name of the function that made it.
+    state : str
+        What differs from its first state, as it stands in the address of a page that shows it.
+    sentence : str
+        What is seen.
+    task : str or None
+        The exercise that it judges.
+    """
+
+    def __init__(self, word: str, state: str, sentence: str, task: str | None = None) -> None:
+        self.word, self.state, self.sentence, self.task = word, state, sentence, task
+
+    def __repr__(self) -> str:
+        return self.sentence
+
+    @property
+    def element(self) -> str:
+        """The HTML element, without the module that draws it."""
+        tag = f"kv-{self.word.replace('_', '-')}"
+        given = {"state": self.state, "task": self.task}
+        attributes = "".join(f' {name}="{html.escape(value)}"' for name, value in given.items() if value)
+        return f'<{tag} class="kv-explorable"{attributes}>{html.escape(self.sentence)}</{tag}>'
+
+    def _repr_html_(self) -> str:
+        script = f'<script type="module" data-kv-explore="{self.word}">\n{module(self.word)}</script>'
+        return f"{self.element}\n{script}"
+
+
+@cache
+def module(word: str) -> str:
+    """Return the module of an explorable with all that it imports, as one text.
+
+    Examples
+    --------
+    >>> "./kit.js" in module("strides")
+    False
+    """
+    texts = [(FOLDER / f"{name}.js").read_text(encoding="utf-8") for name in (*SHARED, word)]
+    return "".join(LINKS.sub("", text) for text in texts)
+
+
+def strides(
+    *,
+    w1: Numbers = (2, 1, -1),
+    w2: Numbers = (2, 1, -1),
+    w3: Numbers = (),
+    s1: int = 2,
+    s2: int = 2,
+    s3: int = 2,
+    d1: int = 1,
+    d2: int = 1,
+    d3: int = 1,
+    p: int = 0,
+    x: Numbers = (3, 1, 0, 2, 1, 4, 2, 0, 1, 3, 1),
+    at: int = 2,
+    m: int = 0,
+    task: str | None = None,
+) -> Explorable:
+    """Show layers with strides on one axis, and the one layer that replaces them.
+
+    Parameters
+    ----------
+    w1, w2, w3 : sequence of int
+        The weights of the layers, of which the third may be empty.
+    s1, s2, s3, d1, d2, d3 : int
+        Their strides and dilations.
+    p : int
+        Zeros on both sides between the first layer and the second: with them there is no such layer.
+    x : sequence of int
+        The input.
+    at, m : int
+        The entry of the one kernel that is chosen, and the output.
+    task : {"zero", "field"}, optional
+        The exercise to judge.
+
+    Raises
+    ------
+    ValueError
+        If a kernel does not fit what it reads.
+
+    See Also
+    --------
+    konvlib.compose_chain
+
+    Examples
+    --------
+    >>> strides(w1=[1, 2], w2=[1, 1])
+    The layers [1, 2] and [1, 1] with strides 2 and 2 are one layer: [1, 2, 1, 2] with stride 4.
+    """
+    weights = [list(w) for w in (w1, w2, w3) if len(w)]
+    steps, gaps = (s1, s2, s3)[: len(weights)], (d1, d2, d3)[: len(weights)]
+    y, layers = np.array([[x]]), []
+    for r, (w, step, gap) in enumerate(zip(weights, steps, gaps, strict=True)):
+        w = np.array([[w]])
+        y = conv1d(y, w, stride=step, dilation=gap, padding=p if r == 1 else 0)
+        layers.append(Layer(w, stride=step, dilation=gap))
+    one = compose_chain(layers)
+    kernel = dilate(one.weight, one.dilation).ravel().tolist()
+    sentence = (
+        f"The layers {_and(weights)} with strides {_and(steps)} are one layer: {kernel} with stride {one.stride[0]}."
+    )
+    return _explorable(strides, locals(), sentence)
+
+
+def _and(things: Sequence[Any]) -> str:
+    *first, last = map(str, things)
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _explorable(function: Callable[..., Explorable], given: dict[str, Any], sentence: str) -> Explorable:
+    return Explorable(function.__name__, state_text(function, given), sentence, given["task"])
+
+
+def state_text(function: Callable[..., Explorable], given: dict[str, Any]) -> str:
+    """Return what differs from a function's defaults as it stands in an address.
+
+    Examples
+    --------
+    >>> state_text(strides, {**strides.__kwdefaults__, "w1": [1, -2], "p": 1})
+    'w1.1.-2*p.1'
+    """
+    defaults = {name: value for name, value in (function.__kwdefaults__ or {}).items() if name != "task"}
+    changed = [name for name, default in defaults.items() if _text(name, given[name]) != _text(name, default)]
+    return "*".join(f"{name}.{_text(name, given[name])}" for name in changed)
+
+
+def _text(name: str, value: Any) -> str:
+    """Return a value as it stands in an address: entries between points, rows between underscores."""
+    if isinstance(value, str):
+        return value
+    value = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(value, Sequence):
+        return str(_integer(name, value))
+    if value and isinstance(value[0], Sequence):
+        return "_".join(_text(name, row) for row in value)
+    return ".".join(str(_integer(name, entry)) for entry in value)
+
+
+def _integer(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must hold integers, got {value!r}") from None
