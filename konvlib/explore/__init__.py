@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from konvlib import Layer, compose_chain, conv1d, dilate
+from konvlib import Layer, compose_chain, conv1d, convolve, correlate, dilate
+from konvlib.geometry import conv_size
 
-__all__ = ["Explorable", "strides"]
+__all__ = ["Explorable", "output_size", "sequences", "strides"]
 
 FOLDER = Path(__file__).parent
 SHARED = ("kit", "arithmetic")
@@ -142,6 +143,106 @@ def strides(
     return _explorable(strides, locals(), sentence)
 
 
+def output_size(
+    *,
+    n: int = 8,
+    k: int = 3,
+    s: int = 2,
+    d: int = 1,
+    p0: int = 0,
+    p1: int = 0,
+    at: int = 0,
+    task: str | None = None,
+) -> Explorable:
+    """Show how many windows fit on an axis, and which inputs none of them reads.
+
+    Parameters
+    ----------
+    n, k, s, d : int
+        How many inputs and taps, stride and dilation.
+    p0, p1 : int
+        Padding before and after.
+    at : int
+        The window that is chosen.
+    task : {"same", "gaps"}, optional
+        The exercise to judge.
+
+    Raises
+    ------
+    ValueError
+        If no window fits.
+
+    See Also
+    --------
+    konvlib.geometry.conv_size
+
+    Examples
+    --------
+    >>> output_size(n=9, s=3)
+    9 inputs, 3 taps, stride 3: 3 outputs.
+    >>> output_size()
+    8 inputs, 3 taps, stride 2: 3 outputs. Read by no window: 7.
+    """
+    m = conv_size(n, k, stride=s, padding=(p0, p1), dilation=d)
+    unread = sorted(set(range(n)) - {s * i + d * u - p0 for i in range(m) for u in range(k)})
+    never = f" Read by no window: {', '.join(map(str, unread))}." if unread else ""
+    sentence = f"{n} inputs, {k} taps, stride {s}: {m} outputs.{never}"
+    return _explorable(output_size, locals(), sentence)
+
+
+def sequences(
+    *,
+    f: Numbers = (1, 3, 2, 0, 4),
+    g: Numbers = (2, 1, -1),
+    kind: str = "convolution",
+    mode: str = "full",
+    P: int = 5,
+    at: int = 2,
+    task: str | None = None,
+) -> Explorable:
+    """Show one sequence sliding along another: products, sums, and the result.
+
+    Parameters
+    ----------
+    f, g : sequence of int
+        The sequences.
+    kind : {"convolution", "correlation", "circular"}
+        What is made of them.
+    mode : {"full", "same", "valid"}
+        Which part of it, where it is not circular.
+    P : int
+        The period of a circular convolution.
+    at : int
+        The entry of the result that is chosen.
+    task : {"difference", "period"}, optional
+        The exercise to judge.
+
+    Raises
+    ------
+    ValueError
+        If a sequence is empty.
+
+    See Also
+    --------
+    konvlib.convolve, konvlib.correlate
+
+    Examples
+    --------
+    >>> sequences(f=[1, 2, 3], g=[3, 2, 2])
+    The convolution of [1, 2, 3] and [3, 2, 2], full, is [3, 8, 15, 10, 6].
+    >>> sequences(kind="circular")
+    The circular convolution of [1, 3, 2, 0, 4] and [2, 1, -1], period 5, is [6, 3, 6, -1, 6].
+    """
+    f, g = _list("f", f), _list("g", g)
+    if kind == "circular":
+        full = convolve(f, g)
+        y, part = [int(full[i::P].sum()) for i in range(P)], f"period {P}"
+    else:
+        y, part = (correlate if kind == "correlation" else convolve)(f, g, mode=mode).tolist(), mode
+    name = "circular convolution" if kind == "circular" else kind
+    return _explorable(sequences, locals(), f"The {name} of {f} and {g}, {part}, is {y}.")
+
+
 def _and(things: Sequence[Any]) -> str:
     *first, last = map(str, things)
     return f"{', '.join(first)} and {last}" if first else last
@@ -174,6 +275,10 @@ def _text(name: str, value: Any) -> str:
     if value and isinstance(value[0], Sequence):
         return "_".join(_text(name, row) for row in value)
     return ".".join(str(_integer(name, entry)) for entry in value)
+
+
+def _list(name: str, values: Any) -> list[int]:
+    return [_integer(name, value) for value in values]
 
 
 def _integer(name: str, value: Any) -> int:

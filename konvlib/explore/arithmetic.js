@@ -14,9 +14,10 @@ export const convolve = (f, g) => {
   return y;
 };
 export const reverse = (g) => [...g].reverse();
-// Where a mode begins in the full result, and how many entries it has.
-export const part = (N, M, mode) => {
+// Where a mode begins in the full result, and how many entries it has. NumPy correlates a shorter f the other way round.
+export const part = (N, M, mode, correlation = false) => {
   const length = { full: N + M - 1, same: Math.max(N, M), valid: Math.max(N, M) - Math.min(N, M) + 1 }[mode];
+  if (correlation && mode === "same" && N < M) return { start: Math.floor(N / 2), length };
   return { start: Math.floor((N + M - 1 - length) / 2), length };
 };
 export const circular = (f, g, P) => {

@@ -5,7 +5,7 @@ export class Refusal extends Error {}
 
 export const minus = (value) => String(value).replace("-", "−");
 export const list = (values) => `[${[...values].map(minus).join(", ")}]`;
-export const counted = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
+export const counted = (number, noun, many = `${noun}s`) => `${number} ${number === 1 ? noun : many}`;
 export const product = (a, b) => `${minus(a)} · ${b < 0 ? `(${minus(b)})` : b}`;
 export const sum = (terms) => (terms.length ? terms.join(" + ").replaceAll("+ −", "− ") : "0");
 
@@ -92,6 +92,8 @@ svg text.name { fill:var(--muted); text-anchor:start; font-style:italic } svg te
 .ribbon { fill:none; stroke:var(--ker); opacity:.26; stroke-linecap:round } .ribbon.neg { stroke-dasharray:5 4 } .ribbon.nil { stroke:var(--rule); stroke-width:1; opacity:.8 }
 .ribbon.on { opacity:1 } .ribbon.nil.on { stroke:var(--muted) }
 .tap rect { fill:var(--page); stroke:var(--ker); stroke-width:1.2 } .tap text { fill:var(--t-ker); font-weight:700 }
+.dot { fill:var(--c); stroke:var(--page); stroke-width:1 } .bar-line { stroke:var(--c); stroke-width:1.6; opacity:.5 } .slash { stroke:var(--muted); stroke-width:1.4 }
+.faint { opacity:.4 } input[type=range] { accent-color:var(--muted); width:8rem; height:1.6rem; margin:0; display:block } output { color:var(--ink); font-weight:650 }
 .curve { fill:none; stroke:var(--c); stroke-width:2.2 } .axis { stroke:var(--rule); stroke-width:1 }
 .row { display:flex; flex-wrap:wrap; gap:1rem 1.4rem; align-items:flex-start }
 .grid { display:grid; gap:2px; width:max-content } .grid>[role=row] { display:contents }
@@ -247,6 +249,7 @@ export class Explorable extends HTMLElement {
     const [name, ...place] = node.dataset.field.split(".");
     const value = place.reduce((inside, index) => inside?.[index], this.state[name]);
     if (node.value !== String(value)) node.value = value;
+    if (node.type === "range") node.parentElement.querySelector("output").textContent = value;
   }
 
   // Controls.
@@ -303,7 +306,7 @@ export class Explorable extends HTMLElement {
   slider(name, label) {
     const { low, high } = this.constructor.fields[name];
     const value = el("output", {}, String(this.state[name]));
-    const node = el("input", { type: "range", min: low, max: high, "data-field": name, "aria-label": label, oninput: (event) => { this.change(event.target); value.textContent = event.target.value; } });
+    const node = el("input", { type: "range", min: low, max: high, "data-field": name, "aria-label": label, oninput: (event) => this.change(event.target) });
     return el("div", {}, el("span", { class: "l", "aria-hidden": "true" }, `${label} `, value), node);
   }
 
