@@ -177,7 +177,7 @@ def test_the_pdf_binds_pages_numbers_them_and_keeps_links_inside(site, monkeypat
     places = pdf.linked_places(site, list(names))
     with running_browser() as chromium, pdf.served(site) as address:
         files = pdf.print_pages(chromium, address, entries, places, 3)
-        writer = pdf.bind(pdf.print_front(chromium, entries), files, entries, address)
+        writer = pdf.bind(pdf.print_front(chromium, entries, address), files, entries, address)
     writer.write(out := io.BytesIO())
     book = pypdf.PdfReader(out)
     assert edition.version() in book.pages[0].extract_text()
