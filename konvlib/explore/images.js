@@ -1,12 +1,12 @@
 // <kv-images>: a layer of images: input, kernel and output as grids; each cell of each grid shows what it touches.
 import { checkGroups, conv2d, range, span, unreadOf, windowOf } from "./arithmetic.js";
-import { choice, counted, define, el, Explorable, grid, list, minus, numbers, product, Refusal, renew, sum, table, whole } from "./kit.js";
+import { choice, counted, define, el, Explorable, grid, list, minus, numbers, product, Refusal, sum, table, whole } from "./kit.js";
 
 // What a second channel, and kernels that are added, begin with: those of the chapter.
 const SECOND = [[0, 1, 0], [2, 1, 0], [1, 0, 3]];
 const KERNELS = [[[2, 1], [0, 3]], [[1, 0], [1, -1]], [[0, 1], [1, 0]], [[1, 1], [1, 1]]];
 const sized = (block, rows, columns, fill) => range(rows).map((r) => range(columns).map((c) => block[r]?.[c] ?? fill(r, c)));
-const pixel = (r, c) => (3 * r + 2 * c + 1) % 5;
+const fresh = (r, c) => (3 * r + 2 * c + 1) % 5;
 const weight = () => 1;
 const cut = (rows, count) => range(count).map((b) => rows.slice((b * rows.length) / count, ((b + 1) * rows.length) / count));
 const depthOf = ({ channels, groups }) => Math.max(1, Math.floor(channels / groups));
@@ -29,7 +29,7 @@ class Images extends Explorable {
   static presets = {
     "Running example": {},
     "Stride 2 and 1": { padding: [[1, 1], [1, 1]], stride: [2, 1] },
-    "Stride 2, dilation 2": { x: sized([[1, 3, 2], [2, 0, 1], [0, 4, 2]], 5, 6, pixel), stride: [2, 2], dilation: [2, 2] },
+    "Unread pixels": { x: sized([[1, 3, 2], [2, 0, 1], [0, 4, 2]], 5, 6, fresh), stride: [2, 2], dilation: [2, 2] },
     "Same size": { x: [[1, 3, 2, 0], [2, 0, 1, 4], [0, 4, 2, 1]], w: [[1, 2, 1], [2, 4, 2], [1, 2, 1]], padding: [[1, 1], [1, 1]], padding_mode: "reflect" },
     "Two channels": { x: [[1, 3, 2], [2, 0, 1], [0, 4, 2], ...SECOND], w: KERNELS.flat(), channels: 2, outputs: 2 },
     "Two groups": { x: [[1, 3, 2], [2, 0, 1], [0, 4, 2], ...SECOND], w: [...KERNELS[0], ...KERNELS[1]], channels: 2, outputs: 2, groups: 2 },
@@ -67,14 +67,14 @@ class Images extends Explorable {
   }
   resize(name, blocks, axis, by) {
     const length = this.state[name].length / blocks, columns = this.state[name][0].length;
-    this.set({ [name]: cut(this.state[name], blocks).flatMap((block) => sized(block, length + (axis ? 0 : by), columns + (axis ? by : 0), name === "x" ? pixel : weight)) });
+    this.set({ [name]: cut(this.state[name], blocks).flatMap((block) => sized(block, length + (axis ? 0 : by), columns + (axis ? by : 0), name === "x" ? fresh : weight)) });
   }
   // Where channels, outputs or groups change, x and w get the rows that they need.
   set(part) {
     const before = this.state, now = { ...before, ...part }, more = {};
     if (["channels", "outputs", "groups"].some((name) => now[name] !== before[name]) && !part.x) {
       const x = cut(before.x, before.channels), w = cut(before.w, before.outputs * depthOf(before));
-      more.x = range(now.channels).flatMap((c) => x[c] ?? sized(SECOND, x[0].length, x[0][0].length, pixel));
+      more.x = range(now.channels).flatMap((c) => x[c] ?? sized(SECOND, x[0].length, x[0][0].length, fresh));
       more.w = range(now.outputs).flatMap((o) => range(depthOf(now)).flatMap((d) => (o < before.outputs && w[o * depthOf(before) + d]) || sized(KERNELS[2 * o + d], w[0].length, w[0][0].length, weight)));
     }
     super.set({ ...part, ...more });
@@ -102,8 +102,9 @@ class Images extends Explorable {
     for (const type of ["pointerover", "focusin"]) this.picture.addEventListener(type, look);
   }
   choose(key) {
-    const [, label, index] = key.match(/^(.*) (\d+)$/), part = this.parts[label]?.(Number(index));
-    if (part && Object.entries(part).some(([name, value]) => String(value) !== String(this.state[name]))) { this.pause(); this.set(part); }
+    const { name, head, place } = this.byKey.get(key), { m, depth } = this.model;
+    const part = name === "y" ? { show: "y", at: (head[0] * m[0] + place[0]) * m[1] + place[1] } : { show: name, cell: [name === "w" ? head[0] * depth + head[1] : head[0], ...place] };
+    if (Object.entries(part).some(([field, value]) => String(value) !== String(this.state[field]))) { this.pause(); this.set(part); }
   }
 
   compute(state) {
@@ -141,95 +142,101 @@ class Images extends Explorable {
   meeting(model, { show, o, d, c, place }) {
     const { taps, x, w, depth, size } = model, same = (a, b) => a[0] === b[0] && a[1] === b[1];
     const real = show === "x" && this.inside(place, size);
-    const found = taps.filter((tap) => (show === "y" ? same(tap.i, place) : show === "w" ? same(tap.u, place) : real ? tap.source && same(tap.source, place) : same(tap.place, place)));
+    const found = taps.filter((tap) => (!show ? true : show === "y" ? same(tap.i, place) : show === "w" ? same(tap.u, place) : real ? tap.source && same(tap.source, place) : same(tap.place, place)));
     return range(w.length).filter((at) => o == null || at === o).flatMap((at) => range(depth).filter((e) => (d == null || e === d) && (c == null || this.first(at) + e === c)).flatMap((e) => found.map((tap) => ({
       ...tap, o: at, d: e, c: this.first(at) + e, x: tap.source ? x[this.first(at) + e][tap.source[0]][tap.source[1]] : 0, w: w[at][e][tap.u[0]][tap.u[1]],
     }))));
   }
 
+  // The grids are built anew only where their shapes change: a cell in which someone types stays.
   draw(model) {
-    const { x, w, y, size, kernel, m, depth, layer: { before, after, groups }, unread } = model;
-    const width = Math.max(280, this.clientWidth || 700) - (this.clientWidth < 480 ? 25 : 34), padded = size.map((n, a) => n + before[a] + after[a]);
+    const { x, w, y, size, kernel, m, depth, layer: { before, after, groups } } = model, padded = size.map((n, a) => n + before[a] + after[a]);
+    const width = Math.max(280, this.clientWidth || 700) - (this.clientWidth < 480 ? 25 : 34);
     // As large as fits beside each other, names included; if nothing does, one below the other.
     const wide = (side) => Math.max(70, padded[1] * (side + 2)) + Math.max(groups > 1 ? 96 : 0, depth * (12 + Math.max(52, kernel[1] * (side + 2)))) + Math.max(80, m[1] * (side + 2)) + 76;
     const fits = range(width < 480 ? 13 : 19).map((less) => 44 - less).find((side) => wide(side) <= width);
     const side = fits ?? Math.max(24, Math.min(36, Math.floor((width - 16) / Math.max(x.length * padded[1], y.length * m[1])) - 2));
-    const chosen = this.chosen(model), meets = this.meeting(model, chosen), keys = { x: new Map(), w: new Map(), y: new Map() };
-    for (const { o, c, d, i, u, place, x: value, w: by } of meets) {
-      for (const [name, key, text] of [["x", [c, ...place], by], ["w", [o, d, ...u], value], ["y", [o, ...i], by]]) keys[name].set(String(key), [...(keys[name].get(String(key)) ?? []), text]);
+    const shape = JSON.stringify([size, before, after, kernel, m, x.length, w.length, depth, groups, side, fits]);
+    if (this.laid !== shape || !this.picture.querySelector(".images")) {
+      this.laid = shape;
+      this.lay(model, padded, side, fits);
+      this.filled = null;
     }
-    const nowhere = new Set(unread.map(String)), parts = (this.parts = {});
-    const title = (text, look) => el("div", { class: `l ${look}` }, text);
-    // The number that meets a cell stands in its corner.
-    const met = (node, name, key, shown) => [...node.querySelectorAll("[data-key]")].forEach((cell, index) => {
-      const found = shown ? keys[name].get(String(key(index))) : null;
-      (cell.localName === "input" ? cell.parentElement : cell).setAttribute("data-met", found?.length === 1 ? minus(found[0]) : "");
-    });
-    const isOn = (show, key) => chosen.show === show && String(show === "x" ? [chosen.c, ...chosen.place] : show === "w" ? [chosen.o, chosen.d, ...chosen.place] : [chosen.o, ...chosen.place]) === String(key);
-    const lit = (name, key) => (isOn(name, key) ? "on" : keys[name].has(String(key)) ? "fill" : "");
-
-    const inputs = x.map((channel, c) => {
-      const label = `Input ${x.length > 1 ? `x, channel ${c}` : "x"}`, at = (r, q) => [r - before[0], q - before[1]];
-      const values = range(padded[0]).map((r) => range(padded[1]).map((q) => {
-        const source = this.shown(model, at(r, q));
-        return source ? channel[source[0]][source[1]] : 0;
-      }));
-      const places = values.flatMap((row, r) => row.map((_, q) => at(r, q))), pads = places.findIndex((place) => !this.inside(place, size));
-      const here = chosen.show === "x" && chosen.c === c ? places.findIndex((place) => String(place) === String(chosen.place)) : -1;
-      parts[label] = (index) => ({ show: "x", cell: [c, ...places[index]] });
-      const node = grid(this, {
-        label, role: "in", values, side, chosen: here, stop: here >= 0 && !this.inside(places[here], size) ? here : pads, pick: (to) => this.focusOn(`${label} ${to}`),
-        field: (r, q) => (this.inside(at(r, q), size) ? `x.${c * size[0] + r - before[0]}.${q - before[1]}` : null),
-        look: (r, q) => `${this.inside(at(r, q), size) ? (nowhere.has(String(at(r, q))) ? "unread" : "") : "padc"} ${lit("x", [c, ...at(r, q)])}`,
-        say: (r, q) => this.speak(model, c, at(r, q), values[r][q], nowhere),
+    const filled = `${model.key} ${this.asking ? this.at : ""}`;
+    if (this.filled !== filled) this.fill(model);
+    this.filled = filled;
+    this.mark(model);
+  }
+  lay({ x, w, y, size, kernel, m, depth, layer: { before, groups } }, padded, side, fits) {
+    this.cells = [];
+    const block = (name, role, title, label, [rows, columns], head, offset, field) => {
+      const node = grid(this, { label, role, side, field, values: range(rows).map(() => Array(columns).fill(0)), pick: (to) => this.focusOn(`${label} ${to}`) });
+      node.querySelectorAll("[data-key]").forEach((cell, index) => {
+        const place = [Math.floor(index / columns) - offset[0], (index % columns) - offset[1]], input = cell.localName === "input";
+        this.cells.push({ node: cell, held: input ? cell.parentElement : cell, input, name, head, place, key: String([...head, ...place]), label });
       });
-      met(node, "x", (index) => [c, ...places[index]], chosen.show === "y");
-      return el("div", {}, title(x.length > 1 ? `input x[${c}]` : "input x", "i"), node);
-    });
-    const kernels = w.map((parts_, o) => el("div", { class: "kernels" }, ...parts_.map((values, d) => {
-      const label = `Kernel ${w.length * depth > 1 ? `w, output ${o}, channel ${this.first(o) + d}` : "w"}`, block = o * depth + d;
-      parts[label] = (index) => ({ show: "w", cell: [block, Math.floor(index / kernel[1]), index % kernel[1]] });
-      const node = grid(this, {
-        label, role: "ker", values, side, field: (u, v) => `w.${block * kernel[0] + u}.${v}`, look: (u, v) => lit("w", [o, d, u, v]), say: (u, v) => `${this.w([o, d, u, v])}: ${minus(values[u][v])}`,
-      });
-      met(node, "w", (index) => [o, d, Math.floor(index / kernel[1]), index % kernel[1]], chosen.show === "y");
-      return el("div", {}, title(w.length * depth > 1 ? `w[${o}, ${d}]${groups > 1 ? ` on x[${this.first(o) + d}]` : ""}` : "kernel w", "k"), node);
-    })));
-    const outputs = y.map((values, o) => {
-      const label = `Output ${y.length > 1 ? `y, channel ${o}` : "y"}`, base = o * m[0] * m[1], here = this.at - base;
-      parts[label] = (index) => ({ show: "y", at: base + index });
-      const hidden = (i, j) => this.asking && i * m[1] + j === here;
-      const node = grid(this, {
-        label, role: "out", values: values.map((row, i) => row.map((value, j) => (hidden(i, j) ? "?" : value))), side, chosen: chosen.show === "y" ? here : -1, stop: here >= 0 && here < m[0] * m[1] ? here : 0,
-        pick: (to) => this.focusOn(`${label} ${to}`), look: (i, j) => lit("y", [o, i, j]), say: (i, j) => (hidden(i, j) ? `${this.y([o, i, j])}: hidden` : `${this.y([o, i, j])}: ${minus(values[i][j])} = ${this.terms(model, { show: "y", o, place: [i, j] }, true)}`),
-      });
-      met(node, "y", (index) => [o, Math.floor(index / m[1]), index % m[1]], chosen.show === "x");
-      return el("div", {}, title(y.length > 1 ? `output y[${o}]` : "output y", "o"), node);
-    });
-    const column = (...nodes) => el("div", { class: "stack" }, ...nodes), sign = (text) => el("div", { class: "sign", "aria-hidden": "true" }, text);
-    const sizes = el("div", { class: "sizes" }, ...range(2).map((a) => {
-      const k = kernel[a], { stride, dilation } = model.layer, sub = "₀₁"[a];
-      return el("div", {}, el("b", {}, `${AXES[a]}: `), `m${sub} = ⌊(n${sub} + p${sub} + p′${sub} − d${sub}(k${sub} − 1) − 1) / s${sub}⌋ + 1 = ⌊(${size[a]} + ${before[a]} + ${after[a]} − ${span(k, dilation[a]) - 1} − 1) / ${stride[a]}⌋ + 1 = `, el("b", {}, String(m[a])));
-    }));
+      return el("div", {}, el("div", { class: `l ${role}` }, title), node);
+    };
+    const many = w.length * depth > 1, here = (place) => this.inside(place, size), stack = (...nodes) => el("div", { class: "stack" }, ...nodes);
+    const inputs = x.map((_, c) => block("x", "in", x.length > 1 ? `input x[${c}]` : "input x", `Input ${x.length > 1 ? `x, channel ${c}` : "x"}`, padded, [c], before,
+      (r, q) => (here([r - before[0], q - before[1]]) ? `x.${c * size[0] + r - before[0]}.${q - before[1]}` : null)));
+    const kernels = w.map((parts, o) => el("div", { class: "kernels" }, ...parts.map((_, d) => block("w", "ker", many ? `w[${o}, ${d}]${groups > 1 ? ` on x[${this.first(o) + d}]` : ""}` : "kernel w",
+      `Kernel ${many ? `w, output ${o}, channel ${this.first(o) + d}` : "w"}`, kernel, [o, d], [0, 0], (u, v) => `w.${(o * depth + d) * kernel[0] + u}.${v}`))));
+    const outputs = y.map((_, o) => block("y", "out", y.length > 1 ? `output y[${o}]` : "output y", `Output ${y.length > 1 ? `y, channel ${o}` : "y"}`, m, [o], [0, 0], null));
+    const sign = (text) => el("div", { class: "sign", "aria-hidden": "true" }, text);
     this.picture.className = "pic pad";
-    renew(this.picture, el("div", { class: fits ? "row images" : "row images narrow" }, column(...inputs), sign("⋆"), column(...kernels), sign("="), column(...outputs)), sizes);
+    this.picture.replaceChildren(el("div", { class: `row images ${fits ? "" : "narrow"}` }, stack(...inputs), sign("⋆"), stack(...kernels), sign("="), stack(...outputs)), (this.sizes = el("div", { class: "sizes" })));
+    this.byKey = new Map(this.cells.map((cell) => [cell.node.dataset.key, cell]));
+  }
+  // Numbers, and what is said of them.
+  fill(model) {
+    const { x, w, y, size, kernel, m, layer: { stride, dilation, before, after } } = model, nowhere = new Set(model.unread.map(String)), sums = new Map();
+    for (const one of this.meeting(model, {})) sums.set(String([one.o, ...one.i]), [...(sums.get(String([one.o, ...one.i])) ?? []), `${one.x} times ${one.w}`]);
+    for (const cell of this.cells) {
+      const { node, name, head: [first, d], place: [a, b], key } = cell, here = this.inside(cell.place, size);
+      const hidden = name === "y" && this.asking && (first * m[0] + a) * m[1] + b === this.at;
+      const value = name === "x" ? this.pixel(model, first, cell.place) : name === "w" ? w[first][d][a][b] : y[first][a][b];
+      cell.look = name === "x" ? (here ? (nowhere.has(String(cell.place)) ? "unread" : "") : "padc") : "";
+      if (cell.input) node.value = value;
+      else node.textContent = hidden ? "?" : minus(value);
+      const named = name === "x" && !here ? `padding, row ${minus(a)}, column ${minus(b)}` : this[name]([...cell.head, a, b]);
+      node.setAttribute("aria-label", `${named}: ${hidden ? "hidden" : minus(value)}${name === "y" && !hidden ? ` = ${sums.get(key).join(" plus ")}` : cell.look === "unread" ? ", read by no window" : ""}`);
+    }
+    this.sizes.replaceChildren(...range(2).map((a) => {
+      const i = "₀₁"[a], numerator = `${size[a]} + ${before[a]} + ${after[a]} − ${span(kernel[a], dilation[a]) - 1} − 1`;
+      return el("div", {}, el("b", {}, `${AXES[a]}: `), `m${i} = ⌊(n${i} + p${i} + p′${i} − d${i}(k${i} − 1) − 1) / s${i}⌋ + 1 = ⌊(${numerator}) / ${stride[a]}⌋ + 1 = `, el("b", {}, String(m[a])));
+    }));
+  }
+  // What is chosen and what it touches. The number that meets a cell stands in its corner.
+  mark(model) {
+    const chosen = this.chosen(model), one = { x: [chosen.c], w: [chosen.o, chosen.d], y: [chosen.o] }[chosen.show], on = String([...one, ...chosen.place]), keys = { x: {}, w: {}, y: {} };
+    for (const { o, c, d, i, u, place, x, w } of this.meeting(model, chosen)) {
+      for (const [name, key, text] of [["x", [c, ...place], w], ["w", [o, d, ...u], x], ["y", [o, ...i], w]]) (keys[name][key] ??= []).push(text);
+    }
+    const shown = { y: ["x", "w"], x: ["y"], w: [] }[chosen.show], stops = new Map();
+    for (const { node, held, input, name, key, look, label } of this.cells) {
+      const is = name === chosen.show && key === on, found = keys[name][key];
+      node.className = `g ${look} ${is ? "on" : found ? "fill" : ""}`;
+      held.setAttribute("data-met", shown.includes(name) && found?.length === 1 ? minus(found[0]) : "");
+      held.setAttribute("aria-selected", String(is));
+      if (input) continue;
+      node.setAttribute("tabindex", "-1");
+      if (is || !stops.has(label)) stops.set(label, node);
+    }
+    for (const node of stops.values()) node.setAttribute("tabindex", "0");
   }
   focusOn(key) {
     this.choose(key);
-    this.picture.querySelector(`[data-key="${key}"]`)?.focus();
+    this.byKey.get(key).node.focus();
   }
   // The pixel that a place shows, or null.
   shown({ layer, size }, place) {
     const [{ source }] = windowOf([0, 0], [1, 1], size, { ...layer, before: place.map((j) => -j) });
     return source;
   }
-  speak(model, c, place, value, nowhere) {
-    if (!this.inside(place, model.size)) return `padding, row ${minus(place[0])}, column ${minus(place[1])}: ${minus(value)}`;
-    return `${this.x([c, ...place])}: ${minus(value)}${nowhere.has(String(place)) ? ", read by no window" : ""}`;
-  }
-  terms(model, cell, spoken = false) {
-    const meets = this.meeting(model, cell);
-    return spoken ? meets.map(({ x, w }) => `${x} times ${w}`).join(" plus ") : sum(meets.map(({ x, w }) => product(x, w)));
+  pixel(model, c, place) {
+    const source = this.shown(model, place);
+    return source ? model.x[c][source[0]][source[1]] : 0;
   }
   say(model) {
     const { y, x, w, depth, size, layer, unread, m } = model, chosen = this.chosen(model), { show, place, o, c, d } = chosen, meets = this.meeting(model, chosen);
@@ -242,14 +249,14 @@ class Images extends Explorable {
       const many = w.length * depth > 1, c_ = layer.groups > 1 ? [minus(this.first(o))] : ["c"];
       const formula = `Σ <span class="i">x[${[...(x.length > 1 ? c_ : []), ...at].join(", ")}]</span> <span class="k">w[${[...(many ? [o, depth > 1 ? "c" : 0] : []), "u₀", "u₁"].join(", ")}]</span>`;
       const each = depth > 1 ? ` (${range(depth).map((e) => `${minus(meets.filter((one) => one.d === e).reduce((total, one) => total + one.x * one.w, 0))} from channel ${e}`).join(", ")})` : "";
-      return `<span class="o">${this.y([o, ...place])}</span> = ${formula} = ${this.terms(model, chosen)} = <b>${minus(y[o][place[0]][place[1]])}</b>${each}. ${never}`;
+      return `<span class="o">${this.y([o, ...place])}</span> = ${formula} = ${sum(meets.map((one) => product(one.x, one.w)))} = <b>${minus(y[o][place[0]][place[1]])}</b>${each}. ${never}`;
     }
     if (show === "w") {
       const met = list(meets.map((one) => one.x));
       return `<span class="k">${this.w([o, d, ...place])}</span> = <b>${minus(w[o][d][place[0]][place[1]])}</b> is in all ${m[0]} × ${m[1]} outputs${y.length > 1 ? ` of y[${o}]` : ""}, and meets <span class="i">${met}</span> there. ${never}`;
     }
-    const value = meets[0]?.x ?? (this.shown(model, place) ? x[c][this.shown(model, place)[0]][this.shown(model, place)[1]] : 0);
-    const what = this.inside(place, size) ? `<span class="i">${this.x([c, ...place])}</span> = <b>${minus(value)}</b>` : `This place in the padding ${this.shown(model, place) ? `shows <span class="i">${this.x([c, ...this.shown(model, place)])}</span> = <b>${minus(value)}</b>` : "is <b>0</b>"}, and`;
+    const source = this.shown(model, place), pixel = source ? `<span class="i">${this.x([c, ...source])}</span> = <b>${minus(this.pixel(model, c, place))}</b>` : "";
+    const what = this.inside(place, size) ? pixel : `This place in the padding ${source ? `shows ${pixel}` : "is <b>0</b>"}, and`;
     if (!meets.length) return `${what} is read by no window. ${never}`;
     const uses = meets.map((one) => `<span class="o">${this.y([one.o, ...one.i])}</span> with <span class="k">${this.w([one.o, one.d, ...one.u])}</span> = ${minus(one.w)}`);
     return `${what} is read ${meets.length === 1 ? "once" : meets.length === 2 ? "twice" : `${meets.length} times`}: by ${uses.length > 1 ? `${uses.slice(0, -1).join(", ")} and ${uses.at(-1)}` : uses[0]}. ${never}`;
@@ -308,7 +315,7 @@ print([y[0].int().tolist(), unread.tolist()])
   static css = `.images { align-items:center; justify-content:center; flex-wrap:nowrap; gap:.7rem } .images.narrow { flex-wrap:wrap; align-items:flex-start; justify-content:flex-start; gap:.7rem 1rem }
 .images.narrow .sign { display:none } .images.narrow .stack { flex-direction:row; flex-wrap:wrap } .images .l { white-space:nowrap }
 .say { min-height:4.9em } .stack { display:flex; flex-direction:column; gap:.7rem } .kernels { display:flex; gap:.7rem } .sign { color:var(--muted); font-size:1.5rem; padding-top:1.2rem }
-.l.i { color:var(--t-in) } .l.k { color:var(--t-ker) } .l.o { color:var(--t-out) } .count { min-width:1.2rem; text-align:center }
+.l.in { color:var(--t-in) } .l.ker { color:var(--t-ker) } .l.out { color:var(--t-out) } .count { min-width:1.2rem; text-align:center }
 .sizes { color:var(--muted); font-size:.87rem; padding-top:.8rem; overflow-wrap:anywhere } .sizes b { color:var(--ink); font-weight:600 }
 [data-met] { position:relative } [data-met]::after { content:attr(data-met); position:absolute; right:3px; bottom:1px; font-size:9.5px; line-height:1; font-weight:700; color:var(--t-ker); pointer-events:none }
 .ker [data-met]::after { color:var(--t-in) }`;
