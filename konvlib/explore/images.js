@@ -3,7 +3,7 @@ import { checkGroups, conv2d, range, span, unreadOf, windowOf } from "./arithmet
 import { choice, counted, define, el, Explorable, grid, list, minus, numbers, product, Refusal, sum, table, whole } from "./kit.js";
 
 // What a second channel, and kernels that are added, begin with: those of the chapter.
-const SECOND = [[0, 1, 0], [2, 1, 0], [1, 0, 3]];
+const PIXELS = [[1, 3, 2], [2, 0, 1], [0, 4, 2]], SECOND = [[0, 1, 0], [2, 1, 0], [1, 0, 3]];
 const KERNELS = [[[2, 1], [0, 3]], [[1, 0], [1, -1]], [[0, 1], [1, 0]], [[1, 1], [1, 1]]];
 const sized = (block, rows, columns, fill) => range(rows).map((r) => range(columns).map((c) => block[r]?.[c] ?? fill(r, c)));
 const fresh = (r, c) => (3 * r + 2 * c + 1) % 5;
@@ -11,7 +11,7 @@ const weight = () => 1;
 const cut = (rows, count) => range(count).map((b) => rows.slice((b * rows.length) / count, ((b + 1) * rows.length) / count));
 const depthOf = ({ channels, groups }) => Math.max(1, Math.floor(channels / groups));
 const indices = (values) => values.map(minus).join(", ");
-const AXES = ["rows", "columns"];
+const AXES = ["rows", "columns"], COUNTS = ["channels", "outputs", "groups"];
 
 class Images extends Explorable {
   static word = "images";
@@ -23,16 +23,16 @@ class Images extends Explorable {
     at: whole(0, 999), show: choice("y", "x", "w"), cell: numbers(3, 3, -9, 9),
   };
   static start = {
-    x: [[1, 3, 2], [2, 0, 1], [0, 4, 2]], w: [[2, 1], [0, 3]], stride: [1, 1], padding: [[0, 0], [0, 0]], dilation: [1, 1],
+    x: PIXELS, w: KERNELS[0], stride: [1, 1], padding: [[0, 0], [0, 0]], dilation: [1, 1],
     padding_mode: "zeros", channels: 1, outputs: 1, groups: 1, at: 0, show: "y", cell: [0, 0, 0],
   };
   static presets = {
     "Running example": {},
     "Stride 2 and 1": { padding: [[1, 1], [1, 1]], stride: [2, 1] },
-    "Unread pixels": { x: sized([[1, 3, 2], [2, 0, 1], [0, 4, 2]], 5, 6, fresh), stride: [2, 2], dilation: [2, 2] },
+    "Unread pixels": { x: sized(PIXELS, 5, 6, fresh), stride: [2, 2], dilation: [2, 2] },
     "Same size": { x: [[1, 3, 2, 0], [2, 0, 1, 4], [0, 4, 2, 1]], w: [[1, 2, 1], [2, 4, 2], [1, 2, 1]], padding: [[1, 1], [1, 1]], padding_mode: "reflect" },
-    "Two channels": { x: [[1, 3, 2], [2, 0, 1], [0, 4, 2], ...SECOND], w: KERNELS.flat(), channels: 2, outputs: 2 },
-    "Two groups": { x: [[1, 3, 2], [2, 0, 1], [0, 4, 2], ...SECOND], w: [...KERNELS[0], ...KERNELS[1]], channels: 2, outputs: 2, groups: 2 },
+    "Two channels": { x: [...PIXELS, ...SECOND], w: KERNELS.flat(), channels: 2, outputs: 2 },
+    "Two groups": { x: [...PIXELS, ...SECOND], w: [...KERNELS[0], ...KERNELS[1]], channels: 2, outputs: 2, groups: 2 },
   };
   static tasks = {
     corners: {
@@ -62,7 +62,7 @@ class Images extends Explorable {
     return [
       ...["x", "w"].flatMap((name) => [size(name, 0), size(name, 1)]), both("stride", "stride s₀, s₁"), both("dilation", "dilation d₀, d₁"),
       several("padding above, below, left, right", ...sides.map(([field, side]) => this.number(field, `padding ${side}`, "padc"))), this.select("padding_mode", "padding mode"),
-      this.select("channels", "channels"), this.select("outputs", "outputs"), this.select("groups", "groups"),
+      ...COUNTS.map((name) => this.select(name, name)),
     ];
   }
   resize(name, blocks, axis, by) {
@@ -72,7 +72,7 @@ class Images extends Explorable {
   // Where channels, outputs or groups change, x and w get the rows that they need.
   set(part) {
     const before = this.state, now = { ...before, ...part }, more = {};
-    if (["channels", "outputs", "groups"].some((name) => now[name] !== before[name]) && !part.x) {
+    if (COUNTS.some((name) => now[name] !== before[name]) && !part.x) {
       const x = cut(before.x, before.channels), w = cut(before.w, before.outputs * depthOf(before));
       more.x = range(now.channels).flatMap((c) => x[c] ?? sized(SECOND, x[0].length, x[0][0].length, fresh));
       more.w = range(now.outputs).flatMap((o) => range(depthOf(now)).flatMap((d) => (o < before.outputs && w[o * depthOf(before) + d]) || sized(KERNELS[2 * o + d], w[0].length, w[0][0].length, weight)));
@@ -85,7 +85,7 @@ class Images extends Explorable {
     super.ask(asking, repaint);
   }
   paint() {
-    const { channels, outputs, groups } = this.state, kept = String([channels, outputs, groups]);
+    const kept = String(COUNTS.map((name) => this.state[name]));
     if (this.kept !== kept) this.shape = null;
     this.kept = kept;
     const height = this.picture.offsetHeight;
@@ -133,8 +133,11 @@ class Images extends Explorable {
     const [first, ...place] = cell, kernels = w.length * depth;
     if (show === "x" && first >= 0 && first < x.length && place.every((j, a) => j >= -before[a] && j < size[a] + after[a])) return { show, c: first, place };
     if (show === "w" && first >= 0 && first < kernels && place.every((u, a) => u >= 0 && u < kernel[a])) return { show, o: Math.floor(first / depth), d: first % depth, place };
-    const at = this.at, o = Math.floor(at / (m[0] * m[1])), i = at % (m[0] * m[1]);
-    return { show: "y", o, place: [Math.floor(i / m[1]), i % m[1]] };
+    return this.output(m);
+  }
+  output([rows, columns]) {
+    const row = Math.floor(this.at / columns);
+    return { show: "y", o: Math.floor(row / rows), place: [row % rows, this.at % columns] };
   }
   inside(place, size) { return place.every((j, a) => j >= 0 && j < size[a]); }
   first(o) { return Math.floor(o / (this.model.w.length / this.model.layer.groups)) * this.model.depth; }
@@ -142,7 +145,7 @@ class Images extends Explorable {
   meeting(model, { show, o, d, c, place }) {
     const { taps, x, w, depth, size } = model, same = (a, b) => a[0] === b[0] && a[1] === b[1];
     const real = show === "x" && this.inside(place, size);
-    const found = taps.filter((tap) => (!show ? true : show === "y" ? same(tap.i, place) : show === "w" ? same(tap.u, place) : real ? tap.source && same(tap.source, place) : same(tap.place, place)));
+    const found = taps.filter((tap) => (!show || (show === "y" ? same(tap.i, place) : show === "w" ? same(tap.u, place) : real ? tap.source && same(tap.source, place) : same(tap.place, place))));
     return range(w.length).filter((at) => o == null || at === o).flatMap((at) => range(depth).filter((e) => (d == null || e === d) && (c == null || this.first(at) + e === c)).flatMap((e) => found.map((tap) => ({
       ...tap, o: at, d: e, c: this.first(at) + e, x: tap.source ? x[this.first(at) + e][tap.source[0]][tap.source[1]] : 0, w: w[at][e][tap.u[0]][tap.u[1]],
     }))));
@@ -219,9 +222,8 @@ class Images extends Explorable {
       node.className = `g ${look} ${is ? "on" : found ? "fill" : ""}`;
       held.setAttribute("data-met", shown.includes(name) && found?.length === 1 ? minus(found[0]) : "");
       held.setAttribute("aria-selected", String(is));
-      if (input) continue;
       node.setAttribute("tabindex", "-1");
-      if (is || !stops.has(label)) stops.set(label, node);
+      if (is || !stops.has(label + input)) stops.set(label + input, node); // a stop for the numbers, one for their padding
     }
     for (const node of stops.values()) node.setAttribute("tabindex", "0");
   }
@@ -252,8 +254,8 @@ class Images extends Explorable {
       return `<span class="o">${this.y([o, ...place])}</span> = ${formula} = ${sum(meets.map((one) => product(one.x, one.w)))} = <b>${minus(y[o][place[0]][place[1]])}</b>${each}. ${never}`;
     }
     if (show === "w") {
-      const met = list(meets.map((one) => one.x));
-      return `<span class="k">${this.w([o, d, ...place])}</span> = <b>${minus(w[o][d][place[0]][place[1]])}</b> is in all ${m[0]} × ${m[1]} outputs${y.length > 1 ? ` of y[${o}]` : ""}, and meets <span class="i">${met}</span> there. ${never}`;
+      const met = meets.length > 36 ? "" : `, and meets <span class="i">${list(meets.map((one) => one.x))}</span> there`;
+      return `<span class="k">${this.w([o, d, ...place])}</span> = <b>${minus(w[o][d][place[0]][place[1]])}</b> is in ${meets.length > 1 ? `all ${m[0]} × ${m[1]} outputs` : "the only output"}${y.length > 1 ? ` of y[${o}]` : ""}${met}. ${never}`;
     }
     const source = this.shown(model, place), pixel = source ? `<span class="i">${this.x([c, ...source])}</span> = <b>${minus(this.pixel(model, c, place))}</b>` : "";
     const what = this.inside(place, size) ? pixel : `This place in the padding ${source ? `shows ${pixel}` : "is <b>0</b>"}, and`;
@@ -262,7 +264,7 @@ class Images extends Explorable {
     return `${what} is read ${meets.length === 1 ? "once" : meets.length === 2 ? "twice" : `${meets.length} times`}: by ${uses.length > 1 ? `${uses.slice(0, -1).join(", ")} and ${uses.at(-1)}` : uses[0]}. ${never}`;
   }
   question({ y, m }) {
-    const at = this.at, o = Math.floor(at / (m[0] * m[1])), i = Math.floor(at / m[1]) % m[0], j = at % m[1];
+    const { o, place: [i, j] } = this.output(m);
     return { name: this.y([o, i, j]), answer: y[o][i][j] };
   }
   result({ y, unread }) { return [y, unread]; }
@@ -301,7 +303,7 @@ print([y.tolist(), np.argwhere(~read).tolist()])
     else if (!none && !even) padded = `pad(x, (${sides.join(", ")}))`;
     const given = [`stride=(${stride.join(", ")})`, ...(plain && even && !none ? [`padding=(${before.join(", ")})`] : []), `dilation=(${dilation.join(", ")})`, ...(groups > 1 ? [`groups=${groups}`] : [])].join(", ");
     return `import torch
-from torch.nn.functional import conv2d, pad
+from torch.nn.functional import conv2d${padded.startsWith("pad") ? ", pad" : ""}
 
 x = torch.tensor([${floats(x)}], requires_grad=True)
 w = torch.tensor(${floats(w)})
