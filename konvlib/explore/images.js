@@ -27,8 +27,8 @@ class Images extends Explorable {
     padding_mode: "zeros", channels: 1, outputs: 1, groups: 1, at: 0, show: "y", cell: [0, 0, 0],
   };
   static presets = {
-    "Running example": {},
-    "Stride 2 and 1": { padding: [[1, 1], [1, 1]], stride: [2, 1] },
+    "Chapter 2": {},
+    "Two strides": { padding: [[1, 1], [1, 1]], stride: [2, 1] },
     "Unread pixels": { x: sized(PIXELS, 5, 6, fresh), stride: [2, 2], dilation: [2, 2] },
     "Same size": { x: [[1, 3, 2, 0], [2, 0, 1, 4], [0, 4, 2, 1]], w: [[1, 2, 1], [2, 4, 2], [1, 2, 1]], padding: [[1, 1], [1, 1]], padding_mode: "reflect" },
     "Two channels": { x: [...PIXELS, ...SECOND], w: KERNELS.flat(), channels: 2, outputs: 2 },
