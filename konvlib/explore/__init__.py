@@ -20,10 +20,19 @@ from typing import Any
 
 import numpy as np
 
-from konvlib import Layer, compose_chain, conv1d, convolve, correlate, dilate
+from konvlib import (
+    Layer,
+    compose_chain,
+    conv1d,
+    conv_transpose2d,
+    convolve,
+    correlate,
+    dilate,
+    overlap_counts,
+)
 from konvlib.geometry import conv_size
 
-__all__ = ["Explorable", "output_size", "sequences", "strides"]
+__all__ = ["Explorable", "output_size", "sequences", "strides", "transposes"]
 
 FOLDER = Path(__file__).parent
 SHARED = ("kit", "arithmetic")
@@ -241,6 +250,72 @@ def sequences(
         y, part = (correlate if kind == "correlation" else convolve)(f, g, mode=mode).tolist(), mode
     name = "circular convolution" if kind == "circular" else kind
     return _explorable(sequences, locals(), f"The {name} of {f} and {g}, {part}, is {y}.")
+
+
+def transposes(
+    *,
+    view: str = "line",
+    y: Numbers = (1, 3),
+    w: Numbers = (2, 1, -1),
+    x: Numbers = (1, 3, 2, 0, 4),
+    image: Table = ((1, 3), (2, 0)),
+    kernel: Table = ((2, 1), (0, 3)),
+    s: int = 2,
+    d: int = 1,
+    p0: int = 0,
+    p1: int = 0,
+    rho: int = 0,
+    of: str = "place",
+    at: int = 2,
+    task: str | None = None,
+) -> Explorable:
+    """Show a layer and its transpose on the same connections, what is cut off, and how many taps reach each place.
+
+    Parameters
+    ----------
+    view : {"line", "image"}
+        One axis, with the layer beside its transpose, or two, with the overlap counts as heat.
+    y, w, x : sequence of int
+        On one axis: what the transpose sends, the kernel, and what the layer reads, repeated to its size.
+    image, kernel : table of int
+        On two axes: what the transpose sends, and the kernel.
+    s, d, p0, p1 : int
+        The layer's stride, dilation and padding before and after, the same on both axes.
+    rho : int
+        The transpose's output padding.
+    of, at : {"place", "sample", "tap"}, int
+        What is chosen, and the number of it; places are counted from the first that a tap can reach.
+    task : {"back", "flat"}, optional
+        The exercise to judge.
+
+    Raises
+    ------
+    ValueError
+        If the output padding is too large, or if the padding cuts everything off.
+
+    See Also
+    --------
+    konvlib.conv_transpose2d, konvlib.overlap_counts
+
+    Examples
+    --------
+    >>> transposes()
+    The transpose of the layer with kernel [2, 1, -1] and stride 2 makes [2, 1, 5, 3, -3] of [1, 3]; \
+overlap counts: [1, 1, 2, 1, 1].
+    >>> transposes(view="image", s=1)
+    The transpose of the layer with kernel [[2, 1], [0, 3]] and stride 1 makes [[2, 7, 3], [4, 5, 9], [0, 6, 0]] of \
+[[1, 3], [2, 0]]; overlap counts: [[1, 2, 1], [2, 4, 2], [1, 2, 1]].
+    """
+    line = view == "line"
+    sent, taps = (np.array([_list("y", y)]), np.array([_list("w", w)])) if line else (np.array(image), np.array(kernel))
+    rows = [(1, 1, (0, 0), 0), (s, d, (p0, p1), rho)]  # on one axis nothing happens to the rows
+    names = ("stride", "dilation", "padding", "output_padding")
+    options: dict[str, Any] = dict(zip(names, zip(*(rows if line else [rows[1]] * 2), strict=True), strict=True))
+    made = conv_transpose2d(sent[None, None], taps[None, None], **options)[0, 0]
+    shown = [sent, taps, made, overlap_counts(sent.shape, taps.shape, **options)]
+    a, b, c, counts = [(values[0] if line else values).tolist() for values in shown]
+    sentence = f"The transpose of the layer with kernel {b} and stride {s} makes {c} of {a}; overlap counts: {counts}."
+    return _explorable(transposes, locals(), sentence)
 
 
 def _and(things: Sequence[Any]) -> str:
