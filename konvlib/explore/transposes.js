@@ -73,13 +73,16 @@ ${range(HEAT + 1).map((n) => `.cell.heat${n} rect, .g.heat${n} { fill:color-mix(
   }
   build() {
     super.build();
-    // What is under the pointer, or edited, is chosen; numbers that are still being typed are left alone.
-    const touch = ({ target, type }) => {
+    // What is under the pointer, or edited, is chosen; numbers that are still being typed are left alone. A pointer that
+    // rests chooses nothing when the picture changes under it.
+    let rest = "";
+    const touch = ({ target, type, clientX, clientY }) => {
+      if (type === "pointermove" && rest === (rest = `${clientX} ${clientY}`)) return;
       const [, of, index] = target.closest("[data-key]")?.dataset.key.match(/^(place|sample|tap)\D* (\d+)$/) ?? [];
       const active = this.shadowRoot.activeElement;
       if (of && this.model && !(type !== "focusin" && active?.matches(".pic input") && active.value !== active.defaultValue)) this.choose(of, Number(index));
     };
-    for (const type of ["pointerover", "click"]) this.picture.addEventListener(type, touch);
+    for (const type of ["pointermove", "click"]) this.picture.addEventListener(type, touch);
     this.picture.addEventListener("focusin", (event) => { if (event.target.matches("input")) touch(event); });
   }
   paint() {
@@ -98,39 +101,41 @@ ${range(HEAT + 1).map((n) => `.cell.heat${n} rect, .g.heat${n} { fill:color-mix(
     const m = [image.length, image[0].length], k = [kernel.length, kernel[0].length], n = [back.length, back[0].length], T = [full.length, full[0].length];
     const x = range(n[1]).map((j) => state.x[j % state.x.length]);
     const read = line ? layer1d(x, state.w, { stride: s, dilation: d, before: p0, after: p1 }) : null;
-    const places = range(m[0] * m[1]).flatMap((i) => range(k[0] * k[1]).map((u) => {
+    const links = range(m[0] * m[1]).flatMap((i) => range(k[0] * k[1]).map((u) => {
       const [row, column] = [[Math.floor(i / m[1]), Math.floor(u / k[1])], [i % m[1], u % k[1]]].map(([at, tap], a) => layer.stride[a] * at + layer.dilation[a] * tap);
       return { sample: i, tap: u, place: row * T[1] + column };
     }));
-    return { state, line, layer, image, kernel, back, counts, full, m, k, n, T, x, read, links: places, values: { sample: image.flat(), tap: kernel.flat(), place: full.flat() } };
+    // All places that taps reach: the index in the transpose's output, whether it is kept, how many taps reach it, and which.
+    const sites = range(T[0] * T[1]).map((place) => {
+      const index = [Math.floor(place / T[1]), place % T[1]].map((at, a) => at - layer.before[a]), kept = index.every((at, a) => within(at, n[a]));
+      return { kept, name: `[${(line ? index.slice(1) : index).map(minus).join(", ")}]`, count: kept ? counts[index[0]][index[1]] : "cut off", arriving: [] };
+    });
+    links.forEach((link) => sites[link.place].arriving.push(link));
+    return { state, line, layer, image, kernel, back, counts, full, m, k, n, T, x, read, links, sites, values: { sample: image.flat(), tap: kernel.flat(), place: full.flat() } };
   }
   steps({ values }) { return values[this.state.of].length; }
 
   linked({ links }) { return links.filter((link) => link[this.state.of] === this.at); }
-  // A place among all that taps reach, as an index of the transpose's output, and whether it is kept.
-  where({ T, n, layer }, place) {
-    const index = [Math.floor(place / T[1]), place % T[1]].map((at, a) => at - layer.before[a]);
-    return { index, kept: index.every((at, a) => within(at, n[a])) };
+  // What is chosen with all that it touches, as a question: of a kind and an index.
+  touching(on) {
+    const found = Object.fromEntries(["place", "sample", "tap"].map((kind) => [kind, new Set(on.map((link) => link[kind]))]));
+    found[this.state.of].add(this.at);
+    return (kind, at) => found[kind].has(at);
   }
-  indexed(model, index) { return `[${(model.line ? index.slice(1) : index).map(minus).join(", ")}]`; }
   nameOf(model, of, at) {
-    if (of === "place") return this.indexed(model, this.where(model, at).index);
+    if (of === "place") return model.sites[at].name;
     const wide = (of === "tap" ? model.k : model.m)[1];
-    return this.indexed(model, [Math.floor(at / wide), at % wide]);
-  }
-  count(model, place) {
-    const { index: [a, b], kept } = this.where(model, place);
-    return kept ? model.counts[a][b] : "cut off";
+    return `[${model.line ? at : `${Math.floor(at / wide)}, ${at % wide}`}]`;
   }
   // What a cell says to those who do not see it.
   told(model, of, at) {
-    const { state, values, links } = model, name = this.nameOf(model, of, at);
+    const { state, values, sites } = model, name = this.nameOf(model, of, at);
     if (of === "tap") return `w${name} = ${values.tap[at]}`;
     if (of === "sample") return `y${name} = ${values.sample[at]}`;
-    const { kept } = this.where(model, at), head = kept ? `x̂${name}` : `place ${name}, cut off`;
+    const { kept, count, arriving } = sites[at], head = kept ? `x̂${name}` : `place ${name}, cut off`;
     if (this.asking && state.of === "place" && at === this.at) return `${head}, hidden`;
-    const terms = links.filter(({ place }) => place === at).map(({ sample, tap }) => `${values.sample[sample]} times ${values.tap[tap]}`);
-    return `${head} = ${terms.join(" plus ") || "no tap"} = ${values.place[at]}${kept ? `, overlap count ${this.count(model, at)}` : ""}`;
+    const terms = arriving.map(({ sample, tap }) => `${values.sample[sample]} times ${values.tap[tap]}`);
+    return `${head} = ${terms.join(" plus ") || "no tap"} = ${values.place[at]}${kept ? `, overlap count ${count}` : ""}`;
   }
   hides(of, at) { return this.asking && this.state.of === of && at === this.at; }
   heat(value, low, high) { return `heat${high > low ? Math.round((HEAT * (value - low)) / (high - low)) : HEAT / 2}`; }
@@ -152,7 +157,7 @@ ${range(HEAT + 1).map((n) => `.cell.heat${n} rect, .g.heat${n} { fill:color-mix(
     rows.counts = rows.back + side + 12;
     const sheet = new Sheet(width, rows.counts + half + (rho ? 20 : 8), "The layer above, its transpose below, the kernel of both between them");
     if (least > room - 2) sheet.svg.style.minWidth = `${least}px`;
-    const on = this.linked(model), touched = (kind, at) => (of === kind && at === this.at) || on.some((link) => link[kind] === at);
+    const on = this.linked(model), touched = this.touching(on);
     const lit = (kind, at, rest = "") => (touched(kind, at) ? "on" : rest);
     // A ribbon, and its tap near the row where the chosen ones lie apart.
     const [along, down] = of === "place" ? [0.844, 0.703] : [0.156, 0.297];
@@ -202,8 +207,7 @@ ${range(HEAT + 1).map((n) => `.cell.heat${n} rect, .g.heat${n} { fill:color-mix(
     return [sheet.svg];
   }
   grids(model) {
-    const { state: { of }, image, kernel, full, counts, back, T, m, k } = model, flat = back.flat(), on = this.linked(model);
-    const touched = (kind, at) => (of === kind && at === this.at) || on.some((link) => link[kind] === at);
+    const { state: { of }, image, kernel, sites, full, counts, back, T, m, k } = model, flat = back.flat(), touched = this.touching(this.linked(model));
     const room = (this.clientWidth || 700) - 40, longest = Math.max(...full.flat().map((value) => String(value).length));
     const columns = room < 480 ? T[1] : 2 * T[1] + Math.max(m[1], k[1]) + 2, side = Math.max(24, 6 * longest + 4, Math.min(34, Math.floor(room / columns) - 3));
     const titled = (text, colour, node) => el("div", {}, el("div", { class: "l", style: `color:var(--t-${colour})` }, text), node);
@@ -211,7 +215,7 @@ ${range(HEAT + 1).map((n) => `.cell.heat${n} rect, .g.heat${n} { fill:color-mix(
       label: kind, role, values, side: Math.max(28, side), field: name, look: (r, c) => `fill ${touched(kind, r * values[0].length + c) ? "on" : ""}`, say: (r, c) => `${label}, row ${r}, column ${c}`,
     });
     const [low, high, most] = [Math.min(...flat), Math.max(...flat), Math.max(...counts.flat())], at = (r, c) => r * T[1] + c;
-    const kept = (place) => this.where(model, place).kept, look = (r, c, value, from, to) => `${!kept(at(r, c)) ? "cut" : this.hides("place", at(r, c)) ? "" : this.heat(value, from, to)} ${touched("place", at(r, c)) ? "on" : ""}`;
+    const look = (r, c, value, from, to) => `${!sites[at(r, c)].kept ? "cut" : this.hides("place", at(r, c)) ? "" : this.heat(value, from, to)} ${touched("place", at(r, c)) ? "on" : ""}`;
     const output = grid(this, {
       label: "place", role: "in", side, chosen: of === "place" ? this.at : null, pick: (place) => this.choose("place", place), say: (r, c) => this.told(model, "place", at(r, c)),
       values: full.map((row, r) => row.map((value, c) => (this.hides("place", at(r, c)) ? "?" : value))),
@@ -220,8 +224,8 @@ ${range(HEAT + 1).map((n) => `.cell.heat${n} rect, .g.heat${n} { fill:color-mix(
     output.setAttribute("aria-label", "The transpose's output x̂, with what is cut off");
     if (of !== "place") output.querySelector("[role=gridcell]").tabIndex = 0;
     const heat = grid(this, {
-      label: "place counted", role: "in", side, say: (r, c) => `overlap count of ${this.nameOf(model, "place", at(r, c))}: ${this.hides("place", at(r, c)) ? "hidden" : this.count(model, at(r, c))}`,
-      values: full.map((row, r) => row.map((_, c) => (!kept(at(r, c)) ? "" : this.hides("place", at(r, c)) ? "?" : this.count(model, at(r, c))))), look: (r, c) => look(r, c, this.count(model, at(r, c)), 0, most),
+      label: "place counted", role: "in", side, say: (r, c) => `overlap count of ${this.nameOf(model, "place", at(r, c))}: ${this.hides("place", at(r, c)) ? "hidden" : sites[at(r, c)].count}`,
+      values: full.map((row, r) => row.map((_, c) => (!sites[at(r, c)].kept ? "" : this.hides("place", at(r, c)) ? "?" : sites[at(r, c)].count))), look: (r, c) => look(r, c, sites[at(r, c)].count, 0, most),
     });
     heat.setAttribute("aria-label", "Overlap counts");
     return [el("div", { class: "row" },
@@ -233,7 +237,7 @@ ${range(HEAT + 1).map((n) => `.cell.heat${n} rect, .g.heat${n} { fill:color-mix(
   inside(model) {
     const { layer, m, k, T } = model, span = [0, 1].map((a) => [layer.dilation[a] * (k[a] - 1), layer.stride[a] * (m[a] - 1)]);
     if (span.some(([from, to], a) => to - from + 1 < layer.stride[a])) return [];
-    return range(T[0] * T[1]).filter((place) => [Math.floor(place / T[1]), place % T[1]].every((at, a) => at >= span[a][0] && at <= span[a][1]) && this.where(model, place).kept);
+    return range(T[0] * T[1]).filter((place) => [Math.floor(place / T[1]), place % T[1]].every((at, a) => at >= span[a][0] && at <= span[a][1]) && model.sites[place].kept);
   }
   say(model) {
     const { state: { s, d, p0, p1, rho, of }, line, m, k, n, values, read, x } = model, at = this.at, on = this.linked(model), name = this.nameOf(model, of, at);
@@ -242,13 +246,13 @@ ${range(HEAT + 1).map((n) => `.cell.heat${n} rect, .g.heat${n} { fill:color-mix(
     const sizes = last.map((a) => `n${small(a)} = s(m − 1) + d(k − 1) + 1 − p − p′ + ρ = ${s} · ${m[a] - 1} + ${d} · ${k[a] - 1} + 1 − ${p0} − ${p1} + ${rho} = <b>${n[a]}</b>`);
     let first;
     if (of === "place") {
-      const { kept } = this.where(model, at), terms = on.map(({ sample, tap }) => product(values.sample[sample], values.tap[tap]));
+      const { kept } = model.sites[at], terms = on.map(({ sample, tap }) => product(values.sample[sample], values.tap[tap]));
       const letters = on.length > 4 ? `Σ <span class="o">y[i]</span> <span class="k">w[u]</span>` : on.map(({ sample, tap }) => `<span class="o">y${this.nameOf(model, "sample", sample)}</span> <span class="k">w${this.nameOf(model, "tap", tap)}</span>`).join(" + ");
       const total = `<b>${minus(values.place[at])}</b>`, sums = on.length ? `${letters} = ${sum(terms)} = ${total}` : total;
       if (!kept) first = `Place ${name} is cut off by the padding, where ${line ? "the layer reads a zero" : "the layer would read a zero"}: ${on.length ? sums : "no tap reaches it"}.`;
       else first = `<span class="i">x̂${name}</span> = ${sums}: ${on.length ? `μ${name} = ${counted(on.length, "tap")} ${on.length === 1 ? "reaches" : "reach"} it, along the connections on which the layer reads <span class="i">x${name}</span>` : `no tap reaches it, and no output of the layer reads <span class="i">x${name}</span>`}.`;
     } else if (of === "sample") {
-      const sent = on.map(({ tap, place }) => `${minus(values.sample[at] * values.tap[tap])} to x̂${this.nameOf(model, "place", place)}${this.where(model, place).kept ? "" : " (cut off)"}`);
+      const sent = on.map(({ tap, place }) => `${minus(values.sample[at] * values.tap[tap])} to x̂${this.nameOf(model, "place", place)}${model.sites[place].kept ? "" : " (cut off)"}`);
       const gathers = line ? `The layer collects <span class="o">y${name}</span> = ${sum(on.map(({ tap, place }) => product(x[place - p0] ?? 0, values.tap[tap])))} = <b>${minus(read[at])}</b>. Its` : "The";
       first = `${gathers} transpose sends <span class="o">y${name}</span> = ${minus(values.sample[at])}, times the kernel: ${listed(sent)}.`;
     } else {
@@ -264,16 +268,16 @@ ${range(HEAT + 1).map((n) => `.cell.heat${n} rect, .g.heat${n} { fill:color-mix(
   pattern(model) {
     const inside = this.inside(model), { line, values } = model;
     if (!inside.length) return "";
-    const counts = distinct(inside.map((place) => this.count(model, place))), made = distinct(inside.map((place) => values.place[place]));
+    const counts = distinct(inside.map((place) => model.sites[place].count)), made = distinct(inside.map((place) => values.place[place]));
     const even = counts.length === 1 ? `Inside, ${counted(counts[0], "tap")} ${counts[0] === 1 ? "reaches" : "reach"} every place` : `Inside, ${words(counts)} taps reach a place by turns: ${line ? "uneven" : "a checkerboard"}`;
     if (new Set(values.sample).size > 1) return ` ${even}.`;
     return ` ${even}; the constant y becomes ${made.length === 1 ? `the constant ${minus(made[0])}` : words(made.map(minus))}.`;
   }
   question(model) {
     const { state: { of }, values, read, line } = model, at = this.at, name = this.nameOf(model, of, at);
-    if (of === "place") return { name: this.where(model, at).kept ? `x̂${name}` : `the sum cut off at ${name}`, answer: values.place[at] };
+    if (of === "place") return { name: model.sites[at].kept ? `x̂${name}` : `the sum cut off at ${name}`, answer: values.place[at] };
     if (of === "sample" && line) return { name: `the layer’s y${name}`, answer: read[at] };
-    return { name: of === "tap" ? `the number of places that w${name} reaches` : `the number of kept places that y${name} reaches`, answer: this.linked(model).filter(({ place }) => this.where(model, place).kept).length };
+    return { name: of === "tap" ? `the number of places that w${name} reaches` : `the number of kept places that y${name} reaches`, answer: this.linked(model).filter(({ place }) => model.sites[place].kept).length };
   }
   result({ line, back, counts, read }) { return line ? [back[0], counts[0], read] : [back, counts]; }
 
