@@ -18,6 +18,8 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from konvlib import explore
+from konvlib.explore.element import FOLDER as SOURCES
+from konvlib.explore.element import SHARED
 
 FOLDER = "explore"
 ELEMENT = re.compile(r"<kv-([a-z-]+)[ >]")
@@ -49,7 +51,7 @@ def link(app: Sphinx, pagename: str, template: str, context: dict[str, Any], doc
     if not words:
         return
     context["body"] = SCRIPT.sub("", context["body"])
-    for name in explore.SHARED:
+    for name in SHARED:
         href = context["pathto"](f"_static/{FOLDER}/{name}.js", 1)
         context["metatags"] = context.get("metatags", "") + f'\n<link rel="modulepreload" href="{href}">'
     for word in words:
@@ -61,7 +63,7 @@ def copy_modules(app: Sphinx) -> None:
     if app.builder.format == "html":
         folder = Path(app.outdir, "_static", FOLDER)
         folder.mkdir(parents=True, exist_ok=True)
-        for path in explore.FOLDER.glob("*.js"):
+        for path in SOURCES.glob("*.js"):
             shutil.copy(path, folder)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from konvlib import explore
+from konvlib.explore.element import FOLDER
 from tests.book.browsing import QuietHandler, running_browser
 
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>An explorable</title>
@@ -41,7 +42,7 @@ class Handler(QuietHandler):
 @pytest.fixture(scope="session")
 def modules() -> Iterator[str]:
     """The address of a server of the modules."""
-    handler = functools.partial(Handler, directory=str(explore.FOLDER))
+    handler = functools.partial(Handler, directory=str(FOLDER))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"

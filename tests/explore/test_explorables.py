@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from konvlib import explore
+from konvlib.explore.element import FOLDER, SHARED, state_text
 from tests.book.browsing import opened
 from tests.explore.cases import WORDS, cases
 
@@ -122,7 +123,7 @@ def test_what_cannot_be_is_refused_in_the_words_of_the_engine(word: str, show: A
     for state in cases(word).REFUSALS:
         with pytest.raises(ValueError) as refused:  # noqa: PT011 - its words are what is compared
             getattr(explore, word)(**state)
-        text = explore.state_text(getattr(explore, word), defaults_of(word) | state)
+        text = state_text(getattr(explore, word), defaults_of(word) | state)
         shown = show(word, f"{word}={text}")
         assert shown.element.get_by_text("This cannot be").text_content() == f"This cannot be: {refused.value}."
         assert shown.button("Play").is_disabled()
@@ -227,7 +228,7 @@ def test_it_fits_a_phone_and_axe_finds_nothing(word: str, show: Any):
 
 @every_word
 def test_it_is_light_and_answers_at_once(word: str, show: Any):
-    weight = sum(len(gzip.compress((explore.FOLDER / f"{name}.js").read_bytes())) for name in (*explore.SHARED, word))
+    weight = sum(len(gzip.compress((FOLDER / f"{name}.js").read_bytes())) for name in (*SHARED, word))
     assert weight < MOST_BYTES
     shown = show(word)
     shown.page.context.new_cdp_session(shown.page).send("Emulation.setCPUThrottlingRate", {"rate": 4})
