@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from konvlib import Layer, compose_chain, conv1d, convolve, correlate, dilate
+from konvlib import Layer, compose_chain, conv1d, conv2d, conv_matrix, convolve, correlate, dilate, im2col
 from konvlib.geometry import conv_size
 
-__all__ = ["Explorable", "output_size", "sequences", "strides"]
+__all__ = ["Explorable", "matrices", "output_size", "sequences", "strides"]
 
 FOLDER = Path(__file__).parent
 SHARED = ("kit", "arithmetic")
@@ -241,6 +241,69 @@ def sequences(
         y, part = (correlate if kind == "correlation" else convolve)(f, g, mode=mode).tolist(), mode
     name = "circular convolution" if kind == "circular" else kind
     return _explorable(sequences, locals(), f"The {name} of {f} and {g}, {part}, is {y}.")
+
+
+def matrices(
+    *,
+    x: Table = ((1, 3, 2), (2, 0, 1), (0, 4, 2)),
+    w: Table = ((2, 1), (0, 3)),
+    stride: Numbers = (1, 1),
+    padding: Table = ((0, 0), (0, 0)),
+    dilation: Numbers = (1, 1),
+    view: str = "matrix",
+    show: str = "output",
+    at: int = 0,
+    j: int = 4,
+    u: int = 0,
+    task: str | None = None,
+) -> Explorable:
+    """Show a layer beside its matrix, or beside the columns of its windows (im2col).
+
+    Parameters
+    ----------
+    x, w : sequence of sequence of int
+        The input and the kernel, row by row.
+    stride, dilation : sequence of int
+        Two numbers each, for rows and columns.
+    padding : sequence of sequence of int
+        Zeros above and below, and on the left and the right.
+    view : {"matrix", "columns"}
+        What stands beside the layer.
+    show : {"output", "input", "tap", "entry"}
+        What is chosen: an output, an input, a tap, or an entry of the matrix or of the columns.
+    at, j, u : int
+        The output, the input and the tap that are looked at, numbered row by row.
+    task : {"toeplitz", "once"}, optional
+        The exercise to judge.
+
+    Raises
+    ------
+    ValueError
+        If no window fits.
+
+    See Also
+    --------
+    konvlib.conv_matrix, konvlib.im2col
+
+    Examples
+    --------
+    >>> matrices()
+    K has 4 rows and 9 columns, and 16 of its entries are weights. K flat(x) = [5, 11, 16, 7].
+    >>> matrices(view="columns")
+    The columns have 4 rows and 4 columns: 16 numbers from 9. w columns = [5, 11, 16, 7].
+    """
+    image, kernel = np.array(x)[None, None], np.array(w)[None, None]
+    steps = {"stride": tuple(stride), "padding": tuple(map(tuple, padding)), "dilation": tuple(dilation)}
+    y = conv2d(image, kernel, **steps).ravel().tolist()
+    if view == "columns":
+        rows, columns = im2col(image, kernel.shape[2:], **steps)[0].shape
+        sentence = f"The columns have {rows} rows and {columns} columns: {rows * columns} numbers from {image.size}."
+    else:
+        rows, columns = len(y), image.size
+        weights = int(conv_matrix(np.ones_like(kernel), image.shape[1:], **steps).sum())
+        sentence = f"K has {rows} rows and {columns} columns, and {weights} of its entries are weights."
+    product = "w columns" if view == "columns" else "K flat(x)"
+    return _explorable(matrices, locals(), f"{sentence} {product} = {y}.")
 
 
 def _and(things: Sequence[Any]) -> str:
