@@ -83,6 +83,8 @@ class Matrices extends Explorable {
   go(at) { this.set({ at: Math.max(0, Math.min(at, this.steps(this.model) - 1)), show: "output" }); }
 
   compute(state) {
+    const key = JSON.stringify({ ...state, at: 0, j: 0, u: 0, show: 0 });
+    if (this.known?.key === key) return { ...this.known, state };
     const { x, w, stride, padding, dilation } = state;
     const n = [x.length, x[0].length], k = [w.length, w[0].length];
     const layer = { stride, dilation, before: padding.map(([before]) => before), after: padding.map(([, after]) => after), groups: 1, mode: "zeros" };
@@ -94,13 +96,14 @@ class Matrices extends Explorable {
     const every = range(all[0] * all[1]).map((row) => {
       const i = [Math.floor(row / all[1]), row % all[1]], stays = i.every((at, a) => at % stride[a] === 0);
       const taps = windowOf(i, k, n, { ...layer, stride: [1, 1] }).map(({ place, source }, u) => ({ u, place, j: source ? source[0] * n[1] + source[1] : null }));
-      return { row, taps, i: stays ? (i[0] / stride[0]) * m[1] + i[1] / stride[1] : null };
+      return { row, taps, meets: new Map(taps.map((tap) => [tap.j, tap])), i: stays ? (i[0] / stride[0]) * m[1] + i[1] / stride[1] : null };
     });
     const kept = every.filter(({ i }) => i !== null);
-    return {
-      state, n, k, m, all, every, kept, windows: kept.map(({ taps }) => taps), flat: { x: x.flat(), w: w.flat() },
+    this.known = {
+      key, n, k, m, all, every, kept, windows: kept.map(({ taps }) => taps), flat: { x: x.flat(), w: w.flat() },
       y: conv2d([x], [[w]], layer)[0], K: matrix([x], [[w]], layer), cols: columns([x], [[w]], layer),
     };
+    return { ...this.known, state };
   }
   steps({ m }) { return m[0] * m[1]; }
 
@@ -122,23 +125,19 @@ class Matrices extends Explorable {
     const now = this.chosen(model), quiet = this.asking && now.show !== "output";
     this.now = { ...now, quiet, lit: { output: new Set(), input: new Set(), tap: new Set() } };
     if (!quiet) for (const { i, u, j } of now.here) { this.now.lit.output.add(i); this.now.lit.input.add(j); this.now.lit.tap.add(u); }
-    for (const { node, tell } of this.updates) {
-      const { text, look, label, selected, stop } = tell();
-      if (node.localName === "input") { if (this.shadowRoot.activeElement !== node) node.value = text; } else {
-        node.textContent = minus(text);
-        node.classList.toggle("long", minus(text).length > 3);
-      }
-      node.setAttribute("class", `${node.dataset.base} ${look} ${node.classList.contains("long") ? "long" : ""}`);
-      if (label) node.setAttribute("aria-label", label);
-      if (selected != null) node.setAttribute("aria-selected", String(selected));
-      if (stop != null) node.setAttribute("tabindex", stop ? 0 : -1);
+    for (const one of this.updates) {
+      const { node, told } = one, { text, look, label, selected, stop } = (one.told = one.tell()), shown = minus(text);
+      if (node.localName === "input") { if (this.shadowRoot.activeElement !== node) node.value = text; } else if (text !== told?.text) node.textContent = shown;
+      if (look !== told?.look || text !== told.text) node.setAttribute("class", `${one.base} ${look} ${shown.length > 3 ? "long" : ""}`);
+      if (label && label !== told?.label) node.setAttribute("aria-label", label);
+      if (selected != null && selected !== told?.selected) node.setAttribute("aria-selected", String(selected));
+      if (stop != null && stop !== told?.stop) node.setAttribute("tabindex", stop ? 0 : -1);
     }
     this.reveal();
   }
   // A cell that is told anew, at each change, what it shows.
   cell(node, base, tell) {
-    node.dataset.base = base;
-    this.updates.push({ node, tell });
+    this.updates.push({ node, base, tell });
     return node;
   }
   one(show, index, text) {
@@ -166,9 +165,9 @@ class Matrices extends Explorable {
     return show === "input" ? j === this.now.j : i === this.now.i && (view === "matrix" ? j === this.now.j : u === this.now.u);
   }
   // An entry of the matrix (row of a window, pixel j) or of the columns (tap u, column of a window).
-  entry({ i, taps, row }, other) {
+  entry({ i, taps, meets }, other) {
     const { view, show } = this.now, { flat } = this.model;
-    const tap = view === "matrix" ? taps.find(({ j }) => j === other) : taps[other], empty = view === "matrix" && !tap, pad = view === "columns" && tap.j === null;
+    const tap = view === "matrix" ? meets.get(other) : taps[other], empty = view === "matrix" && !tap, pad = view === "columns" && tap.j === null;
     const u = tap?.u ?? null, j = view === "matrix" ? other : tap.j;
     const text = empty ? "" : view === "matrix" ? flat.w[u] : pad ? 0 : flat.x[j];
     if (i === null) return { text, look: `gone ${empty ? "none" : ""}` };
@@ -234,10 +233,18 @@ class Matrices extends Explorable {
       word("y", row(rows), 1, "out");
     }
     const label = matrixView ? "Matrix K" : "Columns of windows", length = matrixView ? n[0] * n[1] : kept.length, count = matrixView ? kept.length * length : rows * length;
-    const grid = el("div", { role: "grid", "aria-label": label, class: `inner ${matrixView ? "ker" : "in"}` });
+    // One listener for all entries: there may be hundreds.
+    const near = (event) => {
+      const [, i, other] = event.target.dataset.pick.split(" ").map(Number), index = matrixView ? i * length + other : other * length + i;
+      const to = { ArrowRight: index + 1, ArrowLeft: index - 1, ArrowDown: index + length, ArrowUp: index - length, Home: 0, End: count - 1 }[event.key];
+      if (to == null) return;
+      event.preventDefault();
+      const place = [Math.floor(to / length), to % length];
+      if (to >= 0 && to < count) this.move("entry", ...(matrixView ? place : place.reverse()));
+    };
+    const grid = el("div", { role: "grid", "aria-label": label, class: `inner ${matrixView ? "ker" : "in"}`, onkeydown: near });
     const make = (window, other) => {
-      const node = el("div", window.i === null ? { "aria-hidden": "true" } : { role: "gridcell", "data-pick": `entry ${window.i} ${other}`, "data-key": `entry ${window.i} ${other}` });
-      if (window.i !== null) this.roving(node, matrixView ? window.i * length + other : other * length + window.i, count, (to) => this.move("entry", ...(matrixView ? [Math.floor(to / length), to % length] : [to % length, Math.floor(to / length)])), length);
+      const pick = `entry ${window.i} ${other}`, node = el("div", window.i === null ? { "aria-hidden": "true" } : { role: "gridcell", "data-pick": pick, "data-key": pick });
       return at(this.cell(node, "g", () => this.entry(this.model.every[window.row], other)), row(matrixView ? window.row : other), column(matrixView ? other : window.row));
     };
     if (matrixView) for (const window of every) grid.append(el("div", window.i === null ? { "aria-hidden": "true" } : { role: "row" }, ...range(wide).map((j) => make(window, j))));
@@ -368,7 +375,7 @@ print([y.int().tolist(), K.int().tolist()])
   static css = `.l.in { color:var(--t-in) } .l.ker { color:var(--t-ker) } .l.out { color:var(--t-out) } .count { min-width:1.2em; text-align:center }
 .layer { padding:.5rem 1rem .8rem; gap:.5rem .9rem; align-items:center } .sign { font-size:1.2rem; color:var(--muted); padding-top:1.2rem } .layer .g { width:var(--side); height:var(--side) }
 .scroll { overflow-x:auto; padding:.6rem 0 .3rem 1rem } .sheet { display:grid; padding-right:.7rem; gap:2px; width:max-content; position:relative } .sheet .l { margin:0; align-self:center; white-space:nowrap }
-.sheet .l { overflow:visible; min-width:0 } .inner, .inner>div { display:contents } .block { border:1px solid var(--rule); border-radius:7px; margin:-3px; pointer-events:none } .block.full { border:1.5px solid var(--muted) }
+.sheet .l { overflow:visible; min-width:0 } .inner, .inner>div { display:contents } .inner .g { contain:strict } .block { border:1px solid var(--rule); border-radius:7px; margin:-3px; pointer-events:none } .block.full { border:1.5px solid var(--muted) }
 .sheet .g { border-radius:4px; cursor:pointer } .g.none { border-color:transparent; background:transparent } .g.none.line { background:var(--box) } .g.line { box-shadow:inset 0 0 0 1px var(--c) } .g.none.line { box-shadow:none }
 .g.none.on { background:var(--box); border-color:var(--ink); box-shadow:0 0 0 1.5px var(--ink) } .sheet .gone { border:0; background:none; color:var(--muted); cursor:default; text-decoration:line-through } .g.long { font-size:9px }
 .end, .back { position:sticky; right:.7rem; z-index:1 } .back { right:0; margin:-3px -.7rem -3px 1px; background:var(--page) } .sheet .g.end { width:auto; min-width:calc(var(--side) + 6px); padding:0 2px } .say { min-height:5.2em }
