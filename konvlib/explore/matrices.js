@@ -258,14 +258,16 @@ class Matrices extends Explorable {
   }
   // On a narrow page the chosen column is scrolled into sight.
   reveal() {
-    const scroll = this.picture.querySelector(".scroll"), { show, view, i, j } = this.now;
+    const scroll = this.picture.querySelector(".scroll"), { show, view, i, j, here } = this.now;
     if (!scroll || scroll.scrollWidth <= scroll.clientWidth) return;
-    const index = view === "matrix" ? (show === "input" || show === "entry" ? j : null) : show === "output" || show === "entry" ? i : null;
-    const cell = index === null ? null : this.picture.querySelector(view === "matrix" ? `[data-pick="entry 0 ${index}"]` : `[data-pick="entry ${index} 0"]`);
-    if (!cell) return;
-    const left = cell.getBoundingClientRect().left - scroll.getBoundingClientRect().left + scroll.scrollLeft, room = view === "matrix" ? 56 : 12;
-    if (left < scroll.scrollLeft + 8) scroll.scrollLeft = left - 12;
-    else if (left + cell.clientWidth > scroll.scrollLeft + scroll.clientWidth - room) scroll.scrollLeft = left + cell.clientWidth - scroll.clientWidth + room;
+    const row = here.map((one) => one.j), ends = view === "matrix" ? { output: [row.at(-1), row[0]], input: [j], entry: [j] }[show] : { output: [i], entry: [i], input: here.slice(0, 1).map((one) => one.i) }[show];
+    for (const index of ends ?? []) {
+      const cell = this.picture.querySelector(`[data-pick="${view === "matrix" ? `entry 0 ${index}` : `entry ${index} 0`}"]`);
+      if (!cell) continue;
+      const left = cell.getBoundingClientRect().left - scroll.getBoundingClientRect().left + scroll.scrollLeft, room = view === "matrix" ? 56 : 12;
+      if (left < scroll.scrollLeft + 8) scroll.scrollLeft = left - 12;
+      else if (left + cell.clientWidth > scroll.scrollLeft + scroll.clientWidth - room) scroll.scrollLeft = left + cell.clientWidth - scroll.clientWidth + room;
+    }
   }
 
   // Names of places: two indices, or one where there is one axis.
