@@ -20,10 +20,20 @@ from typing import Any
 
 import numpy as np
 
-from konvlib import Layer, compose_chain, conv1d, convolve, correlate, dilate
-from konvlib.geometry import conv_size
+from konvlib import (
+    Layer,
+    compose_chain,
+    conv1d,
+    conv2d,
+    conv2d_input_grad,
+    conv2d_weight_grad,
+    convolve,
+    correlate,
+    dilate,
+)
+from konvlib.geometry import Padding, PerAxis, conv_size, paddings, per_axis
 
-__all__ = ["Explorable", "output_size", "sequences", "strides"]
+__all__ = ["Explorable", "gradients", "output_size", "sequences", "strides"]
 
 FOLDER = Path(__file__).parent
 SHARED = ("kit", "arithmetic")
@@ -241,6 +251,62 @@ def sequences(
         y, part = (correlate if kind == "correlation" else convolve)(f, g, mode=mode).tolist(), mode
     name = "circular convolution" if kind == "circular" else kind
     return _explorable(sequences, locals(), f"The {name} of {f} and {g}, {part}, is {y}.")
+
+
+def gradients(
+    *,
+    x: Any = ((1, 3, 2), (2, 0, 1), (0, 4, 2)),
+    w: Any = ((2, 1), (0, 3)),
+    dy: Any = ((1, -1), (2, 1)),
+    stride: PerAxis = (1, 1),
+    padding: Padding = ((0, 0), (0, 0)),
+    dilation: PerAxis = (1, 1),
+    show: str = "dy",
+    at: int = 0,
+    task: str | None = None,
+) -> Explorable:
+    """Show what an output's gradient sends to the inputs and the weights of a layer.
+
+    Parameters
+    ----------
+    x, w : array_like
+        The input and the kernel, each rows by columns; one axis is one row.
+    dy : array_like
+        The output's gradient, of the output's size.
+    stride, padding, dilation
+        As in `konvlib.conv2d`.
+    show : {"dy", "dx", "dw"}
+        Which gradient is looked at.
+    at : int
+        Its entry, counted row by row.
+    task : {"silent", "column"}, optional
+        The exercise to judge.
+
+    Raises
+    ------
+    ValueError
+        If the kernel does not fit the padded input, or dy has another size than the output.
+
+    See Also
+    --------
+    konvlib.conv2d_input_grad, konvlib.conv2d_weight_grad
+
+    Examples
+    --------
+    >>> gradients()
+    dy = [[1, -1], [2, 1]] sends dx = [[2, -1, -1], [4, 7, -2], [0, 6, 3]] and dw = [[2, 2], [6, 9]].
+    >>> gradients(x=[[1, 3, 2, 0, 4]], w=[[2, 1, -1]], dy=[[1, -1]], stride=(1, 2))
+    dy = [[1, -1]] sends dx = [[2, 1, -3, -1, 1]] and dw = [[-1, 3, -2]].
+    """
+    x, w, dy = ([_list(name, row) for row in rows] for name, rows in (("x", x), ("w", w), ("dy", dy)))
+    pixels, weights, sent = (np.array(values)[None, None] for values in (x, w, dy))
+    stride, dilation = per_axis(stride, 2, "stride"), per_axis(dilation, 2, "dilation")
+    padding = paddings(padding, kernel_size=weights.shape[2:], stride=stride, dilation=dilation, size=pixels.shape[2:])
+    layer = {"stride": stride, "padding": padding, "dilation": dilation}
+    conv2d(pixels, weights, **layer)  # refuses a kernel that does not fit before a dy that does not
+    dx = conv2d_input_grad(sent, weights, input_size=pixels.shape[2:], **layer)[0, 0].tolist()
+    dw = conv2d_weight_grad(pixels, sent, kernel_size=weights.shape[2:], **layer)[0, 0].tolist()
+    return _explorable(gradients, locals(), f"dy = {dy} sends dx = {dx} and dw = {dw}.")
 
 
 def _and(things: Sequence[Any]) -> str:
