@@ -1,6 +1,6 @@
 // <kv-gradients>: an output's gradient flows to the inputs and the weights; beside it the two convolutions that this makes.
 import { conv2d, inputGrad, range, sizesOf, tradedGrads, weightGrad, windowOf } from "./arithmetic.js";
-import { choice, counted, define, el, Explorable, grid, list, minus, numbers, product, Refusal, renew, sum, table, whole } from "./kit.js";
+import { choice, counted, define, el, Explorable, grid, list, minus, numbers, product, Refusal, sum, table, whole } from "./kit.js";
 
 const sized = (block, [rows, columns], fill) => range(rows).map((r) => range(columns).map((c) => block[r]?.[c] ?? fill(r, c)));
 const shapeOf = (values) => [values.length, values[0].length];
@@ -90,6 +90,8 @@ class Gradients extends Explorable {
   }
 
   compute(state) {
+    const { show, at, ...rest } = state, key = JSON.stringify(rest);
+    if (this.known?.key === key) return { ...this.known, state };
     const { x, w, dy } = state, layer = layerOf(state), size = shapeOf(x), kernel = shapeOf(w);
     const m = sizesOf([x], [[w]], layer), given = shapeOf(dy);
     if (!same(m, given)) throw new Refusal(`dy must have the convolution's output shape (1, 1, ${m.join(", ")}), got (1, 1, ${given.join(", ")}); if dy is right, then input_size, kernel_size, stride, padding or dilation is not`);
@@ -98,10 +100,11 @@ class Gradients extends Explorable {
     const reached = sized([], size, () => 0);
     for (const { source } of ways) if (source) reached[source[0]][source[1]] += 1;
     const axes = size[0] === 1 && kernel[0] === 1 && m[0] === 1 ? 1 : 2;
-    return {
-      state, x, w, dy, layer, size, kernel, m, ways, reached, axes, y: conv2d([x], [[w]], layer)[0], traded: tradedGrads(dy, w, x, layer),
+    this.known = {
+      key, x, w, dy, layer, size, kernel, m, ways, reached, axes, y: conv2d([x], [[w]], layer)[0], traded: tradedGrads(dy, w, x, layer),
       dx: inputGrad([dy], [[w]], [x], layer)[0], dw: weightGrad([dy], [[w]], [x], layer)[0][0],
     };
+    return { ...this.known, state };
   }
   countOf({ state: { show }, m, size, kernel }) { return { dy: m, dx: size, dw: kernel }[show]; }
   steps(model) { return this.countOf(model).reduce((a, b) => a * b); }
@@ -119,104 +122,136 @@ class Gradients extends Explorable {
   }
   called(name, place) { return `${name}[${(this.model.axes === 1 ? place.slice(1) : place).map(minus).join(", ")}]`; }
 
+  // The cells are made where sizes change, and afterwards only written on: what one types in stays.
   draw(model) {
-    const { x, y, w, dy, dx, dw, size, kernel, m, layer: { before, after, stride, dilation }, reached, axes } = model;
+    const { size, kernel, m, layer: { before, after }, axes } = model;
     const wide = Math.max(280, this.clientWidth || 700) - (this.clientWidth < 480 ? 25 : 34), gap = wide < 450 ? 26 : 62, padded = size.map((n, a) => n + before[a] + after[a]);
     const fit = (cells, gaps) => Math.min(40, Math.floor((wide - gaps) / cells) - 2), both = 2 * Math.max(m[1], kernel[1]);
     const layouts = [["across", fit(padded[1] + m[1] + kernel[1], 2 * gap)], ["down", fit(Math.max(2 * padded[1], both), 24)], ["narrow", fit(Math.max(padded[1], both), 34)]];
     const [layout, side] = layouts.slice(axes === 1 ? 1 : 0).find(([, cell]) => cell >= 24) ?? ["narrow", 24];
-    const chosen = this.chosen(model), { show, place, meets } = chosen, asked = this.asking ? this.asked(model) : null;
-    const hidden = (name, at) => asked?.name === name && same(asked.place, at);
-    const lit = { x: new Map(), w: new Map(), y: new Map() };
+    const made = JSON.stringify([size, kernel, m, model.state.padding, model.traded.from, layout, side, gap]);
+    if (this.made !== made || this.flow?.parentElement !== this.picture) this.make(model, padded, side);
+    this.made = made;
+    this.flow.className = `flow ${layout} ${side < 32 ? "tight" : ""}`;
+    this.flow.style.setProperty("--gap", `${gap}px`);
+    this.write(model);
+    this.lead(model, layout, padded[1]);
+  }
+  make(model, padded, side) {
+    const { x, y, w, dy, dw, dx, size, kernel, m, layer: { before }, traded: { spread, turned, from } } = model, none = [0, 0];
+    this.cells = [];
+    this.middles = new Map();
+    const keep = (cell, name, spot, within, go) => {
+      if (go) cell.setAttribute("data-go", go);
+      this.cells.push({ cell, holder: cell.localName === "input" ? cell.parentElement : cell, base: cell.className, name, spot, within });
+    };
+    const area = (name, title, role, values, length, shift, edited) => {
+      const label = { x: "Input x", y: "Output y", w: "Kernel w" }[name] ?? `Gradient ${name}`, go = { x: "dx", y: "dy", w: "dw" }[name] ?? name, columns = values[0].length;
+      const at = (index) => [Math.floor(index / columns) - shift[0], (index % columns) - shift[1]], inside = (spot) => spot.every((j, a) => j >= 0 && j < length[a]);
+      const pick = (to) => {
+        const [r, c] = at(to).map((j, a) => Math.max(0, Math.min(length[a] - 1, j)));
+        if (!this.asking) this.choose(go, r * length[1] + c);
+        this.picture.querySelector(`[data-key="${label} ${(r + shift[0]) * columns + c + shift[1]}"]`)?.focus();
+      };
+      const node = grid(this, { label, role, values, side, say: () => "", ...(edited ? { field: (r, c) => (inside([r - shift[0], c - shift[1]]) ? `${name}.${r - shift[0]}.${c - shift[1]}` : null) } : { pick }) });
+      node.querySelectorAll("[data-key]").forEach((cell, index) => keep(cell, name, at(index), inside(at(index)), inside(at(index)) ? `${go} ${at(index)[0] * length[1] + at(index)[1]}` : null));
+      return el("div", { style: `grid-area:${name}`, class: `area-${name}` }, el("div", { class: `l ${{ in: "i", out: "o", ker: "k" }[role] ?? "d"}` }, title), node);
+    };
+    const frame = range(padded[0]).map(() => range(padded[1]).map(() => ""));
+    this.ways = el("svg", { class: "ways", "aria-hidden": "true" });
+    this.flow = el("div", { class: "flow" }, this.ways, el("div", { class: "areas" },
+      area("x", "input x", "in", frame, size, before, true), area("w", "kernel w", "ker", w, kernel, none, true), area("y", "output y", "out", y, m, none), area("dy", "dy", "grad", dy, m, none, true),
+      area("dx", "dx", "grad", frame, size, before), area("dw", "dw", "grad", dw, kernel, none)));
+    // The two convolutions: small, for the eye and the pointer.
+    const plate = (label, role, name, values, spotOf, go) => {
+      const node = el("div", { class: `grid ${role}`, role: "img", "aria-label": label, style: `grid-template-columns:repeat(${values[0].length},24px);--side:24px;--digits:12px` });
+      values.forEach((row, r) => row.forEach((_, c) => {
+        const cell = el("div", { class: "g still" }), spot = spotOf(r, c);
+        keep(cell, name, [r, c], spot, spot && `${go[0]} ${spot[0] * go[1] + spot[1]}`);
+        node.append(cell);
+      }));
+      return node;
+    };
+    const entry = (r, c) => [r + from[0], c + from[1]].map((j, a) => j / model.layer.stride[a]), real = (length, spot) => (spot.every((j, a) => Number.isInteger(j) && j >= 0 && j < length[a]) ? spot : null);
+    const panel = (name, title, a, b, note) => el("div", { class: "panel" }, el("div", {}, el("span", { class: "d" }, name), ` = ${title}`), el("div", { class: "row pair" }, a, el("span", { class: "sign", "aria-hidden": "true" }, "⋆"), b), note);
+    [this.first, this.second, this.corners] = range(3).map(() => el("div", { class: "note" }));
+    this.picture.className = "pic pad";
+    this.picture.replaceChildren(this.flow, el("div", { class: "rule two" },
+      panel("dx", "transposed convolution of dy with w", plate("dy, spread and padded", "grad", "spread", spread, (r, c) => real(m, entry(r, c)), ["dy", m[1]]),
+        plate("w turned by 180 degrees", "ker", "turned", turned, (r, c) => [kernel[0] - 1 - r, kernel[1] - 1 - c], ["dw", kernel[1]]), this.first),
+      panel("dw", "correlation of x with dy", plate("x with its padding", "in", "padded", frame, (r, c) => real(size, [r - before[0], c - before[1]]), ["dx", size[1]]),
+        plate("dy as a kernel", "grad", "kernel", dy, (i, j) => [i, j], ["dy", m[1]]), this.second)), this.corners);
+  }
+  write(model) {
+    const { x, y, w, dy, kernel, m, layer: { before, stride, dilation }, reached, axes, traded } = model, { show, place, meets } = this.chosen(model);
+    const asked = this.asking ? this.asked(model) : null, spot = String(place), hidden = (name, at) => asked?.name === name && same(asked.place, at);
+    const lit = { x: new Map(), w: new Map(), y: new Map() }, partner = { dx: "x", dw: "w", dy: "y", x: "x", w: "w", y: "y" };
     for (const way of meets) for (const [name, at] of [["x", way.place], ["w", way.u], ["y", way.i]]) lit[name].set(String(at), way);
-    const partner = { dx: "x", dw: "w", dy: "y", x: "x", w: "w", y: "y" };
-    const look = (name, at) => (same(at, place) && partner[name] === partner[show] ? "on" : lit[partner[name]].has(String(at)) ? "fill" : "");
-    const value = ({ source }) => (source ? x[source[0]][source[1]] : 0), weight = ({ u }) => w[u[0]][u[1]], sent = ({ i }) => dy[i[0]][i[1]];
+    const look = (name, at) => (partner[name] === partner[show] && String(at) === spot ? "on" : lit[partner[name]].has(String(at)) ? "fill" : "");
     // In the corner of a cell: what arrives there, or the number on the way.
     const corner = (name, at) => {
       const way = lit[partner[name]].get(String(at));
       if (!way || hidden(name, at)) return "";
-      if (show === "dy") return name === "dx" ? minus(sent(way) * weight(way)) : name === "dw" ? minus(sent(way) * value(way)) : "";
-      return name === "dy" ? minus(show === "dx" ? weight(way) : value(way)) : "";
+      if (show === "dy") return name === "dx" ? minus(this.sent(model, way) * this.weight(model, way)) : name === "dw" ? minus(this.sent(model, way) * this.input(model, way)) : "";
+      return name === "dy" ? minus(show === "dx" ? this.weight(model, way) : this.input(model, way)) : "";
     };
-    const area = (name, title, role, values, { shift = [0, 0], inside = null, ...more }) => {
-      const label = { x: "Input x", y: "Output y", w: "Kernel w" }[name] ?? `Gradient ${name}`, at = (r, c) => [r - shift[0], c - shift[1]], length = inside ?? shapeOf(values);
-      const within = (spot) => spot.every((j, a) => j >= 0 && j < length[a]), go = { x: "dx", y: "dy", w: "dw" }[name] ?? name, columns = values[0].length;
-      const shown = values.map((row, r) => row.map((entry, c) => (hidden(name, at(r, c)) ? "?" : entry)));
-      const here = show === go && name !== "dy" ? (place[0] + shift[0]) * columns + place[1] + shift[1] : -1;
-      const pick = (to) => {
-        const [r, c] = [Math.floor(to / columns), to % columns].map((j, a) => Math.max(0, Math.min(length[a] - 1, j - shift[a])));
-        if (!this.asking) this.choose(go, r * length[1] + c);
-        this.picture.querySelector(`[data-key="${label} ${(r + shift[0]) * columns + c + shift[1]}"]`)?.focus();
-      };
-      const node = grid(this, {
-        label, role, values: shown, side, pick: more.field ? null : pick, chosen: here, stop: here >= 0 ? here : shift[0] * columns + shift[1], ...more,
-        look: (r, c) => `${within(at(r, c)) ? (partner[name] === "x" && !reached[at(r, c)[0]][at(r, c)[1]] ? "unread" : "") : "padc"} ${look(name, at(r, c))}`,
-        say: (r, c) => (within(at(r, c)) ? this.speak(model, name, at(r, c), hidden(name, at(r, c)) ? null : values[r][c]) : "padding"),
-      });
-      node.querySelectorAll("[data-key]").forEach((cell, index) => {
-        const spot = at(Math.floor(index / columns), index % columns);
-        if (within(spot)) cell.setAttribute("data-go", `${go} ${spot[0] * length[1] + spot[1]}`);
-        (cell.localName === "input" ? cell.parentElement : cell).setAttribute("data-met", corner(name, spot));
-      });
-      return el("div", { style: `grid-area:${name}`, class: `area-${name}` }, el("div", { class: `l ${{ in: "i", out: "o", ker: "k" }[role] ?? "d"}` }, title), node);
-    };
-    const framed = (values, fill) => range(padded[0]).map((r) => range(padded[1]).map((c) => values[r - before[0]]?.[c - before[1]] ?? fill));
-    const frame = { shift: before, inside: size };
-    const places = (r, c) => r - before[0] >= 0 && r - before[0] < size[0] && c - before[1] >= 0 && c - before[1] < size[1];
-    const areas = [
-      area("x", "input x", "in", framed(x, 0), { ...frame, field: (r, c) => (places(r, c) ? `x.${r - before[0]}.${c - before[1]}` : null) }),
-      area("w", "kernel w", "ker", w, { field: (u, v) => `w.${u}.${v}` }), area("y", "output y", "out", y, {}), area("dy", "dy", "grad", dy, { field: (i, j) => `dy.${i}.${j}` }),
-      area("dx", "dx", "grad", framed(dx, ""), frame), area("dw", "dw", "grad", dw, {}),
-    ];
-    if (this.flow?.parentElement !== this.picture) {
-      this.flow = el("div", { class: "flow" });
-      this.more = el("div");
-      this.picture.className = "pic pad";
-      this.picture.replaceChildren(this.flow, this.more);
+    // Where the window of the one layer lies, and that of the other.
+    const taps = (count, step, begin) => new Set(range(count[0]).flatMap((a) => range(count[1]).map((b) => String([a, b].map((n, axis) => step[axis] * n + begin[axis])))));
+    const window = show === "dx" ? taps(kernel, dilation, place) : null, shifts = show === "dw" ? taps(m, stride, place.map((u, a) => dilation[a] * u)) : null;
+    const put = (node, name, value) => { if (node.getAttribute(name) !== value) node.setAttribute(name, value); };
+    const { activeElement } = this.shadowRoot;
+    for (const { cell, holder, base, name, spot: at, within } of this.cells) {
+      let looks, value;
+      if (name === "spread") [value, looks] = [traded.spread[at[0]][at[1]], `${within ? look("dy", within) : "zero"} ${window?.has(String(at)) ? "fill" : ""}`];
+      else if (name === "turned") [value, looks] = [w[within[0]][within[1]], look("w", within)];
+      else if (name === "padded") [value, looks] = [within ? x[within[0]][within[1]] : 0, `${within ? "" : "padc"} ${shifts ? (shifts.has(String(at)) ? "fill" : "") : look("x", [at[0] - before[0], at[1] - before[1]])}`];
+      else if (name === "kernel") [value, looks] = [dy[at[0]][at[1]], look("dy", at)];
+      else {
+        const covered = within && hidden(name, at), here = within && name !== "dy" && partner[name] === partner[show] && String(at) === spot;
+        value = !within ? (name === "x" ? 0 : "") : covered ? "?" : model[name][at[0]][at[1]];
+        looks = `${!within ? "padc" : partner[name] === "x" && !reached[at[0]][at[1]] ? "unread" : ""} ${look(name, at)}`;
+        put(cell, "aria-label", within ? this.speak(model, name, at, covered ? null : value) : "padding");
+        put(holder, "data-met", corner(name, at));
+        if (cell.hasAttribute("aria-selected")) {
+          put(cell, "aria-selected", String(here));
+          put(cell, "tabindex", here || (partner[name] !== partner[show] && within && !at[0] && !at[1]) ? "0" : "-1");
+        }
+      }
+      if (cell.className !== `${base} ${looks}`) cell.className = `${base} ${looks}`;
+      if (cell.localName !== "input") { if (cell.textContent !== minus(value)) cell.textContent = minus(value); } else if (cell !== activeElement || !cell.value) cell.value = value;
     }
-    this.flow.className = `flow ${layout} ${side < 32 ? "tight" : ""}`;
-    this.flow.style.setProperty("--gap", `${gap}px`);
-    let cells = this.flow.querySelector(".areas");
-    if (!cells) this.flow.append(el("svg", { class: "ways", "aria-hidden": "true" }), (cells = el("div", { class: "areas" })));
-    renew(cells, ...areas);
+    const few = (values) => (axes === 1 ? String(values[1]) : values[0] === values[1] ? String(values[0]) : values.join(", ")), { around, places } = traded;
+    this.first.textContent = `Zeros in dy: s − 1 = ${few(stride.map((s) => s - 1))} between its entries, d(k − 1) − p = ${few(around.map(([first]) => minus(first)))} before, ${few(around.map(([, last]) => minus(last)))} behind${around.flat().some((zeros) => zeros < 0) ? " (below 0: cut off)" : ""}; w turned. Stride 1, dilation ${few(dilation)}.`;
+    this.second.textContent = `Stride and dilation trade places: stride ${few(dilation)}, which was the dilation, and dilation ${few(stride)}, which was the stride.${same(places, kernel) ? "" : ` Of ${places.join(" × ")} places the first ${kernel.join(" × ")}.`}`;
+    const total = asked ? "?" : minus(dy.flatMap((row, i) => row.map((value, j) => value * y[i][j])).reduce((a, b) => a + b));
+    this.corners.replaceChildren({ dy: "In the corners: what arrives, dy · w by the orange ways and dy · x by the blue ones. ", dx: "In the corners of dy: the weight on the way. ", dw: "In the corners of dy: the input on the way. " }[show], el("span", {}, `Σ dy · y = Σ dx · x = Σ dw · w = ${total}.`));
+  }
+  sent({ dy }, { i }) { return dy[i[0]][i[1]]; }
+  weight({ w }, { u }) { return w[u[0]][u[1]]; }
+  input({ x }, { source }) { return source ? x[source[0]][source[1]] : 0; }
 
-    // The ways from dy, where the cells have come to stand.
-    const box = this.flow.getBoundingClientRect(), middle = (name, [r, c], columns) => {
-      const found = this.flow.querySelector(`.area-${name} [data-key$=" ${r * columns + c}"]`).getBoundingClientRect();
-      return [found.x - box.x + found.width / 2, found.y - box.y + found.height / 2];
+  // The ways from dy, between the cells where they have come to stand.
+  lead(model, layout, columns) {
+    const { m, kernel, layer: { before } } = model, { show, meets } = this.chosen(model), across = layout === "across";
+    let box = null;
+    const middle = (name, [r, c], wide) => {
+      const key = `.area-${name} [data-key$=" ${r * wide + c}"]`;
+      if (this.middles.has(key)) return [...this.middles.get(key)];
+      box ??= this.flow.getBoundingClientRect();
+      const found = this.flow.querySelector(key).getBoundingClientRect(), at = [found.x - box.x + found.width / 2, found.y - box.y + found.height / 2];
+      if (box.width) this.middles.set(key, [...at]);
+      return at;
     };
-    const curve = (way, name, at, columns, by, rank) => {
-      const from = middle("dy", way.i, m[1]), to = middle(name, at, columns), across = layout === "across";
+    const curve = (way, name, at, wide, by, rank) => {
+      const from = middle("dy", way.i, m[1]), to = middle(name, at, wide);
       to[across ? 1 : 0] += rank;
-      const half = (from[across ? 0 : 1] + to[across ? 0 : 1]) / 2;
-      const bend = across ? `${half},${from[1]} ${half},${to[1]}` : `${from[0]},${half} ${to[0]},${half}`;
+      const half = (from[across ? 0 : 1] + to[across ? 0 : 1]) / 2, bend = across ? `${half},${from[1]} ${half},${to[1]}` : `${from[0]},${half} ${to[0]},${half}`;
       return el("path", { class: `ribbon on way ${name} ${by < 0 ? "neg" : ""} ${by ? "" : "nil"}`, pathLength: 100, "stroke-width": by ? 1 + 1.1 * Math.min(4, Math.log2(1 + Math.abs(by))) : 1, d: `M${from}C${bend} ${to}` });
     };
-    const fan = ({ u }, a) => 4 * (u[a] - (kernel[a] - 1) / 2), turn = layout === "across" ? 1 : 0;
-    this.flow.querySelector(".ways").replaceChildren(
-      ...(show === "dw" ? [] : meets.map((way) => curve(way, "dx", way.place.map((j, a) => j + before[a]), padded[1], way.source ? weight(way) : 0, show === "dy" ? fan(way, turn) : 0))),
-      ...(show === "dx" ? [] : meets.map((way) => curve(way, "dw", way.u, kernel[1], value(way), show === "dy" ? -fan(way, turn) : 0))));
-
-    // The two convolutions: small, for the eye and the pointer.
-    const few = (values) => (axes === 1 ? String(values[1]) : values[0] === values[1] ? String(values[0]) : values.join(", "));
-    const plate = (label, role, values, at, go) => el("div", { class: `grid ${role}`, role: "img", "aria-label": label, style: `grid-template-columns:repeat(${values[0].length},24px);--side:24px;--digits:12px` },
-      ...values.flatMap((row, r) => row.map((entry, c) => el("div", { class: `g still ${at(r, c)}`, "data-go": go(r, c) }, minus(entry)))));
-    const { spread, from, turned, around } = model.traded, back = (r, c) => [kernel[0] - 1 - r, kernel[1] - 1 - c];
-    const under = (j, step) => range(kernel[0]).flatMap((u) => range(kernel[1]).map((v) => String([j[0] + step[0] * u, j[1] + step[1] * v])));
-    const window = show === "dx" ? new Set(under(place, dilation)) : new Set();
-    const entry = (r, c) => { const q = [r + from[0], c + from[1]].map((j, a) => j / stride[a]); return q.every((i, a) => Number.isInteger(i) && i >= 0 && i < m[a]) ? q : null; };
-    const shifts = show === "dw" ? new Set(range(m[0]).flatMap((i) => range(m[1]).map((j) => String([i, j].map((n, a) => stride[a] * n + dilation[a] * place[a] - before[a]))))) : null;
-    const panel = (name, title, note, a, b) => el("div", { class: "panel" }, el("div", {}, el("span", { class: "d" }, name), ` = ${title}`), el("div", { class: "row pair" }, a, el("span", { class: "sign", "aria-hidden": "true" }, "⋆"), b), el("div", { class: "note" }, note));
-    const total = asked ? "?" : minus(dy.flatMap((row, i) => row.map((entry_, j) => entry_ * y[i][j])).reduce((a, b) => a + b));
-    renew(this.more, el("div", { class: "rule two" },
-      panel("dx", "transposed convolution of dy with w", `Zeros in dy: s − 1 = ${few(stride.map((s) => s - 1))} between its entries, d(k − 1) − p = ${few(around.map(([first]) => minus(first)))} before, ${few(around.map(([, last]) => minus(last)))} behind${around.flat().some((zeros) => zeros < 0) ? " (below 0: cut off)" : ""}; w turned. Stride 1, dilation ${few(dilation)}.`,
-        plate("dy, spread and padded", "grad", spread, (r, c) => { const i = entry(r, c); return `${i ? look("dy", i) : "zero"} ${window.has(String([r, c])) ? "fill" : ""}`; }, (r, c) => { const i = entry(r, c); return i ? `dy ${i[0] * m[1] + i[1]}` : null; }),
-        plate("w turned by 180 degrees", "ker", turned, (r, c) => look("w", back(r, c)), (r, c) => `dw ${back(r, c)[0] * kernel[1] + back(r, c)[1]}`)),
-      panel("dw", "correlation of x with dy", `Stride and dilation trade places: stride ${few(dilation)}, which was the dilation, and dilation ${few(stride)}, which was the stride.${same(model.traded.places, kernel) ? "" : ` Of ${model.traded.places.join(" × ")} places the first ${kernel.join(" × ")}.`}`,
-        plate("x with its padding", "in", framed(x, 0), (r, c) => { const j = [r - before[0], c - before[1]]; return `${places(r, c) ? "" : "padc"} ${shifts ? (shifts.has(String(j)) ? "fill" : "") : look("x", j)}`; }, (r, c) => (places(r, c) ? `dx ${(r - before[0]) * size[1] + c - before[1]}` : null)),
-        plate("dy as a kernel", "grad", dy, (i, j) => look("dy", [i, j]), (i, j) => `dy ${i * m[1] + j}`))),
-    el("div", { class: "note" }, { dy: "In the corners: what arrives, dy · w by the orange ways and dy · x by the blue ones. ", dx: "In the corners of dy: the weight on the way. ", dw: "In the corners of dy: the input on the way. " }[show], el("span", {}, `Σ dy · y = Σ dx · x = Σ dw · w = ${total}.`)));
+    const fan = ({ u }) => (show === "dy" ? 4 * (u[across ? 1 : 0] - (kernel[across ? 1 : 0] - 1) / 2) : 0);
+    this.ways.replaceChildren(
+      ...(show === "dw" ? [] : meets.map((way) => curve(way, "dx", way.place.map((j, a) => j + before[a]), columns, way.source ? this.weight(model, way) : 0, fan(way)))),
+      ...(show === "dx" ? [] : meets.map((way) => curve(way, "dw", way.u, kernel[1], this.input(model, way), -fan(way)))));
   }
   speak(model, name, place, value) {
     const called = this.called(name, place);
