@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import islice
 from random import Random
 from typing import Any
@@ -15,12 +16,14 @@ from tests.explore.cases_gradients import states
 pytestmark = pytest.mark.browser
 
 
-def test_both_derived_layers_give_the_gradients(browser: Any, modules: str):
-    class Seen:
-        complaints: list[str] = []
-        requests: list[str] = []
+@dataclass
+class Seen:
+    complaints: list[str]
+    requests: list[str]
 
-    page = opened(browser, f"{modules}gradients.html", Seen())
+
+def test_both_derived_layers_give_the_gradients(browser: Any, modules: str):
+    page = opened(browser, f"{modules}gradients.html", Seen([], []))
     script = """(shown, given) => given.map((text) => {
         shown.state = structuredClone(shown.constructor.start);
         shown.read(text);
@@ -33,11 +36,7 @@ def test_both_derived_layers_give_the_gradients(browser: Any, modules: str):
 
 
 def test_a_new_size_of_the_output_resizes_its_gradient(browser: Any, modules: str):
-    class Seen:
-        complaints: list[str] = []
-        requests: list[str] = []
-
-    page = opened(browser, f"{modules}gradients.html", Seen())
+    page = opened(browser, f"{modules}gradients.html", Seen([], []))
     shown = page.locator("kv-gradients")
     shown.get_by_role("button", name="x: one column more").click()
     assert shown.evaluate("shown => shown.state.dy") == [[1, -1, 1], [2, 1, 1]]
