@@ -142,7 +142,7 @@ class Gradients extends Explorable {
     this.cells = [];
     this.middles = new Map();
     const keep = (cell, name, spot, within, go) => {
-      if (go) cell.setAttribute("data-go", go);
+      if (go) cell.setAttribute("data-go", go); else for (const attribute of ["tabindex", "aria-selected"]) cell.removeAttribute(attribute);
       this.cells.push({ cell, holder: cell.localName === "input" ? cell.parentElement : cell, base: cell.className, name, spot, within });
     };
     const area = (name, title, role, values, length, shift, edited) => {
@@ -221,7 +221,7 @@ class Gradients extends Explorable {
       if (cell.localName !== "input") { if (cell.textContent !== minus(value)) cell.textContent = minus(value); } else if (cell !== activeElement || !cell.value) cell.value = value;
     }
     const few = (values) => (axes === 1 ? String(values[1]) : values[0] === values[1] ? String(values[0]) : values.join(", ")), { around, places } = traded;
-    this.first.textContent = `Zeros in dy: s − 1 = ${few(stride.map((s) => s - 1))} between its entries, d(k − 1) − p = ${few(around.map(([first]) => minus(first)))} before, ${few(around.map(([, last]) => minus(last)))} behind${around.flat().some((zeros) => zeros < 0) ? " (below 0: cut off)" : ""}; w turned. Stride 1, dilation ${few(dilation)}.`;
+    this.first.textContent = `Zeros in dy: s − 1 = ${few(stride.map((s) => s - 1))} between its entries, d(k − 1) − p = ${few(around.map(([first]) => minus(first)))} before, ${few(around.map(([, last]) => minus(last)))} behind${around.flat().some((zeros) => zeros < 0) ? " (below 0: cut off)" : ""}; w turned. Stride 1, dilation ${few(dilation)}.`;
     this.second.textContent = `Stride and dilation trade places: stride ${few(dilation)}, which was the dilation, and dilation ${few(stride)}, which was the stride.${same(places, kernel) ? "" : ` Of ${places.join(" × ")} places the first ${kernel.join(" × ")}.`}`;
     const total = asked ? "?" : minus(dy.flatMap((row, i) => row.map((value, j) => value * y[i][j])).reduce((a, b) => a + b));
     this.corners.replaceChildren({ dy: "In the corners: what arrives, dy · w by the orange ways and dy · x by the blue ones. ", dx: "In the corners of dy: the weight on the way. ", dw: "In the corners of dy: the input on the way. " }[show], el("span", {}, `Σ dy · y = Σ dx · x = Σ dw · w = ${total}.`));
