@@ -43,3 +43,15 @@ def test_a_new_size_of_the_output_resizes_its_gradient(browser: Any, modules: st
     shown.get_by_role("button", name="w: one row more").click()
     assert shown.evaluate("shown => shown.state.dy") == [[1, -1, 1]]
     page.close()
+
+
+def test_what_is_asked_stands_nowhere(browser: Any, modules: str):
+    page = opened(browser, f"{modules}gradients.html", Seen([], []))
+    shown = page.locator("kv-gradients")
+    shown.get_by_role("button", name="Predict").click()
+    cell = shown.locator('.area-dx [data-go="dx 4"]')
+    assert shown.locator(".guess b").text_content() == "dx[1, 1] ="
+    assert cell.text_content() == "?"
+    assert cell.get_attribute("aria-label") == "dx[1, 1], hidden"
+    assert cell.get_attribute("data-met") == ""
+    page.close()
