@@ -13,7 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from benchmarks.harness import RESULTS
+from konvlib import figures
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,25 @@ def report(records: list[Record]) -> str:
     return "\n\n".join(_device([record for record in records if record.device == device]) for device in devices)
 
 
+def chart(records: list[Record]) -> Figure:
+    """Return a chart with a line for each peer of each record: a dot for each case's ratio, a bar for their mean.
+
+    A ratio is the peer's time over ours, on a logarithmic axis, with a line at 1; the mean is the geometric one.
+    """
+    lines = [(record, peer, ratios) for record in records for peer, ratios in record.ratios().items()]
+    figure, axes = figures.panels(height=0.7 + 0.26 * len(lines))
+    ax = axes[0, 0]
+    for place, (_, _, ratios) in enumerate(lines):
+        ax.semilogx(ratios, [place] * len(ratios), "o", color="#777777", markersize=4, alpha=0.5)
+        mean = statistics.geometric_mean(ratios)
+        ax.semilogx([mean], [place], "|", color=figures.INK, markersize=12, markeredgewidth=2)
+    ax.axvline(1, color=figures.INK, linewidth=1)
+    names = [f"{record.benchmark.replace('_', ' ')}: {peer}" for record, peer, _ in lines]
+    ax.set_yticks(range(len(lines)), names, fontsize=9)
+    ax.set(xlabel="peer's time / ours", ylim=(len(lines) - 0.4, -0.6))
+    return figure
+
+
 def overhead(record: Record) -> str:
     """Return what a record of `benchmarks.overhead_cpu` says, as Markdown: calls, then figures, losses and wins."""
     lines = ["| call | gradients | peer | ours, µs | theirs, µs | extra, µs |", "|---|---|---|--:|--:|--:|"]
@@ -144,8 +166,8 @@ def _table(records: list[Record]) -> str:
         for threads, part in record.by_threads():
             alone = {None: "", 1: ", one thread"}.get(threads, f", {threads} threads")
             for peer, ratios in part.ratios().items():
-                figures = (statistics.geometric_mean(ratios), min(ratios), max(ratios))
-                shown = " | ".join(_marked(f"{value:.2f}", value < 1) for value in figures)
+                values = (statistics.geometric_mean(ratios), min(ratios), max(ratios))
+                shown = " | ".join(_marked(f"{value:.2f}", value < 1) for value in values)
                 slower = sum(ratio < 1 for ratio in ratios)
                 what = f"{record.benchmark.replace('_', ' ')}{ours}{alone} | {peer} | {len(ratios)} | {slower}"
                 lines.append(f"| {what} | {shown} |")

@@ -25,15 +25,17 @@ SCRIPT = re.compile(r'\s*<script type="module" data-kv-explore="\w+">.*?</script
 
 
 class ExplorableDirective(SphinxDirective):
-    """Shows an explorable in its first state, or one of its tasks."""
+    """Shows an explorable in its first state, or one of its tasks; ``:moves:`` lets it begin to play."""
 
     required_arguments = 1
-    option_spec = {"task": directives.unchanged}  # noqa: RUF012
+    option_spec = {"task": directives.unchanged, "moves": directives.flag}  # noqa: RUF012
 
     def run(self) -> list[nodes.Node]:
         """Return the element."""
-        shown = getattr(explore, self.arguments[0])(task=self.options.get("task"))
-        return [nodes.raw("", shown.element, format="html")]
+        element = getattr(explore, self.arguments[0])(task=self.options.get("task")).element
+        if "moves" in self.options:
+            element = element.replace(" class=", " moves class=", 1)
+        return [nodes.raw("", element, format="html")]
 
 
 def words_of(body: str) -> list[str]:

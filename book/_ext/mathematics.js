@@ -30,18 +30,26 @@ async function start(settings) {
 function breakable(adaptor, container) {
   if (adaptor.tags(container, "mjx-c").length < LONG) return;
   const math = adaptor.tags(container, "mjx-math")[0];
+  const children = adaptor.childNodes(math);
+  const isOperator = (child) => adaptor.kind(child) === "mjx-mo";
+  const signOf = (child) => {
+    const first = adaptor.firstChild(child);
+    return (first && adaptor.getAttribute(first, "class")?.match(SIGN)?.[1]) ?? "";
+  };
   let brackets = 0;
   let broken = false;
-  for (const child of adaptor.childNodes(math).slice(1, -1)) {
-    if (adaptor.kind(child) !== "mjx-mo") continue;
-    const first = adaptor.firstChild(child);
-    const sign = (first && adaptor.getAttribute(first, "class")?.match(SIGN)?.[1]) ?? "";
+  children.forEach((child, place) => {
+    if (!isOperator(child)) return;
+    const sign = signOf(child);
     if (OPENS.has(sign)) brackets += 1;
     if (CLOSES.has(sign)) brackets -= 1;
-    if (brackets > 0 || !MAY_BREAK_AFTER.has(sign)) continue;
+    if (brackets > 0 || !MAY_BREAK_AFTER.has(sign) || place === children.length - 1) return;
+    // An operator at the beginning, or after another one, is the sign of a number.
+    const before = children[place - 1];
+    if (!before || (isOperator(before) && !CLOSES.has(signOf(before)))) return;
     adaptor.insert(adaptor.node("mjx-break"), adaptor.next(child));
     broken = true;
-  }
+  });
   if (broken) adaptor.addClass(container, "kv-breaks");
 }
 

@@ -37,11 +37,13 @@ FLAGS = ["--no-sandbox", "--disable-gpu"]
 HREF = re.compile(r'href="([^"]*)"')
 FRONT = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>
 @page {{ size: A4; margin: 20mm 18mm 18mm; }}
-body {{ font: 10.5pt/1.5 sans-serif; color: #1d2126; }}
+body {{ font: 10pt/1.4 sans-serif; color: #1d2126; }}
 h1 {{ margin: 70mm 0 4mm; font-size: 34pt; line-height: 1.1; }}
 h2 {{ break-before: page; font-size: 20pt; }}
 p.about {{ color: #545b64; }}
-li {{ display: flex; gap: 4mm; list-style: none; }}
+li {{ list-style: none; }}
+li.chapter {{ margin-top: 2mm; font-weight: bold; break-after: avoid; }}
+li a {{ display: flex; gap: 4mm; color: inherit; text-decoration: none; }}
 li span:first-child {{ flex: 1; }}
 ul {{ margin: 0; padding: 0; }}
 </style><h1>{title}</h1><p class="about">By {author}. Version {version}, {date}.</p>
@@ -53,6 +55,11 @@ PREPARE = """([start, title, targets]) => {
     sheet.textContent = `@page { @top-right { content: ${title}; color: #545b64; font: 8.5pt sans-serif; } }
         @page:first { counter-increment: page ${start}; }`;
     document.head.append(sheet);
+    // Lines that are longer than the page is wide are set smaller, down to a size that one can still read.
+    for (const code of document.querySelectorAll("div.highlight pre")) {
+        const longest = Math.max(...code.textContent.split("\\n").map((line) => line.length));
+        if (longest > 90) code.style.fontSize = `${Math.max(6.4, 740 / longest)}pt`;
+    }
     // A place that other pages link to is kept in the PDF only where the page itself links to it.
     const links = document.createElement("div");
     links.style.cssText = "position: absolute; top: 0; font-size: 1px; opacity: 0";
@@ -111,18 +118,20 @@ def print_pages(
         page = browser.new_page(reduced_motion="reduce")
         page.goto(f"{address}{entry.name}.html", wait_until="load")
         entry.title = page.locator("article h1").first.evaluate("h => h.textContent.replace(/#$/, '').trim()")
-        page.evaluate(PREPARE, [first, json.dumps(entry.title), sorted(places[entry.name])])
+        head = "" if entry.title == TITLE else entry.title
+        page.evaluate(PREPARE, [first, json.dumps(head), sorted(places[entry.name])])
         files.append(page.pdf(prefer_css_page_size=True, print_background=True))
         page.close()
         first += len(PdfReader(io.BytesIO(files[-1])).pages)
     return files
 
 
-def print_front(browser: Any, entries: list[Printed]) -> bytes:
-    """Print the title and the contents."""
+def print_front(browser: Any, entries: list[Printed], address: str) -> bytes:
+    """Print the title and the contents, whose lines lead to their pages."""
     lines = "".join(
-        f'<li style="margin-left: {6 * entry.depth}mm"><span>{html.escape(entry.title or entry.name)}</span>'
-        f"<span>{entry.first}</span></li>"
+        f'<li class="{"section" if entry.depth else "chapter"}" style="margin-left: {6 * entry.depth}mm">'
+        f'<a href="{address}{entry.name}.html"><span>{html.escape(entry.title or entry.name)}</span>'
+        f"<span>{entry.first}</span></a></li>"
         for entry in entries
     )
     page = browser.new_page()
@@ -133,7 +142,9 @@ def print_front(browser: Any, entries: list[Printed]) -> bytes:
 def bind(front: bytes, files: list[bytes], entries: list[Printed], address: str) -> PdfWriter:
     """Join the sheets, and lead links of one page to another inside the book."""
     writer = PdfWriter()
+    contents = Printed("", 0)
     writer.append(PdfReader(io.BytesIO(front)), import_outline=False)
+    contents.pages = writer.pages[:]
     for entry, content in zip(entries, files, strict=True):
         reader = PdfReader(io.BytesIO(content))
         start = len(writer.pages)
@@ -144,7 +155,7 @@ def bind(front: bytes, files: list[bytes], entries: list[Printed], address: str)
         writer.append(reader, import_outline=False)
         entry.pages = writer.pages[start:]
     by_name = {entry.name: entry for entry in entries}
-    for entry in entries:
+    for entry in [contents, *entries]:
         for page in entry.pages:
             for link in page.get("/Annots", ()):
                 lead(writer, link.get_object(), entry, by_name, address)
@@ -188,9 +199,9 @@ def make(site: Path) -> Path:
     places = linked_places(site, [entry.name for entry in entries])
     with served(site) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
-        front = len(PdfReader(io.BytesIO(print_front(browser, entries))).pages)
+        front = len(PdfReader(io.BytesIO(print_front(browser, entries, address))).pages)
         files = print_pages(browser, address, entries, places, front + 1)
-        writer = bind(print_front(browser, entries), files, entries, address)
+        writer = bind(print_front(browser, entries, address), files, entries, address)
         browser.close()
     writer.compress_identical_objects()
     writer.write(site / PDF)

@@ -30,6 +30,7 @@ DATA = "notebooks/data"
 ROLE = re.compile(r"\{([\w:]+)\}`([^`]+)`")
 STATEMENT = re.compile(r"^([:`]{3,})\{(prf:\w+|exercise(?:-start)?)\}[ \t]*(.*)\n((?::[\w-]+:.*\n)*)", re.M)
 EQUATION = re.compile(r"^\$\$\n(.*?)\n\$\$ \(([\w-]+)\)$", re.M | re.S)
+RUBRIC = re.compile(r"^:::\{rubric\} (.*)\n:heading-level: 2\n:::$", re.M)
 SOLUTION = re.compile(
     r"^([:`]{3,})\{solution-start\} *(\S+)\n(?::[\w-]+:[^\n]*\n)*\1\n(.*?)(?=^[:`]{3,}\{solution-end\}|\Z)", re.M | re.S
 )
@@ -47,6 +48,7 @@ class Plain:
         text = SOLUTION.sub(self._solution, text)
         text = STATEMENT.sub(self._statement, text)
         text = re.sub(r"^([:`]{3,})\{(?:solution|exercise)-end\}\n\1\n?", "", text, flags=re.M)
+        text = RUBRIC.sub(r"## \1", text)
         text = re.sub(r"^:::\{div\}[^\n]*\n(.*?)^:::$", r"\1", text, flags=re.M | re.S)
         text = re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.M)
         text = re.sub(r"\[([^\]]*)\]\(#([\w-]+)\)", self._section, text)
@@ -103,6 +105,9 @@ class Plain:
         for index, cell in enumerate(found["cells"]):
             if cell["cell_type"] == "markdown" and index:
                 cell["source"] = lines(self.markdown("".join(cell["source"])))
+            elif index == 0:  # the front matter; the site's numbers stand in the formulas, JupyterLab shall add none
+                text = "".join(cell["source"])
+                cell["source"] = lines(text.replace("math:\n", "numbering:\n  equation: false\nmath:\n", 1))
             cells.append(cell)
             figure = cell["metadata"].get("mystnb", {}).get("figure", {})
             if figure:

@@ -133,6 +133,7 @@ export class Explorable extends HTMLElement {
     this.build();
     this.theme();
     if (refused) this.note.textContent = refused;
+    else if (this.hasAttribute("moves") && matchMedia("(prefers-reduced-motion: no-preference)").matches) { this.go(0); this.run(); }
     new MutationObserver(() => this.theme()).observe(document.documentElement, { attributes: true });
     let width = this.clientWidth;
     new ResizeObserver(() => { if (this.clientWidth !== width) { width = this.clientWidth; this.paint(); } }).observe(this);

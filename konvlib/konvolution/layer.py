@@ -35,7 +35,7 @@ quadrature with a hundred nodes misses the variance of Chebyshev's degree 8 afte
 def moments(basis: str, degree: int, squash: str = "tanh") -> tuple[np.ndarray, np.ndarray]:
     r"""Return the mean and the variance of each polynomial of a squashed standard normal sample.
 
-    .. math:: \mu_\delta = \mathrm{E}\,p_\delta(\sigma(x)), \qquad v_\delta = \mathrm{Var}\,p_\delta(\sigma(x)),
+    .. math:: e_\delta = \mathrm{E}\,p_\delta(\psi(x)), \qquad v_\delta = \mathrm{Var}\,p_\delta(\psi(x)),
         \qquad x \sim N(0, 1)
 
     Parameters
@@ -45,7 +45,7 @@ def moments(basis: str, degree: int, squash: str = "tanh") -> tuple[np.ndarray, 
     degree : int
         The last polynomial's.
     squash : {"tanh", "none"}
-        What sigma is.
+        What psi is.
 
     Returns
     -------

@@ -34,7 +34,7 @@ class Konv1d(KonvLayer):
 class Konv2d(KonvLayer):
     r"""Konvolution over two axes as a layer: a learned polynomial in place of each product of `torch.nn.Conv2d`.
 
-    .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c, u} \phi_{o,c,u}(\sigma(x[b, c, s\,i + d\,u - p])),
+    .. math:: y[b, o, i] = \text{bias}[o] + \sum_{c, u} \phi_{o,c,u}(\psi(x[b, c, s\,i + d\,u - p])),
         \qquad \phi_{o,c,u}(t) = \sum_{\delta} \kappa[o, \delta, c, u]\, p_\delta(t)
 
     Parameters
@@ -86,12 +86,12 @@ class Konv2d(KonvLayer):
     Notes
     -----
     *The first coefficients keep the variance.* Let each sample of the batch be standard normal, and let
-    :math:`\mu_\delta` and :math:`v_\delta` be mean and variance of :math:`p_\delta(\sigma(x))`: see `moments`. Draw
+    :math:`e_\delta` and :math:`v_\delta` be mean and variance of :math:`p_\delta(\psi(x))`: see `moments`. Draw
 
     .. math:: \kappa_\delta \sim N(0, s_\delta^2) \quad (\delta \ge 1), \qquad
-        \kappa_0 = -\sum_{\delta \ge 1} \kappa_\delta\,\mu_\delta,
+        \kappa_0 = -\sum_{\delta \ge 1} \kappa_\delta\,e_\delta,
 
-    so that every tap's :math:`\phi(\sigma(x)) = \sum_{\delta \ge 1} \kappa_\delta\,(p_\delta(\sigma(x)) - \mu_\delta)`
+    so that every tap's :math:`\phi(\psi(x)) = \sum_{\delta \ge 1} \kappa_\delta\,(p_\delta(\psi(x)) - e_\delta)`
     has mean 0 over the samples. So does ``y``, while the bias is 0. Coefficients are independent and have mean 0, so
     that in the mean over them no two terms of the sum are correlated, even where samples are. Over the
     :math:`n = \text{in\_channels} / \text{groups} \cdot \prod \text{kernel\_size}` taps,

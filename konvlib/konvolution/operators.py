@@ -1,7 +1,7 @@
 """Konvolution as torch operators over Triton kernels: the layer and its two gradients.
 
 .. math:: y[b, o, i] = \\text{bias}[o, i] + \\sum_{c, u} \\sum_{\\delta = 1}^{d} \\kappa[o, \\delta, c, u]\\;
-    p_\\delta(\\sigma(x[b, c, s\\,i + d\\,u - p]))
+    p_\\delta(\\psi(x[b, c, s\\,i + d\\,u - p]))
 
 The degree 0 is not here: its polynomial is one, so what it adds is a bias, or a map of biases where padding contributes
 nothing, and no product. ``padding`` is flat, as in ``konvlib.layers.operators``. With ``masked`` padding contributes

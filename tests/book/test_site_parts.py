@@ -13,6 +13,7 @@ import launch
 import mathematics
 import pictures
 import pytest
+import tidyhtml
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +47,10 @@ def test_what_mathjax_does_not_know_is_an_error(typesetter, tex, words):
 def test_a_long_formula_may_break_outside_its_brackets(typesetter):
     long = typesetter.typeset(r"y[n] = f[n - 2] + f[n - 1] + f[n] + f[n + 1]", display=False)
     assert long.count("<mjx-break>") == 4
+    bracketed = typesetter.typeset(r"(2, 1, -1) * (1, 1) = (2, 3, 0, -1)", display=False)
+    assert bracketed.count("<mjx-break>") == 2  # after the star and after the sign of equality
+    signed = typesetter.typeset(r"f[0] = -1, \quad f[1] = -f[0] - f[2]", display=False)
+    assert signed.count("<mjx-break>") == 4  # after = , = and the difference, not after signs
     assert "<mjx-break>" not in typesetter.typeset("y = f + g", display=False)
     assert "<mjx-break>" not in typesetter.typeset(r"y[n] = f[n - 2] + f[n - 1] + f[n] + f[n + 1]", display=True)
 
@@ -129,6 +134,14 @@ def test_folds_of_all_kinds_become_one():
     )
 
 
+# Small mends
+
+
+def test_a_size_stays_in_one_line_where_it_is_no_code():
+    body = "<p>a 4 × 16 matrix</p><pre>4 × 16</pre><p>a × b</p>"
+    assert tidyhtml.tidy(body) == "<p>a 4\u00a0×\u00a016 matrix</p><pre>4 × 16</pre><p>a × b</p>"
+
+
 # The edition
 
 
@@ -173,7 +186,7 @@ def test_the_pdf_binds_pages_numbers_them_and_keeps_links_inside(site, monkeypat
     places = pdf.linked_places(site, list(names))
     with running_browser() as chromium, pdf.served(site) as address:
         files = pdf.print_pages(chromium, address, entries, places, 3)
-        writer = pdf.bind(pdf.print_front(chromium, entries), files, entries, address)
+        writer = pdf.bind(pdf.print_front(chromium, entries, address), files, entries, address)
     writer.write(out := io.BytesIO())
     book = pypdf.PdfReader(out)
     assert edition.version() in book.pages[0].extract_text()
