@@ -20,10 +20,20 @@ from typing import Any
 
 import numpy as np
 
-from konvlib import Layer, compose_chain, conv1d, conv2d, convolve, correlate, dilate
+from konvlib import (
+    Layer,
+    compose_chain,
+    conv1d,
+    conv2d,
+    conv2d_input_grad,
+    conv2d_weight_grad,
+    convolve,
+    correlate,
+    dilate,
+)
 from konvlib.geometry import Padding, PerAxis, conv_size, paddings, per_axis
 
-__all__ = ["Explorable", "images", "output_size", "sequences", "strides"]
+__all__ = ["Explorable", "gradients", "images", "output_size", "sequences", "strides"]
 
 FOLDER = Path(__file__).parent
 SHARED = ("kit", "arithmetic")
@@ -333,6 +343,62 @@ def unread_pixels(x: np.ndarray, w: np.ndarray, **settings: Any) -> list[list[in
     each = np.eye(int(np.prod(size)), dtype=int).reshape(-1, 1, *size)  # a picture for each pixel, which alone is 1
     reads = conv2d(each, np.ones((1, 1, *w.shape[2:]), dtype=int), **(settings | {"groups": 1}))
     return np.argwhere((reads == 0).all(axis=(1, 2, 3)).reshape(size)).tolist()
+
+
+def gradients(
+    *,
+    x: Any = ((1, 3, 2), (2, 0, 1), (0, 4, 2)),
+    w: Any = ((2, 1), (0, 3)),
+    dy: Any = ((1, -1), (2, 1)),
+    stride: PerAxis = (1, 1),
+    padding: Padding = ((0, 0), (0, 0)),
+    dilation: PerAxis = (1, 1),
+    show: str = "dy",
+    at: int = 0,
+    task: str | None = None,
+) -> Explorable:
+    """Show what an output's gradient sends to the inputs and the weights of a layer.
+
+    Parameters
+    ----------
+    x, w : array_like
+        The input and the kernel, each rows by columns; one axis is one row.
+    dy : array_like
+        The output's gradient, of the output's size.
+    stride, padding, dilation
+        As in `konvlib.conv2d`.
+    show : {"dy", "dx", "dw"}
+        Which gradient is looked at.
+    at : int
+        Its entry, counted row by row.
+    task : {"silent", "column"}, optional
+        The exercise to judge.
+
+    Raises
+    ------
+    ValueError
+        If the kernel does not fit the padded input, or dy has another size than the output.
+
+    See Also
+    --------
+    konvlib.conv2d_input_grad, konvlib.conv2d_weight_grad
+
+    Examples
+    --------
+    >>> gradients()
+    dy = [[1, -1], [2, 1]] sends dx = [[2, -1, -1], [4, 7, -2], [0, 6, 3]] and dw = [[2, 2], [6, 9]].
+    >>> gradients(x=[[1, 3, 2, 0, 4]], w=[[2, 1, -1]], dy=[[1, -1]], stride=(1, 2))
+    dy = [[1, -1]] sends dx = [[2, 1, -3, -1, 1]] and dw = [[-1, 3, -2]].
+    """
+    x, w, dy = ([_list(name, row) for row in rows] for name, rows in (("x", x), ("w", w), ("dy", dy)))
+    pixels, weights, sent = (np.array(values)[None, None] for values in (x, w, dy))
+    stride, dilation = per_axis(stride, 2, "stride"), per_axis(dilation, 2, "dilation")
+    padding = paddings(padding, kernel_size=weights.shape[2:], stride=stride, dilation=dilation, size=pixels.shape[2:])
+    layer = {"stride": stride, "padding": padding, "dilation": dilation}
+    conv2d(pixels, weights, **layer)  # refuses a kernel that does not fit before a dy that does not
+    dx = conv2d_input_grad(sent, weights, input_size=pixels.shape[2:], **layer)[0, 0].tolist()
+    dw = conv2d_weight_grad(pixels, sent, kernel_size=weights.shape[2:], **layer)[0, 0].tolist()
+    return _explorable(gradients, locals(), f"dy = {dy} sends dx = {dx} and dw = {dw}.")
 
 
 def _and(things: Sequence[Any]) -> str:

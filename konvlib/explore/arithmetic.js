@@ -102,6 +102,17 @@ export const weightGrad = (dy, w, x, layer = LAYER) => {
   products(x, w, layer, (o, i, j, c, [a, b], d, [u, v]) => { dw[o][d][u][v] += dy[o][i][j] * x[c][a][b]; });
   return dw;
 };
+// The same gradients of one channel as two layers. dx: dy with zeros between and around it, by w turned, stride 1. dw: x by dy,
+// stride and dilation in each other's place. from: where the spread dy begins; around: the zeros before and behind it.
+export const tradedGrads = (dy, w, x, { stride, dilation, before, after }) => {
+  const size = [x.length, x[0].length], kernel = [w.length, w[0].length], m = [dy.length, dy[0].length], reach = kernel.map((k, a) => dilation[a] * (k - 1));
+  const from = reach.map((d, a) => before[a] - d), long = size.map((n, a) => n + reach[a]);
+  const spread = range(long[0]).map((r) => range(long[1]).map((c) => dy[(r + from[0]) / stride[0]]?.[(c + from[1]) / stride[1]] ?? 0));
+  const turned = reverse(w).map(reverse), padded = range(size[0] + before[0] + after[0]).map((r) => range(size[1] + before[1] + after[1]).map((c) => x[r - before[0]]?.[c - before[1]] ?? 0));
+  const around = from.map((first, a) => [-first, long[a] + first - stride[a] * (m[a] - 1) - 1]);
+  const dw = conv2d([padded], [[dy]], { ...LAYER, stride: dilation, dilation: stride })[0];
+  return { spread, turned, from, around, dx: conv2d([spread], [[turned]], { ...LAYER, dilation })[0], places: [dw.length, dw[0].length], dw: dw.slice(0, kernel[0]).map((row) => row.slice(0, kernel[1])) };
+};
 export const matrix = (x, w, layer = LAYER) => {
   const [rows, columns] = sizesOf(x, w, layer), [height, wide] = sizeOf(x);
   const K = zeros(w.length * rows * columns, x.length * height * wide);
