@@ -188,14 +188,14 @@ export class Explorable extends HTMLElement {
     this.next = button("›", () => { this.pause(); this.go(this.at + 1); }, { "aria-label": "One step on" });
     this.predict = button("Predict", () => this.ask(!this.asking), { "aria-pressed": "false" });
     this.named = Object.entries(presets).map(([name, part]) => [part, button(name, () => this.set({ at: 0, ...structuredClone(this.constructor.start), ...structuredClone(part) }), { "aria-pressed": "false" })]);
-    const copies = [
+    this.copies = [
       button("Copy NumPy", () => this.copy(this.numpy(this.model), "NumPy code copied")), button("Copy PyTorch", () => this.copy(this.torch(this.model), "PyTorch code copied")),
       this.inNotebook || this.task ? null : button("Copy link", () => this.copy(this.link, "Link copied")),
     ];
     this.verdict = el("span", { class: "verdict", role: "status" });
     const task = this.task ? el("div", { class: "task" }, el("p", {}, el("b", {}, "Task. "), this.task.text), this.verdict) : null;
     const group = (label, ...nodes) => el("div", { class: "buttons", role: "group", "aria-label": label }, ...nodes);
-    const foot = el("div", { class: "bar foot" }, group("Steps", this.back, this.play, this.next, this.predict), group("Copies", ...copies),
+    const foot = el("div", { class: "bar foot" }, group("Steps", this.back, this.play, this.next, this.predict), group("Copies", ...this.copies),
       this.task || !this.named.length ? null : group("Examples", ...this.named.map(([, node]) => node)), this.note);
     this.sheet.replaceChildren(...[task, this.inputs, this.picture, this.words, this.guess, foot].filter(Boolean));
     this.shape = null;
@@ -231,7 +231,7 @@ export class Explorable extends HTMLElement {
     try { this.model = this.compute(this.state); } catch (error) { if (!(error instanceof Refusal)) throw error; refused = error.message; }
     this.classList.toggle("refused", Boolean(refused));
     for (const [part, node] of this.named) node.setAttribute("aria-pressed", String(Object.entries({ ...this.constructor.start, ...part }).every(([name, value]) => this.constructor.choosing.includes(name) || String(value) === String(this.state[name]))));
-    for (const node of [this.back, this.play, this.next, this.predict]) node.disabled = Boolean(refused);
+    for (const node of [this.back, this.play, this.next, this.predict, ...this.copies.slice(0, 2)]) node.disabled = Boolean(refused);
     if (refused) {
       this.pause();
       this.model = null;
@@ -360,6 +360,17 @@ export class Explorable extends HTMLElement {
   async copy(text, said) {
     this.copied = text;
     try { await navigator.clipboard.writeText(text); this.note.textContent = said; } catch { this.note.textContent = "The browser did not allow copying"; }
+  }
+
+  // A pointer that rests is not one that chooses: when the picture moves below it, browsers tell of it all the same.
+  hover(act) {
+    return {
+      onpointermove: ({ clientX, clientY }) => {
+        const place = `${clientX} ${clientY}`;
+        if (place !== this.pointer) act();
+        this.pointer = place;
+      },
+    };
   }
 
   // Drawing. Rows of cells are one stop for the keyboard: arrows move inside.

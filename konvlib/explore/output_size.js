@@ -60,7 +60,7 @@ class OutputSize extends Explorable {
     const list = el("g", { role: "listbox", "aria-label": "Windows" });
     shown.forEach((window, i) => {
       const y = first + lift * i, on = i === this.at;
-      const row = el("g", { class: "ker", role: "option", tabindex: on ? 0 : -1, "aria-selected": String(on), "aria-label": this.window(i), "data-key": `window ${i}`, onpointerenter: () => on || this.go(i) },
+      const row = el("g", { class: "ker", role: "option", tabindex: on ? 0 : -1, "aria-selected": String(on), "aria-label": this.window(i), "data-key": `window ${i}`, ...this.hover(() => on || this.go(i)) },
         el("rect", { x: x(window[0]) - side / 2, y: y - lift / 2, width: x(window.at(-1)) - x(window[0]) + side, height: lift, fill: "transparent" }),
         el("line", { class: `bar-line ${on ? "" : "faint"}`, x1: x(window[0]), y1: y, x2: x(window.at(-1)), y2: y }),
         ...window.map((j) => el("circle", { class: `dot ${on ? "" : "faint"}`, cx: x(j), cy: y, r: Math.min(6, lift / 2 - 1, pitch / 4) })),

@@ -83,7 +83,7 @@ class Strides extends Explorable {
       const j = q * kernel.stride + u - edge;
       if (j >= 0 && j < state.x.length) sheet.ribbon(at(0, j), level[0] + half, at(depth, q), below - half, value, q === m && u === n);
     }));
-    const touch = (act) => ({ onpointerenter: act, onclick: act });
+    const touch = (act) => ({ ...this.hover(act), onclick: act });
     rows.forEach((row, r) => row.forEach((value, i) => {
       const last = r === depth, onPath = chosen.some((path) => path[r] === i);
       if (last) sheet.cell(at(r, i), level[r], side, this.asking && i === m ? "?" : value, `out ${i === m ? "on" : "dim"}`, touch(() => this.choose(n, i)));
