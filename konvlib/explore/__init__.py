@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from konvlib import Layer, compose_chain, conv1d, convolve, correlate, dilate
+from konvlib import Layer, compose_chain, conv1d, convolve, correlate, dilate, konv2d
 from konvlib.geometry import conv_size
 
-__all__ = ["Explorable", "output_size", "sequences", "strides"]
+__all__ = ["Explorable", "konvolution", "output_size", "sequences", "strides"]
 
 FOLDER = Path(__file__).parent
 SHARED = ("kit", "arithmetic")
@@ -241,6 +241,66 @@ def sequences(
         y, part = (correlate if kind == "correlation" else convolve)(f, g, mode=mode).tolist(), mode
     name = "circular convolution" if kind == "circular" else kind
     return _explorable(sequences, locals(), f"The {name} of {f} and {g}, {part}, is {y}.")
+
+
+def konvolution(
+    *,
+    x: Table = ((1, 3, 2), (2, 0, 1), (0, 4, 2)),
+    kappa: Table = ((0, 1, 2, 0), (2, 1, 0, 3), (0, -1, 1, 0)),
+    kernel: Numbers = (2, 2),
+    basis: str = "monomial",
+    padding: int = 0,
+    pad: str = "basis",
+    tap: int = 1,
+    at: int = 0,
+    task: str | None = None,
+) -> Explorable:
+    """Show a Konvolution of a picture: a function at each tap, its coefficients, the expanded channels, the output.
+
+    Parameters
+    ----------
+    x : table of int
+        The picture.
+    kappa : table of int
+        The coefficients: a row for each degree, a column for each tap, row after row of the kernel.
+    kernel : sequence of int
+        Rows and columns of the kernel.
+    basis : {"monomial", "chebyshev", "chebyshev2", "legendre", "hermite"}
+        The polynomials that the coefficients belong to.
+    padding : int
+        Zeros on all sides.
+    pad : {"basis", "input"}
+        Whether they are put around the expanded picture, or around the picture before it is expanded.
+    tap, at : int
+        The tap whose function is chosen, and the output.
+    task : {"fourth", "border"}, optional
+        The exercise to judge.
+
+    Raises
+    ------
+    ValueError
+        If a tap has no coefficients, or if the kernel does not fit the picture.
+
+    See Also
+    --------
+    konvlib.konv2d
+
+    Examples
+    --------
+    >>> konvolution()
+    The Konvolution with 4 taps of degree 2, monomial, gives [[3, 10], [19, 25]].
+    >>> konvolution(x=[[1, 3]], kappa=[[1], [0], [1]], kernel=(1, 1), basis="chebyshev", padding=1)
+    The Konvolution with 1 tap of degree 2, chebyshev, gives [[0, 0, 0, 0], [0, 2, 18, 0], [0, 0, 0, 0]].
+    """
+    taps, coefficients = kernel[0] * kernel[1], np.array(kappa, dtype=object)
+    if coefficients.shape[1] != taps:
+        count = f"{taps} column{'s' if taps > 1 else ''}"
+        raise ValueError(f"kappa must have {count}, one for each tap, got {coefficients.shape[1]}")
+    table = coefficients.reshape(1, -1, 1, *kernel)
+    y = konv2d(np.array([[x]], dtype=object), table, basis=basis, padding=padding, pad=pad)[0, 0]
+    degree = f"{taps} tap{'s' if taps > 1 else ''} of degree {len(coefficients) - 1}"
+    values = [[int(value) if value == int(value) else float(value) for value in row] for row in y]
+    return _explorable(konvolution, locals(), f"The Konvolution with {degree}, {basis}, gives {values}.")
 
 
 def _and(things: Sequence[Any]) -> str:

@@ -120,6 +120,7 @@ export class Explorable extends HTMLElement {
   // the methods compute(state), steps(model), draw(model), say(model), question(model), numpy(model), torch(model), result(model).
   static presets = {};
   static tasks = {};
+  static choosing = ["at"]; // fields that choose what is looked at, and leave a preset what it is
 
   connectedCallback() {
     if (this.shadowRoot) return;
@@ -132,7 +133,6 @@ export class Explorable extends HTMLElement {
     this.build();
     this.theme();
     if (refused) this.note.textContent = refused;
-    else if (this.hasAttribute("moves") && matchMedia("(prefers-reduced-motion: no-preference)").matches) { this.go(0); this.run(); }
     new MutationObserver(() => this.theme()).observe(document.documentElement, { attributes: true });
     let width = this.clientWidth;
     new ResizeObserver(() => { if (this.clientWidth !== width) { width = this.clientWidth; this.paint(); } }).observe(this);
@@ -229,7 +229,7 @@ export class Explorable extends HTMLElement {
     let refused = null;
     try { this.model = this.compute(this.state); } catch (error) { if (!(error instanceof Refusal)) throw error; refused = error.message; }
     this.classList.toggle("refused", Boolean(refused));
-    for (const [part, node] of this.named) node.setAttribute("aria-pressed", String(Object.entries({ ...this.constructor.start, ...part }).every(([name, value]) => name === "at" || String(value) === String(this.state[name]))));
+    for (const [part, node] of this.named) node.setAttribute("aria-pressed", String(Object.entries({ ...this.constructor.start, ...part }).every(([name, value]) => this.constructor.choosing.includes(name) || String(value) === String(this.state[name]))));
     for (const node of [this.back, this.play, this.next, this.predict]) node.disabled = Boolean(refused);
     if (refused) {
       this.pause();
@@ -410,8 +410,9 @@ export class Sheet {
   path(d, look) { this.marks.append(el("path", { d, class: look })); }
 }
 
-// A grid of cells that can be chosen (one stop for the keyboard), or edited where a field is named.
-export const grid = (owner, { label, role, values, side, look = () => "", say = null, pick = null, chosen = null, field = null, offset = 0 }) => {
+// A grid of cells that can be chosen (one stop for the keyboard), or edited where a field is named: by name, with as many
+// rows and columns before it as offset says, or by a function of row and column that gives the field's place or null.
+export const grid = (owner, { label, role, values, side, look = () => "", say = null, pick = null, chosen = null, stop = chosen, field = null, offset = 0 }) => {
   const columns = values[0]?.length ?? 0;
   const node = el("div", { class: `grid ${role}`, role: "grid", "aria-label": label, style: `grid-template-columns:repeat(${columns},auto)${side ? `;--side:${side}px;--digits:${Math.max(9, Math.min(15, side * 0.45))}px` : ""}` });
   values.forEach((row, r) => {
@@ -419,16 +420,31 @@ export const grid = (owner, { label, role, values, side, look = () => "", say = 
     row.forEach((value, c) => {
       const index = r * columns + c;
       const attributes = { class: `g ${look(r, c)}`, "data-key": `${label} ${index}`, "aria-label": say ? say(r, c) : `${label}, row ${r}, column ${c}: ${minus(value)}` };
-      const editable = field && r >= offset && c >= offset;
-      if (editable) line.append(el("div", { role: "gridcell" }, owner.number(`${field}.${r - offset}.${c - offset}`, attributes["aria-label"], "", { ...attributes, class: `g ${look(r, c)}`, value })));
+      const place = typeof field === "function" ? field(r, c) : field && r >= offset && c >= offset ? `${field}.${r - offset}.${c - offset}` : null;
+      if (place) line.append(el("div", { role: "gridcell" }, owner.number(place, attributes["aria-label"], "", { ...attributes, class: `g ${look(r, c)}`, value })));
       else if (pick) {
-        const cell = el("div", { ...attributes, role: "gridcell", tabindex: index === chosen ? 0 : -1, "aria-selected": String(index === chosen) }, minus(value));
+        const cell = el("div", { ...attributes, role: "gridcell", tabindex: index === stop ? 0 : -1, "aria-selected": String(index === chosen) }, minus(value));
         line.append(owner.roving(cell, index, values.length * columns, (to) => { pick(to); owner.picture.querySelector(`[data-key="${label} ${to}"]`)?.focus(); }, columns));
       } else line.append(el("div", { ...attributes, class: `${attributes.class} still`, role: "gridcell" }, minus(value)));
     });
     node.append(line);
   });
   return node;
+};
+
+// Shows fresh nodes in a place. Where they are built as what stands there, that is changed instead: a cell in which someone
+// types stays, and so does one on which a click has begun. Handlers stay as they were: they must look up the model.
+export const renew = (place, ...fresh) => {
+  const alike = (a, b) => a.nodeName === b.nodeName && a.childNodes.length === b.childNodes.length && [...a.childNodes].every((child, i) => alike(child, b.childNodes[i]));
+  const update = (old, now) => {
+    if (now.nodeType === Node.TEXT_NODE) { if (old.data !== now.data) old.data = now.data; return; }
+    for (const { name } of [...old.attributes]) if (!now.hasAttribute(name)) old.removeAttribute(name);
+    for (const { name, value } of now.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    if (now.localName === "input" && old.getRootNode().activeElement !== old) old.value = now.value;
+    now.childNodes.forEach((child, i) => update(old.childNodes[i], child));
+  };
+  if (place.childNodes.length === fresh.length && fresh.every((node, i) => alike(place.childNodes[i], node))) fresh.forEach((node, i) => update(place.childNodes[i], node));
+  else place.replaceChildren(...fresh);
 };
 
 export const define = (name, explorable) => { if (!customElements.get(name)) customElements.define(name, explorable); };
