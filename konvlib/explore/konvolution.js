@@ -119,8 +119,8 @@ class Konvolution extends Explorable {
     const { state, y, channels, weights, degree, padding, differs, m, both } = model, { x, kernel, basis, pad } = state;
     const tap = this.tap(state), at = this.at, terms = this.terms(model, at), seen = terms[tap], parts = (this.parts = {});
     const width = Math.max(280, this.clientWidth || 700) - (this.clientWidth < 480 ? 25 : 34);
-    const inWindow = (a, b) => terms.find(({ place }) => place[0] === a - padding && place[1] === b - padding);
-    const lit = (a, b) => (inWindow(a, b) === seen ? "on" : inWindow(a, b) ? "fill" : "");
+    const [top, left] = terms[0].place, within = (u, axis) => u >= 0 && u < kernel[axis];
+    const lit = (a, b) => (a - padding === seen.place[0] && b - padding === seen.place[1] ? "on" : within(a - padding - top, 0) && within(b - padding - left, 1) ? "fill" : "");
     // A sample is looked at with the output in which the chosen tap, or the nearest, shows it.
     const sample = (index) => {
       const wide = x[0].length + 2 * padding, place = [Math.floor(index / wide), index % wide];
@@ -128,8 +128,8 @@ class Konvolution extends Explorable {
       return { at: i * m[1] + j };
     };
     const fitted = (values, least) => {
-      const long = Math.max(...values.flat().map((value) => String(value).length));
-      return { side: Math.max(least, Math.ceil(5.2 * long) + 6), digits: Math.max(9, Math.min(15, least * 0.45, (least * 1.35) / long)) };
+      const wide = 0.3 + 0.66 * Math.max(...values.flat().map((value) => String(value).length)), side = Math.max(least, Math.ceil(9 * wide) + 4);
+      return { side, digits: Math.max(9, Math.min(15, least * 0.45, (side - 4) / wide)) };
     };
     const make = (name, title, given, least, look = "") => {
       const { side, digits } = fitted(given.values, least), node = grid(this, { ...given, label: name, side });
@@ -148,8 +148,9 @@ class Konvolution extends Explorable {
       const most = Math.max(1, ...channel.flat().map(Math.abs)), name = `channel ${n}, `, title = polynomial(basis, n), weight = `coefficients of degree ${n}, tap `;
       parts[name.trim()] = sample;
       parts[weight.trim()] = (index, event) => (event === "focusin" ? { tap: index } : {});
-      const shown = make(name.trim(), title, { role: "in", values: channel, look: (a, b) => `${ring(a, b)} ${lit(a, b) === "on" ? "chosen" : lit(a, b) ? "seen" : ""}`, say: (a, b) => `${title} in row ${a - padding}, column ${b - padding}: ${minus(channel[a][b])}` }, 27, "i");
-      [...shown.querySelectorAll(".g")].forEach((cell, index) => cell.style.setProperty("--heat", `${Math.round((45 * Math.abs(channel.flat()[index])) / most)}%`));
+      const shown = make(name.trim(), title, { role: "in", values: channel, look: (a, b) => `${ring(a, b)} ${{ on: "chosen", fill: "seen" }[lit(a, b)] ?? ""}`, say: (a, b) => `${title} in row ${a - padding}, column ${b - padding}: ${minus(channel[a][b])}` }, 27, "i");
+      const flat = channel.flat();
+      shown.querySelectorAll(".g").forEach((cell, index) => cell.setAttribute("style", `--heat:${Math.round((45 * Math.abs(flat[index])) / most)}%`));
       const times = make(weight.trim(), "⋆", { role: "ker", values: weights[n], field: (u, v) => `kappa.${n}.${u * kernel[1] + v}`, look: (u, v) => (u * kernel[1] + v === tap ? "on" : "fill"), say: (u, v) => `coefficient of ${title} in ${this.phi(u * kernel[1] + v)}: ${minus(weights[n][u][v])}` }, 27, "k");
       return el("div", { class: "channel" }, shown, times);
     });
@@ -196,18 +197,20 @@ class Konvolution extends Explorable {
     const { state: { kappa, basis }, degree } = model, { samples, from, to } = this.domain(model), mine = column(kappa, tap), f = (t) => phi(basis, mine, t), shown = seen.source || this.state.pad === "input";
     const wide = Math.max(240, room), high = Math.max(190, 70 * model.state.kernel[0] - 2), foot = 20, gut = 34, edge = 34, [low, top] = limits(2, samples.map(f));
     const X = (t) => gut + ((t - from) / (to - from)) * (wide - gut - edge), Y = (v) => 6 + ((top - v) / (top - low)) * (high - foot - 12);
-    const line = (g, look, more = {}) => el("path", { class: look, d: path(points(from, to, 96, (t) => [X(t), Y(g(t))])), ...more });
+    // Every polynomial at every point of the curve, once.
+    const places = points(from, to, 80, (t) => ({ t, p: basisValues(basis, t, degree) }));
+    const line = (g, look, more = {}) => el("path", { class: look, d: path(places.map(({ t, p }) => [X(t), Y(g(p))])), ...more });
     const text = (x, y, words, look = "small") => el("text", { x, y, class: look, "font-size": 12 }, words);
     // A polynomial of the basis is named where it leaves the picture: beside it, or inside at an edge.
     const ends = range(degree + 1).map((n) => {
-      const g = (t) => basisValues(basis, t, n)[n], last = points(from, to, 96, (t) => t).filter((t) => g(t) <= top && g(t) >= low).at(-1) ?? to, beside = last === to;
-      return { n, g, x: beside ? wide - 16 : X(last) - 12, y: Math.max(12, Math.min(high - foot - 12, Y(g(last)))), beside };
+      const g = (p) => p[n], inside = places.findLast(({ p }) => p[n] <= top && p[n] >= low) ?? places.at(-1), last = inside.t, beside = inside === places.at(-1);
+      return { n, g, x: beside ? wide - 16 : X(last) - 12, y: Math.max(12, Math.min(high - foot - 12, Y(inside.p[n]))), beside };
     });
     const clash = ({ n, x, y }) => ends.some((other) => other.n < n && Math.abs(other.x - x) < 30 && Math.abs(other.y - y) < 14);
     for (const end of ends) for (const step = end.y > high / 2 ? -7 : 7; clash(end); ) end.y += step;
     return el("div", {}, el("div", { class: "l k" }, `${this.phi(tap)}(t) = ${formula(basis, mine)}`), el("svg", { viewBox: `0 0 ${wide} ${high}`, style: `width:${wide}px`, role: "img", "aria-label": `The curve of ${this.phi(tap)}(t) = ${formula(basis, mine)}, with the samples ${samples.map(minus).join(", ")} marked` },
       ...ends.map(({ g, n }) => line(g, "faint-line", { "stroke-dasharray": ["", "6 3", "3 3", "1.5 3", "8 3 2 3"][n] })),
-      line(f, "curve ker"), el("rect", { x: 0, y: high - foot, width: wide, height: foot, class: "ground" }), el("rect", { x: 0, y: 0, width: gut, height: high, class: "ground" }),
+      line((p) => p.reduce((total, value, n) => total + mine[n] * value, 0), "curve ker"), el("rect", { x: 0, y: high - foot, width: wide, height: foot, class: "ground" }), el("rect", { x: 0, y: 0, width: gut, height: high, class: "ground" }),
       el("path", { class: "axis strong", d: `M${gut},${Y(0)}H${wide - edge}` }), ...range(Math.floor(to) - Math.ceil(from) + 1).map((n) => text(X(Math.ceil(from) + n), high - foot / 2, minus(Math.ceil(from) + n))),
       ...[low, 0, top].map((v) => text(gut / 2, Math.max(8, Math.min(high - foot - 6, Y(v))), minus(v))), ...ends.map(({ n, x, y }) => text(x, y, polynomial(basis, n).replace("(t)", ""), "small halo")),
       ...samples.flatMap((t) => [el("path", { class: "stem", d: `M${X(t)},${Y(0)}V${Y(f(t))}` }), el("circle", { class: "dot in", cx: X(t), cy: Y(f(t)), r: 4 })]),
@@ -295,9 +298,9 @@ print([y.tolist(), other.tolist(), channels.tolist()])
 .fn { width:72px; height:68px; padding:2px; font-size:10.5px; align-content:space-between } .fn svg { width:66px }
 .faint-line { fill:none; stroke:var(--muted); stroke-width:1.2; opacity:.55 } .ground { fill:var(--page) } .axis { fill:none } .axis.strong { stroke:var(--muted) } .stem { stroke:var(--in); stroke-width:1.3 }
 svg text.halo { paint-order:stroke; stroke:var(--page); stroke-width:4px }
-.gap { margin:.7rem 0 } .row.parts { gap:.7rem .6rem } .with { display:flex; gap:.5rem } .sign { color:var(--muted); padding-top:3rem; width:.7rem; text-align:center } .channel { display:grid; gap:.15rem; justify-items:center } .channel .l { text-align:center; margin:0 0 .15rem } .channel .l.k { font-size:1.2rem; line-height:1; margin:0 }
+.row.parts .g { height:min(var(--side),36px) } .gap { margin:.7rem 0 } .row.parts { gap:.7rem .6rem } .with { display:flex; gap:.5rem } .sign { color:var(--muted); padding-top:3rem; width:.7rem; text-align:center } .channel { display:grid; gap:.15rem; justify-items:center } .channel .l { text-align:center; margin:0 0 .15rem } .channel .l.k { font-size:1.2rem; line-height:1; margin:0 }
 .channel .in .g { background:color-mix(in srgb,var(--in) var(--heat,0%),var(--page)); border-color:color-mix(in srgb,var(--in) 40%,var(--page)) } .channel .in .padc { border-color:var(--pad) }
 .g.seen { box-shadow:0 0 0 1px var(--c); font-weight:600 } .g.chosen, .channel .in .g.chosen { box-shadow:0 0 0 2px var(--c); font-weight:700 } .g.differs { border:1.8px dashed var(--t-out) }
-@container (max-width:30rem) { .channel { grid-auto-flow:column; align-items:center; gap:.5rem } .channel>:last-child { display:flex; gap:.5rem; align-items:center } }`;
+@container (max-width:30rem) { .channel { display:flex; flex-wrap:wrap; align-items:center; gap:.5rem } .with>:last-child { min-width:0 } .channel>:last-child { display:flex; gap:.5rem; align-items:center } }`;
 }
 define("kv-konvolution", Konvolution);
