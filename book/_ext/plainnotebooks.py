@@ -105,6 +105,9 @@ class Plain:
         for index, cell in enumerate(found["cells"]):
             if cell["cell_type"] == "markdown" and index:
                 cell["source"] = lines(self.markdown("".join(cell["source"])))
+            elif index == 0:  # the front matter; the site's numbers stand in the formulas, JupyterLab shall add none
+                text = "".join(cell["source"])
+                cell["source"] = lines(text.replace("math:\n", "numbering:\n  equation: false\nmath:\n", 1))
             cells.append(cell)
             figure = cell["metadata"].get("mystnb", {}).get("figure", {})
             if figure:

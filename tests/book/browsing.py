@@ -47,6 +47,13 @@ class Page(HTMLParser):
                 self.references.append(value)
 
 
+def visited(pages: dict[str, Page]) -> list[str]:
+    """The pages that a browser looks at, longest first; of the listings of tests, which are all alike, one."""
+    names = sorted(set(pages) - {"index.html"}, key=lambda name: -len(pages[name].ids))
+    listings = [name for name in names if name.startswith("tests/")]
+    return [name for name in names if name not in listings[1:]]
+
+
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *args: Any) -> None:
         pass

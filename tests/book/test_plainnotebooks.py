@@ -64,6 +64,7 @@ Clear.
 :::
 """
     )
+    assert PLAIN.markdown(":::{rubric} The pages\n:heading-level: 2\n:::\n") == "## The pages\n"
     solution = ":::{solution-start} ex-here\n:class: dropdown\n:::\n\nCount.\n\n:::{solution-end}\n:::\n"
     assert PLAIN.markdown(solution).startswith("::::::{dropdown} Solution of Exercise 2.4\nCount.\n::::::\n")
     assert "solution" not in PLAIN.markdown(solution)
@@ -72,9 +73,10 @@ Clear.
 def test_a_caption_follows_its_figure_and_code_is_untouched():
     figure = {"mystnb": {"figure": {"name": "fig-here", "caption": "What $n$ is."}}}
     code = {"cell_type": "code", "id": "a", "metadata": figure, "source": ["x = 1"], "outputs": []}
-    front = {"cell_type": "markdown", "id": "b", "metadata": {}, "source": ["---\nmath: {}\n---"]}
+    front = {"cell_type": "markdown", "id": "b", "metadata": {}, "source": ["---\n", "math:\n", "  \\R: 'R'\n", "---"]}
     found = PLAIN.notebook({"cells": [front, code]})["cells"]
-    assert found[:2] == [front, code]
+    assert "".join(found[0]["source"]) == "---\nnumbering:\n  equation: false\nmath:\n  \\R: 'R'\n---"
+    assert found[1] == code
     assert "".join(found[2]["source"]) == "*Fig. 2.2: What $n$ is.*"
 
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
 import pytest
 
-from tests.book.browsing import DESKTOP, PHONE, ROOT, Page, opened, running_browser
+from tests.book.browsing import DESKTOP, PHONE, ROOT, Page, opened, running_browser, visited
 
 pytestmark = pytest.mark.browser
 
@@ -79,7 +79,7 @@ class Findings:
 @pytest.fixture(scope="session")
 def findings(pages: dict[str, Page], address: str) -> dict[str, Findings]:
     """Visit each page once, wide and narrow, light and dark, on screen and on paper: two browsers share the pages."""
-    names = sorted(set(pages) - {"index.html"}, key=lambda name: -len(pages[name].ids))
+    names = visited(pages)
 
     def examined(names: list[str]) -> dict[str, Findings]:
         with running_browser() as chromium:

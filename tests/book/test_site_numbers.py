@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.book.browsing import ROOT, Page, opened, running_browser
+from tests.book.browsing import ROOT, Page, opened, running_browser, visited
 
 pytestmark = pytest.mark.browser
 
@@ -118,7 +118,7 @@ def measured(browser: Any, url: str) -> Numbers:
 
 @pytest.fixture(scope="session")
 def numbers(pages: dict[str, Page], address: str) -> dict[str, Numbers]:
-    names = sorted(set(pages) - {"index.html"}, key=lambda name: -len(pages[name].ids))
+    names = visited(pages)
 
     def halved(names: list[str]) -> dict[str, Numbers]:
         with running_browser() as chromium:

@@ -13,6 +13,7 @@ import launch
 import mathematics
 import pictures
 import pytest
+import tidyhtml
 import yaml
 
 ROOT = Path(__file__).parents[2]
@@ -131,6 +132,14 @@ def test_folds_of_all_kinds_become_one():
         '<details class="kv-fold solution" id="s">\n<summary><span>Solution to 1.1</span></summary>'
         '<div class="kv-fold-body"><div><div>x</div></div></div></details><p>after</p>'
     )
+
+
+# Small mends
+
+
+def test_a_size_stays_in_one_line_where_it_is_no_code():
+    body = "<p>a 4 × 16 matrix</p><pre>4 × 16</pre><p>a × b</p>"
+    assert tidyhtml.tidy(body) == "<p>a 4\u00a0×\u00a016 matrix</p><pre>4 × 16</pre><p>a × b</p>"
 
 
 # The edition
