@@ -167,7 +167,7 @@ class Konvolution extends Explorable {
     };
     const taps = this.taps(model, tap, terms), room = width < 520 ? width : width - kernel[1] * 74 - 22;
     this.picture.className = "pic pad";
-    const group = (sign, node) => el("div", { class: "with" }, el("div", { class: "sign", "aria-hidden": "true" }, sign), node);
+    const group = (sign, node) => el("div", { class: "with" }, el("div", { class: channels[0].length > 1 ? "sign" : "sign one", "aria-hidden": "true" }, sign), node);
     renew(this.picture,
       el("div", { class: "row" }, taps, this.curve(model, tap, seen, room)), el("div", { class: "rule gap" }),
       el("div", { class: "row parts" }, input, ...expanded.map((node, n) => group(n ? "+" : "→", node)), group("=", el("div", { class: "row parts" }, ...(padding ? ["basis", "input"] : [pad]).map(output)))));
@@ -298,7 +298,7 @@ print([y.tolist(), other.tolist(), channels.tolist()])
 .fn { width:72px; height:68px; padding:2px; font-size:10.5px; align-content:space-between } .fn svg { width:66px }
 .faint-line { fill:none; stroke:var(--muted); stroke-width:1.2; opacity:.55 } .ground { fill:var(--page) } .axis { fill:none } .axis.strong { stroke:var(--muted) } .stem { stroke:var(--in); stroke-width:1.3 }
 svg text.halo { paint-order:stroke; stroke:var(--page); stroke-width:4px }
-.row.parts .g { height:min(var(--side),36px) } .gap { margin:.7rem 0 } .row.parts { gap:.7rem .6rem } .with { display:flex; gap:.5rem } .sign { color:var(--muted); padding-top:3rem; width:.7rem; text-align:center } .channel { display:grid; gap:.15rem; justify-items:center } .channel .l { text-align:center; margin:0 0 .15rem } .channel .l.k { font-size:1.2rem; line-height:1; margin:0 }
+.row.parts .g { height:min(var(--side),36px) } .gap { margin:.7rem 0 } .row.parts { gap:.7rem .6rem } .with { display:flex; gap:.5rem } .sign { color:var(--muted); padding-top:3rem; width:.7rem; text-align:center } .sign.one { padding-top:1.5rem } .channel { display:grid; gap:.15rem; justify-items:center } .channel .l { text-align:center; margin:0 0 .15rem } .channel .l.k { font-size:1.2rem; line-height:1; margin:0 }
 .channel .in .g { background:color-mix(in srgb,var(--in) var(--heat,0%),var(--page)); border-color:color-mix(in srgb,var(--in) 40%,var(--page)) } .channel .in .padc { border-color:var(--pad) }
 .g.seen { box-shadow:0 0 0 1px var(--c); font-weight:600 } .g.chosen, .channel .in .g.chosen { box-shadow:0 0 0 2px var(--c); font-weight:700 } .g.differs { border:1.8px dashed var(--t-out) }
 @container (max-width:30rem) { .channel { display:flex; flex-wrap:wrap; align-items:center; gap:.5rem } .with>:last-child { min-width:0 } .channel>:last-child { display:flex; gap:.5rem; align-items:center } }`;
