@@ -412,7 +412,7 @@ export class Sheet {
 
 // A grid of cells that can be chosen (one stop for the keyboard), or edited where a field is named: by name, with as many
 // rows and columns before it as offset says, or by a function of row and column that gives the field's place or null.
-export const grid = (owner, { label, role, values, side, look = () => "", say = null, pick = null, chosen = null, stop = chosen, field = null, offset = 0 }) => {
+export const grid = (owner, { label, role, values, side, look = () => "", say = null, pick = null, chosen = null, field = null, offset = 0 }) => {
   const columns = values[0]?.length ?? 0;
   const node = el("div", { class: `grid ${role}`, role: "grid", "aria-label": label, style: `grid-template-columns:repeat(${columns},auto)${side ? `;--side:${side}px;--digits:${Math.max(9, Math.min(15, side * 0.45))}px` : ""}` });
   values.forEach((row, r) => {
@@ -423,7 +423,7 @@ export const grid = (owner, { label, role, values, side, look = () => "", say = 
       const place = typeof field === "function" ? field(r, c) : field && r >= offset && c >= offset ? `${field}.${r - offset}.${c - offset}` : null;
       if (place) line.append(el("div", { role: "gridcell" }, owner.number(place, attributes["aria-label"], "", { ...attributes, class: `g ${look(r, c)}`, value })));
       else if (pick) {
-        const cell = el("div", { ...attributes, role: "gridcell", tabindex: index === stop ? 0 : -1, "aria-selected": String(index === chosen) }, minus(value));
+        const cell = el("div", { ...attributes, role: "gridcell", tabindex: index === chosen ? 0 : -1, "aria-selected": String(index === chosen) }, minus(value));
         line.append(owner.roving(cell, index, values.length * columns, (to) => { pick(to); owner.picture.querySelector(`[data-key="${label} ${to}"]`)?.focus(); }, columns));
       } else line.append(el("div", { ...attributes, class: `${attributes.class} still`, role: "gridcell" }, minus(value)));
     });
