@@ -435,16 +435,17 @@ export const grid = (owner, { label, role, values, side, look = () => "", say = 
 // Shows fresh nodes in a place. Where they are built as what stands there, that is changed instead: a cell in which someone
 // types stays, and so does one on which a click has begun. Handlers stay as they were: they must look up the model.
 export const renew = (place, ...fresh) => {
-  const alike = (a, b) => a.nodeName === b.nodeName && a.childNodes.length === b.childNodes.length && [...a.childNodes].every((child, i) => alike(child, b.childNodes[i]));
   const update = (old, now) => {
-    if (now.nodeType === Node.TEXT_NODE) { if (old.data !== now.data) old.data = now.data; return; }
-    for (const { name } of [...old.attributes]) if (!now.hasAttribute(name)) old.removeAttribute(name);
+    if (old.nodeName !== now.nodeName) return false;
+    if (now.nodeType === Node.TEXT_NODE) { if (old.data !== now.data) old.data = now.data; return true; }
     for (const { name, value } of now.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    if (old.attributes.length > now.attributes.length) for (const { name } of [...old.attributes]) if (!now.hasAttribute(name)) old.removeAttribute(name);
     if (now.localName === "input" && old.getRootNode().activeElement !== old) old.value = now.value;
-    now.childNodes.forEach((child, i) => update(old.childNodes[i], child));
+    let a = old.firstChild, b = now.firstChild;
+    for (; a && b; a = a.nextSibling, b = b.nextSibling) if (!update(a, b)) return false;
+    return !a && !b;
   };
-  if (place.childNodes.length === fresh.length && fresh.every((node, i) => alike(place.childNodes[i], node))) fresh.forEach((node, i) => update(place.childNodes[i], node));
-  else place.replaceChildren(...fresh);
+  if (place.childNodes.length !== fresh.length || !fresh.every((node, i) => update(place.childNodes[i], node))) place.replaceChildren(...fresh);
 };
 
 export const define = (name, explorable) => { if (!customElements.get(name)) customElements.define(name, explorable); };
