@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from konvlib import Layer, compose_chain, conv1d, convolve, correlate, dilate, konv2d
-from konvlib.geometry import conv_size
+from konvlib import Layer, compose_chain, conv1d, conv2d, convolve, correlate, dilate, konv2d
+from konvlib.geometry import Padding, PerAxis, conv_size, paddings, per_axis
 
-__all__ = ["Explorable", "konvolution", "output_size", "sequences", "strides"]
+__all__ = ["Explorable", "images", "konvolution", "output_size", "sequences", "strides"]
 
 FOLDER = Path(__file__).parent
 SHARED = ("kit", "arithmetic")
@@ -241,6 +241,98 @@ def sequences(
         y, part = (correlate if kind == "correlation" else convolve)(f, g, mode=mode).tolist(), mode
     name = "circular convolution" if kind == "circular" else kind
     return _explorable(sequences, locals(), f"The {name} of {f} and {g}, {part}, is {y}.")
+
+
+def images(
+    *,
+    x: Any = ((1, 3, 2), (2, 0, 1), (0, 4, 2)),
+    w: Any = ((2, 1), (0, 3)),
+    stride: PerAxis = (1, 1),
+    padding: Padding = ((0, 0), (0, 0)),
+    dilation: PerAxis = (1, 1),
+    padding_mode: str = "zeros",
+    channels: int = 1,
+    outputs: int = 1,
+    groups: int = 1,
+    at: int = 0,
+    show: str = "y",
+    cell: Numbers = (0, 0, 0),
+    task: str | None = None,
+) -> Explorable:
+    """Show a layer of images: input, kernel and output, and what each number touches.
+
+    Parameters
+    ----------
+    x : array_like
+        The input, ``(rows, columns)``; with two channels ``(channels, rows, columns)``, or their rows one below the
+        other.
+    w : array_like
+        The kernel, ``(rows, columns)``; in general ``(outputs, channels // groups, rows, columns)``, or all rows one
+        below the other.
+    stride, padding, dilation, padding_mode, groups
+        As in `konvlib.conv2d`.
+    channels, outputs : {1, 2}
+        How many there are, where the shapes of ``x`` and ``w`` do not say it.
+    at : int
+        The output that is chosen, counted row by row.
+    show : {"y", "x", "w"}
+        What is looked at: the output, or a pixel or a weight.
+    cell : sequence of int
+        Which: channel (of a weight: kernel), row, column; padding has rows and columns below 0 too.
+    task : {"corners", "moved"}, optional
+        The exercise to judge.
+
+    Raises
+    ------
+    ValueError
+        If rows do not go into channels, channels not into groups, or the kernel not into the padded input.
+
+    See Also
+    --------
+    konvlib.conv2d
+
+    Examples
+    --------
+    >>> images(stride=2, padding=1)
+    Input [[1, 3, 2], [2, 0, 1], [0, 4, 2]], kernel [[2, 1], [0, 3]]: output [[3, 6], [2, 7]]. Every pixel is read.
+    >>> images(dilation=2).state
+    'dilation.2.2'
+    """
+    pixels, weights = np.array(x), np.array(w)
+    if pixels.ndim == 3:
+        channels = len(pixels)
+    if weights.ndim == 4:
+        outputs = len(weights)
+    x, w = (values.reshape(-1, values.shape[-1]).tolist() for values in (pixels, weights))
+    depth = max(1, channels // groups)
+    for name, rows, parts in (("x", x, f"{channels} channels"), ("w", w, f"{outputs * depth} kernels")):
+        if len(rows) % int(parts.split()[0]):
+            raise ValueError(f"{name} must have as many rows in each of {parts}, got {len(rows)} rows")
+    pixels, weights = np.reshape(x, (1, channels, -1, len(x[0]))), np.reshape(w, (outputs, depth, -1, len(w[0])))
+    stride, dilation = per_axis(stride, 2, "stride"), per_axis(dilation, 2, "dilation")
+    padding = paddings(padding, kernel_size=weights.shape[2:], stride=stride, dilation=dilation, size=pixels.shape[2:])
+    settings = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    settings["padding_mode"] = padding_mode
+    y = conv2d(pixels, weights, **settings)[0]
+    unread = len(unread_pixels(pixels, weights, **settings))
+    shown = [values.tolist() if len(values) > 1 else values[0].tolist() for values in (pixels[0], y)]
+    kernel = weights.tolist() if outputs * depth > 1 else w
+    never = f"{unread} of the pixels {'is' if unread == 1 else 'are'} not read." if unread else "Every pixel is read."
+    return _explorable(images, locals(), f"Input {shown[0]}, kernel {kernel}: output {shown[1]}. {never}")
+
+
+def unread_pixels(x: np.ndarray, w: np.ndarray, **settings: Any) -> list[list[int]]:
+    """Return the rows and columns of the pixels that no window of a layer reads.
+
+    Examples
+    --------
+    >>> unread_pixels(np.ones((1, 1, 3, 4), dtype=int), np.ones((1, 1, 2, 3), dtype=int), stride=2)
+    [[0, 3], [1, 3], [2, 0], [2, 1], [2, 2], [2, 3]]
+    """
+    size = x.shape[2:]
+    each = np.eye(int(np.prod(size)), dtype=int).reshape(-1, 1, *size)  # a picture for each pixel, which alone is 1
+    reads = conv2d(each, np.ones((1, 1, *w.shape[2:]), dtype=int), **(settings | {"groups": 1}))
+    return np.argwhere((reads == 0).all(axis=(1, 2, 3)).reshape(size)).tolist()
 
 
 def konvolution(

@@ -86,6 +86,12 @@ export const conv2d = (x, w, layer = LAYER) => {
   products(x, w, layer, (o, i, j, c, [a, b], d, [u, v]) => { y[o][i][j] += x[c][a][b] * w[o][d][u][v]; });
   return y;
 };
+// The places [row, column] of the input that no window reads.
+export const unreadOf = (x, w, layer = LAYER) => {
+  const read = new Set();
+  products(x, w, layer, (o, i, j, c, source) => read.add(String(source)));
+  return range(sizeOf(x)[0]).flatMap((a) => range(sizeOf(x)[1]).map((b) => [a, b])).filter((place) => !read.has(String(place)));
+};
 export const inputGrad = (dy, w, x, layer = LAYER) => {
   const dx = zeros(x.length, ...sizeOf(x));
   products(x, w, layer, (o, i, j, c, [a, b], d, [u, v]) => { dx[c][a][b] += dy[o][i][j] * w[o][d][u][v]; });
