@@ -170,3 +170,16 @@ export const basisValues = (basis, t, degree) => {
   return p;
 };
 export const phi = (basis, kappa, t) => basisValues(basis, t, kappa.length - 1).reduce((sum, value, degree) => sum + kappa[degree] * value, 0);
+// A picture with zeros around it, and its expansion: a channel for each degree.
+export const padded = (x, p) => range(x.length + 2 * p).map((a) => range(x[0].length + 2 * p).map((b) => x[a - p]?.[b - p] ?? 0));
+export const expand = (basis, x, degree) => range(degree + 1).map((delta) => x.map((row) => row.map((t) => basisValues(basis, t, degree)[delta])));
+// What each tap adds to an output, kappa[degree][tap]: φ of the sample that it shows. In the padding it adds φ(0) where the
+// input is padded (pad "input"), and 0 where the expanded input is ("basis").
+export const konvTaps = (basis, x, kappa, kernel, padding, pad, i) => windowOf(i, kernel, sizeOf([x]), { ...LAYER, before: [padding, padding] }).map(({ u, place, source }, tap) => {
+  const t = source ? x[source[0]][source[1]] : 0;
+  return { u, tap, place, source, t, value: source || pad === "input" ? phi(basis, kappa.map((row) => row[tap]), t) : 0 };
+});
+export const konv2d = (basis, x, kappa, kernel, padding, pad) => {
+  const [rows, wide] = sizeOf([x]).map((size, a) => outputSize(size, kernel[a], { before: padding, after: padding }));
+  return range(rows).map((i) => range(wide).map((j) => konvTaps(basis, x, kappa, kernel, padding, pad, [i, j]).reduce((sum, { value }) => sum + value, 0)));
+};

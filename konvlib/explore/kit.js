@@ -133,7 +133,6 @@ export class Explorable extends HTMLElement {
     this.build();
     this.theme();
     if (refused) this.note.textContent = refused;
-    else if (this.hasAttribute("moves") && matchMedia("(prefers-reduced-motion: no-preference)").matches) { this.go(0); this.run(); }
     new MutationObserver(() => this.theme()).observe(document.documentElement, { attributes: true });
     let width = this.clientWidth;
     new ResizeObserver(() => { if (this.clientWidth !== width) { width = this.clientWidth; this.paint(); } }).observe(this);
@@ -442,6 +441,22 @@ export const grid = (owner, { label, role, values, side, look = () => "", say = 
     node.append(line);
   });
   return node;
+};
+
+// Shows fresh nodes in a place. Where they are built as what stands there, that is changed instead: a cell in which someone
+// types stays, and so does one on which a click has begun. Handlers stay as they were: they must look up the model.
+export const renew = (place, ...fresh) => {
+  const update = (old, now) => {
+    if (old.nodeName !== now.nodeName) return false;
+    if (now.nodeType === Node.TEXT_NODE) { if (old.data !== now.data) old.data = now.data; return true; }
+    for (const { name, value } of now.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    if (old.attributes.length > now.attributes.length) for (const { name } of [...old.attributes]) if (!now.hasAttribute(name)) old.removeAttribute(name);
+    if (now.localName === "input" && old.getRootNode().activeElement !== old) old.value = now.value;
+    let a = old.firstChild, b = now.firstChild;
+    for (; a && b; a = a.nextSibling, b = b.nextSibling) if (!update(a, b)) return false;
+    return !a && !b;
+  };
+  if (place.childNodes.length !== fresh.length || !fresh.every((node, i) => update(place.childNodes[i], node))) place.replaceChildren(...fresh);
 };
 
 export const define = (name, explorable) => { if (!customElements.get(name)) customElements.define(name, explorable); };
