@@ -37,7 +37,8 @@ test-units: $(READY)
 	$(PYTEST) -n 2 -m "not browser and not slow" --durations 10 --doctest-modules tests konvlib
 
 test-pages: $(READY)
-	$(PYTEST) -m browser tests/book tests/explore
+	$(PYTEST) -m "browser and not slow" tests/book
+	$(PYTEST) -n 2 -m "browser and not slow" tests/explore
 	$(PYTEST) -n 2 --dist loadfile --nbval notebooks book
 
 test-all: test
