@@ -68,6 +68,14 @@ def module(word: str) -> str:
 
 
 def explorable(function: Callable[..., Explorable], given: dict[str, Any], sentence: str) -> Explorable:
+    """Return what a function shows, from all that it was given and its sentence.
+
+    Examples
+    --------
+    >>> from konvlib.explore import strides
+    >>> explorable(strides, {**strides.__kwdefaults__, "s1": 1}, "A sentence.").state
+    's1.1'
+    """
     return Explorable(function.__name__, state_text(function, given), sentence, given["task"])
 
 
@@ -86,7 +94,13 @@ def state_text(function: Callable[..., Explorable], given: dict[str, Any]) -> st
 
 
 def text_of(name: str, value: Any) -> str:
-    """Return a value as it stands in an address: entries between points, rows between underscores."""
+    """Return a value as it stands in an address: entries between points, rows between underscores.
+
+    Examples
+    --------
+    >>> text_of("x", [[1, 2], [3, -4]])
+    '1.2_3.-4'
+    """
     if isinstance(value, str):
         return value
     value = value.tolist() if isinstance(value, np.ndarray) else value
@@ -98,10 +112,30 @@ def text_of(name: str, value: Any) -> str:
 
 
 def entries(name: str, values: Any) -> list[int]:
+    """Return integers as a list, or name what holds another thing.
+
+    Examples
+    --------
+    >>> entries("x", np.array([1, 2]))
+    [1, 2]
+    """
     return [integer(name, value) for value in values]
 
 
 def integer(name: str, value: Any) -> int:
+    """Return an integer, or name what holds another thing.
+
+    Raises
+    ------
+    TypeError
+        If the value is no integer.
+
+    Examples
+    --------
+    >>> integer("s1", 2.5)
+    Traceback (most recent call last):
+    TypeError: s1 must hold integers, got 2.5
+    """
     try:
         return operator.index(value)
     except TypeError:
@@ -109,5 +143,12 @@ def integer(name: str, value: Any) -> int:
 
 
 def joined(things: Sequence[Any]) -> str:
+    """Return things as a sentence lists them.
+
+    Examples
+    --------
+    >>> joined([1, 2, 3])
+    '1, 2 and 3'
+    """
     *first, last = map(str, things)
     return f"{', '.join(first)} and {last}" if first else last
