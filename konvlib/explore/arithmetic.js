@@ -7,6 +7,11 @@ export const zeros = (...shape) => (shape.length ? Array.from({ length: shape[0]
 export const range = (count) => Array.from({ length: Math.max(0, count) }, (_, i) => i);
 export const modulo = (a, n) => ((a % n) + n) % n;
 
+// An array of another size: what was there stays, what is new is filled.
+export const resized = (values, [rows, columns], fill) => range(rows).map((r) => range(columns).map((c) => values[r]?.[c] ?? fill(r, c)));
+export const pixel = (r, c) => (3 * r + 2 * c + 1) % 5;
+export const one = () => 1;
+
 // Sequences
 export const convolve = (f, g) => {
   const y = zeros(f.length + g.length - 1);

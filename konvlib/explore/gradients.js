@@ -1,12 +1,11 @@
 // <kv-gradients>: an output's gradient flows to the inputs and the weights; beside it the two convolutions that this makes.
-import { conv2d, inputGrad, range, sizesOf, tradedGrads, weightGrad, windowOf } from "./arithmetic.js";
+import { conv2d, inputGrad, one, pixel, range, resized, sizesOf, tradedGrads, weightGrad, windowOf } from "./arithmetic.js";
 import { choice, counted, define, el, Explorable, grid, list, minus, numbers, product, Refusal, sum, table, whole } from "./kit.js";
 
-const sized = (block, [rows, columns], fill) => range(rows).map((r) => range(columns).map((c) => block[r]?.[c] ?? fill(r, c)));
 const shapeOf = (values) => [values.length, values[0].length];
 const same = (a, b) => String(a) === String(b);
 const layerOf = ({ stride, dilation, padding }) => ({ stride, dilation, before: [padding[0][0], padding[1][0]], after: [padding[0][1], padding[1][1]], groups: 1, mode: "zeros" });
-const NEW = { x: (r, c) => (3 * r + 2 * c + 1) % 5, w: () => 1, dy: () => 1 };
+const NEW = { x: pixel, w: one, dy: one };
 const MOST = { x: [5, 6], w: [3, 3] };
 const MOST_TERMS = 12;
 const WIDER = [[1, 3, 2, 0, 4], [2, 0, 1, 3, 1], [0, 4, 2, 1, 2], [3, 1, 0, 2, 5]];
@@ -49,25 +48,21 @@ class Gradients extends Explorable {
   };
 
   controls() {
-    const several = (legend, ...cells) => el("fieldset", {}, el("legend", {}, legend), el("div", { class: "cells" }, ...cells));
-    const both = (name, label) => several(label, ...["rows", "columns"].map((axis, a) => this.number(`${name}.${a}`, `${name} of the ${axis}`, "plain")));
     const size = (name, a) => {
-      const length = shapeOf(this.state[name])[a], one = a ? "column" : "row";
-      const button = (by, sign, off) => el("button", { type: "button", "aria-label": `${name}: one ${one} ${by > 0 ? "more" : "less"}`, disabled: off, onclick: () => this.resize(name, a, by) }, sign);
-      return several(`${one}s of ${name}`, button(-1, "−", length === 1), el("b", { class: "count" }, String(length)), button(1, "+", length === MOST[name][a]));
+      const length = shapeOf(this.state[name])[a], line = a ? "column" : "row";
+      return this.several(`${line}s of ${name}`, ...this.stepper(name, `${line} `, length, length > 1, length < MOST[name][a], (by) => this.resize(name, a, by)));
     };
-    const sides = [["0.0", "above"], ["0.1", "below"], ["1.0", "left"], ["1.1", "right"]].map(([place, side]) => this.number(`padding.${place}`, `padding ${side}`, "padc"));
-    return [...["x", "w"].flatMap((name) => [size(name, 0), size(name, 1)]), both("stride", "stride s₀, s₁"), both("dilation", "dilation d₀, d₁"), several("padding above, below, left, right", ...sides)];
+    return [...["x", "w"].flatMap((name) => [size(name, 0), size(name, 1)]), this.pair("stride", "stride s₀, s₁"), this.pair("dilation", "dilation d₀, d₁"), this.sides("padding")];
   }
   resize(name, a, by) {
-    this.set({ [name]: sized(this.state[name], shapeOf(this.state[name]).map((length, axis) => length + (axis === a ? by : 0)), NEW[name]) });
+    this.set({ [name]: resized(this.state[name], shapeOf(this.state[name]).map((length, axis) => length + (axis === a ? by : 0)), NEW[name]) });
   }
   // A change of the layer gives dy the size of the new output: entries that are kept, and 1 where there was none. A link is taken as it is.
   set(part) {
     const now = { ...this.state, ...part }, more = {};
     try {
       const m = sizesOf([now.x], [[now.w]], layerOf(now));
-      if (!same(m, shapeOf(now.dy))) more.dy = sized(now.dy, m, NEW.dy);
+      if (!same(m, shapeOf(now.dy))) more.dy = resized(now.dy, m, NEW.dy);
     } catch (error) { if (!(error instanceof Refusal)) throw error; }
     super.set({ ...part, ...more });
   }
@@ -97,7 +92,7 @@ class Gradients extends Explorable {
     if (!same(m, given)) throw new Refusal(`dy must have the convolution's output shape (1, 1, ${m.join(", ")}), got (1, 1, ${given.join(", ")}); if dy is right, then input_size, kernel_size, stride, padding or dilation is not`);
     // Every product of the forward sum: the output i, the weight u, and the place that the tap stands on.
     const ways = range(m[0]).flatMap((a) => range(m[1]).flatMap((b) => windowOf([a, b], kernel, size, layer).map((tap) => ({ ...tap, i: [a, b] }))));
-    const reached = sized([], size, () => 0);
+    const reached = resized([], size, () => 0);
     for (const { source } of ways) if (source) reached[source[0]][source[1]] += 1;
     const axes = size[0] === 1 && kernel[0] === 1 && m[0] === 1 ? 1 : 2;
     this.known = {
@@ -332,7 +327,7 @@ print([values[0, 0].int().tolist() for values in (y, x.grad, w.grad)])
 .across .areas { grid-template-areas:"x y w" "dx dy dw"; gap:.8rem var(--gap) } .down .areas { grid-template-areas:"x dx" "y dy" "w dw"; gap:1.5rem 24px }
 .narrow .areas { grid-template-areas:"x x" "dx dx" "y dy" "w dw"; gap:1.4rem 34px } .flow:not(.across) :is(.area-dy,.area-dw) { position:relative } .flow:not(.across) :is(.area-dy,.area-dw) .l { position:absolute; right:calc(100% + 6px); top:50%; translate:0 -50%; margin:0 }
 .flow svg.ways { position:absolute; inset:0; width:100%; height:100%; overflow:visible; pointer-events:none } .way.dw:not(.nil) { stroke:var(--in) } .flow .way { opacity:.75 }
-.l.i { color:var(--t-in) } .l.k { color:var(--t-ker) } .l.o { color:var(--t-out) } .l.d, .panel .d { color:var(--t-grad) } .panel .d { font-weight:650 } .count { min-width:1.2rem; text-align:center } .note span { white-space:nowrap }
+.l.i { color:var(--t-in) } .l.k { color:var(--t-ker) } .l.o { color:var(--t-out) } .l.d, .panel .d { color:var(--t-grad) } .panel .d { font-weight:650 } .note span { white-space:nowrap }
 [data-met] { position:relative } [data-met]::after { content:attr(data-met); position:absolute; right:3px; bottom:1px; font-size:9.5px; line-height:1; font-weight:700; color:var(--t-grad); pointer-events:none }
 .tight [data-met]:not([data-met=""]):is(.g), .tight [data-met]:not([data-met=""])>.g { padding:0 .55em .6em 0 } .two { display:flex; flex-wrap:wrap; gap:.8rem 2rem; margin:1rem 0 .5rem; padding-top:.7rem } .panel { flex:1 1 18rem; min-width:0; font-size:.87rem } .pair { gap:.5rem; align-items:center; margin:.4rem 0 }
 @media (prefers-reduced-motion:no-preference) { .way { animation:flow .5s ease-out } } @keyframes flow { from { stroke-dasharray:0 100 } to { stroke-dasharray:100 0 } }`;

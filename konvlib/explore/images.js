@@ -1,13 +1,10 @@
 // <kv-images>: a layer of images: input, kernel and output as grids; each cell of each grid shows what it touches.
-import { checkGroups, conv2d, range, span, unreadOf, windowOf } from "./arithmetic.js";
+import { checkGroups, conv2d, one, pixel, range, resized, span, unreadOf, windowOf } from "./arithmetic.js";
 import { choice, counted, define, el, Explorable, grid, list, minus, numbers, product, Refusal, sum, table, whole } from "./kit.js";
 
 // What a second channel, and kernels that are added, begin with: those of the chapter.
 const PIXELS = [[1, 3, 2], [2, 0, 1], [0, 4, 2]], SECOND = [[0, 1, 0], [2, 1, 0], [1, 0, 3]];
 const KERNELS = [[[2, 1], [0, 3]], [[1, 0], [1, -1]], [[0, 1], [1, 0]], [[1, 1], [1, 1]]];
-const sized = (block, rows, columns, fill) => range(rows).map((r) => range(columns).map((c) => block[r]?.[c] ?? fill(r, c)));
-const fresh = (r, c) => (3 * r + 2 * c + 1) % 5;
-const weight = () => 1;
 const cut = (rows, count) => range(count).map((b) => rows.slice((b * rows.length) / count, ((b + 1) * rows.length) / count));
 const depthOf = ({ channels, groups }) => Math.max(1, Math.floor(channels / groups));
 const indices = (values) => values.map(minus).join(", ");
@@ -29,7 +26,7 @@ class Images extends Explorable {
   static presets = {
     "Chapter 2": {},
     "Two strides": { padding: [[1, 1], [1, 1]], stride: [2, 1] },
-    "Unread pixels": { x: sized(PIXELS, 5, 6, fresh), stride: [2, 2], dilation: [2, 2] },
+    "Unread pixels": { x: resized(PIXELS, [5, 6], pixel), stride: [2, 2], dilation: [2, 2] },
     "Same size": { x: [[1, 3, 2, 0], [2, 0, 1, 4], [0, 4, 2, 1]], w: [[1, 2, 1], [2, 4, 2], [1, 2, 1]], padding: [[1, 1], [1, 1]], padding_mode: "reflect" },
     "Two channels": { x: [...PIXELS, ...SECOND], w: KERNELS.flat(), channels: 2, outputs: 2 },
     "Two groups": { x: [...PIXELS, ...SECOND], w: [...KERNELS[0], ...KERNELS[1]], channels: 2, outputs: 2, groups: 2 },
@@ -50,32 +47,28 @@ class Images extends Explorable {
 
   controls() {
     const { channels, outputs } = this.state;
-    const several = (legend, ...cells) => el("fieldset", {}, el("legend", {}, legend), el("div", { class: "cells" }, ...cells));
-    const both = (name, label) => several(label, ...range(2).map((a) => this.number(`${name}.${a}`, `${name} of the ${AXES[a]}`, "plain")));
     const size = (name, axis) => {
       const blocks = name === "x" ? channels : outputs * depthOf(this.state), most = name === "x" ? [5, 6][axis] : 3;
-      const length = axis ? this.state[name][0].length : this.state[name].length / blocks, one = axis ? "column" : "row";
-      const button = (by, sign) => el("button", { type: "button", "aria-label": `${name}: one ${one} ${by > 0 ? "more" : "less"}`, disabled: by > 0 ? length >= most : length <= 1, onclick: () => this.resize(name, blocks, axis, by) }, sign);
-      return several(`${one}s of ${name}`, button(-1, "−"), el("b", { class: "count" }, String(length)), button(1, "+"));
+      const length = axis ? this.state[name][0].length : this.state[name].length / blocks, line = axis ? "column" : "row";
+      return this.several(`${line}s of ${name}`, ...this.stepper(name, `${line} `, length, length > 1, length < most, (by) => this.resize(name, blocks, axis, by)));
     };
-    const sides = [["padding.0.0", "above"], ["padding.0.1", "below"], ["padding.1.0", "left"], ["padding.1.1", "right"]];
     return [
-      ...["x", "w"].flatMap((name) => [size(name, 0), size(name, 1)]), both("stride", "stride s₀, s₁"), both("dilation", "dilation d₀, d₁"),
-      several("padding above, below, left, right", ...sides.map(([field, side]) => this.number(field, `padding ${side}`, "padc"))), this.select("padding_mode", "padding mode"),
+      ...["x", "w"].flatMap((name) => [size(name, 0), size(name, 1)]), this.pair("stride", "stride s₀, s₁"), this.pair("dilation", "dilation d₀, d₁"),
+      this.sides("padding"), this.select("padding_mode", "padding mode"),
       ...COUNTS.map((name) => this.select(name, name)),
     ];
   }
   resize(name, blocks, axis, by) {
     const length = this.state[name].length / blocks, columns = this.state[name][0].length;
-    this.set({ [name]: cut(this.state[name], blocks).flatMap((block) => sized(block, length + (axis ? 0 : by), columns + (axis ? by : 0), name === "x" ? fresh : weight)) });
+    this.set({ [name]: cut(this.state[name], blocks).flatMap((block) => resized(block, [length + (axis ? 0 : by), columns + (axis ? by : 0)], name === "x" ? pixel : one)) });
   }
   // Where channels, outputs or groups change, x and w get the rows that they need.
   set(part) {
     const before = this.state, now = { ...before, ...part }, more = {};
     if (COUNTS.some((name) => now[name] !== before[name]) && !part.x) {
       const x = cut(before.x, before.channels), w = cut(before.w, before.outputs * depthOf(before));
-      more.x = range(now.channels).flatMap((c) => x[c] ?? sized(SECOND, x[0].length, x[0][0].length, fresh));
-      more.w = range(now.outputs).flatMap((o) => range(depthOf(now)).flatMap((d) => (o < before.outputs && w[o * depthOf(before) + d]) || sized(KERNELS[2 * o + d], w[0].length, w[0][0].length, weight)));
+      more.x = range(now.channels).flatMap((c) => x[c] ?? resized(SECOND, [x[0].length, x[0][0].length], pixel));
+      more.w = range(now.outputs).flatMap((o) => range(depthOf(now)).flatMap((d) => (o < before.outputs && w[o * depthOf(before) + d]) || resized(KERNELS[2 * o + d], [w[0].length, w[0][0].length], one)));
     }
     super.set({ ...part, ...more });
   }
@@ -317,7 +310,7 @@ print([y[0].int().tolist(), unread.tolist()])
   static css = `.images { align-items:center; justify-content:center; flex-wrap:nowrap; gap:.7rem } .images.narrow { flex-wrap:wrap; align-items:flex-start; justify-content:flex-start; gap:.7rem 1rem }
 .images.narrow .sign { display:none } .images.narrow .stack { flex-direction:row; flex-wrap:wrap } .images .l { white-space:nowrap }
 .say { min-height:4.9em } .stack { display:flex; flex-direction:column; gap:.7rem } .kernels { display:flex; gap:.7rem } .sign { color:var(--muted); font-size:1.5rem; padding-top:1.2rem }
-.l.in { color:var(--t-in) } .l.ker { color:var(--t-ker) } .l.out { color:var(--t-out) } .count { min-width:1.2rem; text-align:center }
+.l.in { color:var(--t-in) } .l.ker { color:var(--t-ker) } .l.out { color:var(--t-out) }
 .sizes { color:var(--muted); font-size:.87rem; padding-top:.8rem; overflow-wrap:anywhere } .sizes b { color:var(--ink); font-weight:600 }
 [data-met] { position:relative } [data-met]::after { content:attr(data-met); position:absolute; right:3px; bottom:1px; font-size:9.5px; line-height:1; font-weight:700; color:var(--t-ker); pointer-events:none }
 .ker [data-met]::after { color:var(--t-in) }`;

@@ -243,6 +243,17 @@ export class Explorable extends HTMLElement {
     const rows = this.state[name].map((row, r) => el("div", { class: "cells" }, ...row.map((_, c) => this.number(`${name}.${r}.${c}`, `${label}, row ${r}, column ${c}`, role))));
     return el("fieldset", {}, el("legend", {}, label), el("div", { class: "grid" }, ...rows));
   }
+  several(legend, ...cells) { return el("fieldset", {}, el("legend", {}, legend), el("div", { class: "cells" }, ...cells)); }
+  // One number for each of the two axes; padding for each of the four sides; how many there are, with buttons for more and less.
+  pair(name, label) { return this.several(label, ...["rows", "columns"].map((axis, a) => this.number(`${name}.${a}`, `${name} of the ${axis}`, "plain"))); }
+  sides(name) {
+    const sides = { "0.0": "above", "0.1": "below", "1.0": "left", "1.1": "right" };
+    return this.several(`${name} above, below, left, right`, ...Object.entries(sides).map(([place, side]) => this.number(`${name}.${place}`, `${name} ${side}`, "padc")));
+  }
+  stepper(name, one, count, less, more, act) {
+    const button = (by, sign, allowed) => el("button", { type: "button", "aria-label": `${name}: one ${one}${by > 0 ? "more" : "less"}`, disabled: !allowed, onclick: () => act(by) }, sign);
+    return [button(-1, "−", less), el("b", { class: "count" }, String(count)), button(1, "+", more)];
+  }
   group(...nodes) { return el("div", { class: "group" }, ...nodes); }
   select(name, label, names = {}) {
     const field = this.constructor.fields[name];

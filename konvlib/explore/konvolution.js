@@ -55,13 +55,13 @@ class Konvolution extends Explorable {
 
   controls() {
     const { kappa, kernel, basis } = this.state, tap = this.tap(this.state);
-    const size = (by, sign) => el("button", { type: "button", "aria-label": `degree: one ${by > 0 ? "more" : "less"}`, disabled: by > 0 ? kappa.length > 4 : kappa.length < 2, onclick: () => this.set({ kappa: by > 0 ? [...this.state.kappa, Array(this.state.kappa[0].length).fill(0)] : this.state.kappa.slice(0, -1) }) }, sign);
+    const degree = (by) => this.set({ kappa: by > 0 ? [...kappa, Array(kappa[0].length).fill(0)] : kappa.slice(0, -1) });
     const kernels = el("select", { "aria-label": "kernel", onchange: (event) => this.set({ kernel: event.target.value.split(" × ").map(Number) }) },
       ...[...KERNELS, kernel].filter((one, n, all) => all.findIndex((other) => String(other) === String(one)) === n).map((one) => el("option", { selected: String(one) === String(kernel) }, one.join(" × "))));
     const slider = (delta) => el("div", {}, el("span", { class: "l", "aria-hidden": "true" }, `κ${LOW[delta]} of ${polynomial(basis, delta)}: `, el("output", {})),
       el("input", { type: "range", min: -9, max: 9, "data-field": `kappa.${delta}.${tap}`, "aria-label": `coefficient of ${polynomial(basis, delta)}`, oninput: (event) => this.change(event.target) }));
     return [
-      this.select("basis", "basis", NAMES), el("fieldset", {}, el("legend", {}, "degree"), el("div", { class: "cells" }, size(-1, "−"), el("b", { class: "count" }, String(kappa.length - 1)), size(1, "+"))),
+      this.select("basis", "basis", NAMES), this.several("degree", ...this.stepper("degree", "", kappa.length - 1, kappa.length > 1, kappa.length < 5, degree)),
       el("div", {}, el("span", { class: "l", "aria-hidden": "true" }, "kernel"), kernels), this.select("padding", "padding"), this.select("pad", "zeros are put", AFTER),
       el("fieldset", { class: "sliders" }, el("legend", {}, `The function ${this.phi(tap)} of the chosen tap`), el("div", { class: "group" }, ...range(kappa.length).map(slider))),
     ];
@@ -294,7 +294,7 @@ y, other = (conv2d(one[None], kappa[None])[0, 0] for one in (channels, others))
 print([y.tolist(), other.tolist(), channels.tolist()])
 `;
   }
-  static css = `.sliders { flex-basis:100% } .sliders input { width:7.2rem } .count { min-width:1.2rem; text-align:center } .l.i { color:var(--t-in) } .l.k { color:var(--t-ker) } .l.o { color:var(--t-out) }
+  static css = `.sliders { flex-basis:100% } .sliders input { width:7.2rem } .l.i { color:var(--t-in) } .l.k { color:var(--t-ker) } .l.o { color:var(--t-out) }
 .fn { width:72px; height:68px; padding:2px; font-size:10.5px; align-content:space-between } .fn svg { width:66px }
 .faint-line { fill:none; stroke:var(--muted); stroke-width:1.2; opacity:.55 } .ground { fill:var(--page) } .axis { fill:none } .axis.strong { stroke:var(--muted) } .stem { stroke:var(--in); stroke-width:1.3 }
 svg text.halo { paint-order:stroke; stroke:var(--page); stroke-width:4px }

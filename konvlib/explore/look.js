@@ -15,6 +15,7 @@ export const CSS = `
 fieldset { border:0; margin:0; padding:0; min-width:0 }
 legend, .l { font-size:.8rem; color:var(--muted); padding:0; margin:0 0 .2rem; display:block }
 .cells { display:flex; gap:3px; align-items:center; flex-wrap:wrap }
+.count { min-width:1.2em; text-align:center }
 .cells button { width:1.7rem; padding:0 }
 input.n { width:2.5rem; height:2.2rem; text-align:center; font:inherit; font-weight:650; color:var(--ink); border:1.5px solid var(--c,var(--muted)); border-radius:6px;
   background:color-mix(in srgb,var(--c,var(--page)) 18%,var(--page)); padding:0 }

@@ -1,12 +1,12 @@
 // <kv-matrices>: a layer beside its matrix, or beside the columns of its windows (im2col).
-import { columns, conv2d, matrix, outputSize, range, windowOf } from "./arithmetic.js";
+import { columns, conv2d, matrix, one, outputSize, pixel, range, resized, windowOf } from "./arithmetic.js";
 import { choice, counted, define, el, Explorable, minus, numbers, product, Refusal, sum, table, whole } from "./kit.js";
 
 const MOST_ROWS = 36, MOST_INPUTS = 16;
 const PAD = [[0, 0], [0, 0]];
 const NINE = [[1, 2, 3], [4, 5, 6], [7, 8, 9]];
 const FOUR = [[1, 3, 2, 0], [2, 0, 1, 4], [0, 4, 2, 1], [3, 1, 0, 2]];
-const FILL = { x: (r, c) => (3 * r + 2 * c + 1) % 5, w: () => 1 };
+const FILL = { x: pixel, w: one };
 const AXIS = ["rows", "columns"];
 
 class Matrices extends Explorable {
@@ -43,22 +43,17 @@ class Matrices extends Explorable {
   };
 
   controls() {
-    const several = (legend, ...cells) => el("fieldset", {}, el("legend", {}, legend), el("div", { class: "cells" }, ...cells));
     const size = (name) => {
       const now = [this.state[name].length, this.state[name][0].length], field = this.constructor.fields[name];
-      const button = (axis, by, sign) => {
-        const [rows, wide] = now.map((length, a) => length + (a === axis ? by : 0)), never = !rows || !wide || rows > field.rows[1] || wide > field.columns[1] || rows * wide > MOST_INPUTS;
-        const act = () => this.set({ [name]: range(rows).map((r) => range(wide).map((c) => this.state[name][r]?.[c] ?? FILL[name](r, c))) });
-        return el("button", { type: "button", "aria-label": `${name}: one ${AXIS[axis].slice(0, -1)} ${by > 0 ? "more" : "less"}`, disabled: never, onclick: act }, sign);
+      const count = (axis) => {
+        const to = (by) => now.map((length, a) => length + (a === axis ? by : 0));
+        const fits = ([rows, wide]) => rows > 0 && wide > 0 && rows <= field.rows[1] && wide <= field.columns[1] && rows * wide <= MOST_INPUTS;
+        return this.stepper(name, `${AXIS[axis].slice(0, -1)} `, now[axis], fits(to(-1)), fits(to(1)), (by) => this.set({ [name]: resized(this.state[name], to(by), FILL[name]) }));
       };
-      const count = (axis) => [button(axis, -1, "−"), el("b", { class: "count" }, String(now[axis])), button(axis, 1, "+")];
-      return several(`size of ${name}: rows × columns`, ...count(0), "×", ...count(1));
+      return this.several(`size of ${name}: rows × columns`, ...count(0), "×", ...count(1));
     };
-    const both = (name, label) => several(label, ...AXIS.map((axis, a) => this.number(`${name}.${a}`, `${name} of the ${axis}`, "plain")));
-    const sides = { "0.0": "above", "0.1": "below", "1.0": "left", "1.1": "right" };
     return [
-      this.select("view", "view", { matrix: "matrix K", columns: "columns (im2col)" }), both("stride", "stride s₀, s₁"), both("dilation", "dilation d₀, d₁"),
-      several("padding above, below, left, right", ...Object.entries(sides).map(([place, side]) => this.number(`padding.${place}`, `padding ${side}`, "padc"))),
+      this.select("view", "view", { matrix: "matrix K", columns: "columns (im2col)" }), this.pair("stride", "stride s₀, s₁"), this.pair("dilation", "dilation d₀, d₁"), this.sides("padding"),
       size("x"), size("w"),
     ];
   }
@@ -374,7 +369,7 @@ y = (K @ x.flatten()).reshape(${m.join(", ")})
 print([y.int().tolist(), K.int().tolist()])
 `;
   }
-  static css = `.l.in { color:var(--t-in) } .l.ker { color:var(--t-ker) } .l.out { color:var(--t-out) } .count { min-width:1.2em; text-align:center }
+  static css = `.l.in { color:var(--t-in) } .l.ker { color:var(--t-ker) } .l.out { color:var(--t-out) }
 .layer { padding:.5rem 1rem .8rem; gap:.5rem .9rem; align-items:center } .sign { font-size:1.2rem; color:var(--muted); padding-top:1.2rem } .layer .g { width:var(--side); height:var(--side) }
 .scroll { overflow-x:auto; padding:.6rem 0 .3rem 1rem } .sheet { display:grid; padding-right:.7rem; gap:2px; width:max-content; position:relative } .sheet .l { margin:0; align-self:center; white-space:nowrap }
 .sheet .l { overflow:visible; min-width:0 } .inner, .inner>div { display:contents } .inner .g { contain:strict } .block { border:1px solid var(--rule); border-radius:7px; margin:-3px; pointer-events:none } .block.full { border:1.5px solid var(--muted) }
