@@ -17,7 +17,7 @@ import pytest
 
 from konvlib import explore
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]  # JupyterLab on a busy machine takes minutes, or misses a click
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120
 
