@@ -77,10 +77,8 @@ class Images extends Explorable {
     if (asking) this.state.show = "y";
     super.ask(asking, repaint);
   }
+  controlled(state) { return COUNTS.map((name) => state[name]); }
   paint() {
-    const kept = String(COUNTS.map((name) => this.state[name]));
-    if (this.kept !== kept) this.shape = null;
-    this.kept = kept;
     const height = this.picture.offsetHeight;
     super.paint();
     this.picture.style.minHeight = this.model ? "" : `${height}px`; // a refusal does not move what stands below

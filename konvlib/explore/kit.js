@@ -162,8 +162,10 @@ export class Explorable extends HTMLElement {
 
   // The controls are made anew only where their number changes; numbers keep the caret.
   controls() { return []; }
+  controlled() { return null; } // what else of the state decides which controls there are
   paint() {
-    const shape = JSON.stringify(Object.entries(this.constructor.fields).map(([name, field]) => (field.kind === "numbers" ? this.state[name].length : field.kind === "table" ? [this.state[name].length, this.state[name][0].length] : 0)));
+    const sizes = Object.entries(this.constructor.fields).map(([name, field]) => (field.kind === "numbers" ? this.state[name].length : field.kind === "table" ? [this.state[name].length, this.state[name][0].length] : 0));
+    const shape = JSON.stringify([sizes, this.controlled(this.state)]);
     if (shape !== this.shape) {
       const focus = this.shadowRoot.activeElement?.getAttribute("aria-label");
       this.inputs.replaceChildren(...this.controls());
@@ -238,10 +240,6 @@ export class Explorable extends HTMLElement {
       el("button", { type: "button", "aria-label": `${label}: one entry less`, disabled: this.state[name].length <= least, onclick: () => resize(-1) }, "−"),
       el("button", { type: "button", "aria-label": `${label}: one entry more`, disabled: this.state[name].length >= most, onclick: () => resize(1) }, "+"));
     return el("fieldset", {}, el("legend", {}, label), row);
-  }
-  matrix(name, label, role) {
-    const rows = this.state[name].map((row, r) => el("div", { class: "cells" }, ...row.map((_, c) => this.number(`${name}.${r}.${c}`, `${label}, row ${r}, column ${c}`, role))));
-    return el("fieldset", {}, el("legend", {}, label), el("div", { class: "grid" }, ...rows));
   }
   several(legend, ...cells) { return el("fieldset", {}, el("legend", {}, legend), el("div", { class: "cells" }, ...cells)); }
   // One number for each of the two axes; padding for each of the four sides; how many there are, with buttons for more and less.

@@ -73,12 +73,7 @@ class Konvolution extends Explorable {
     if (part.kernel && !part.kappa) more.kappa = kappa.map((row) => range(part.kernel[0]).flatMap((u) => range(part.kernel[1]).map((v) => (u < rows && v < wide ? row[u * wide + v] : 0))));
     super.set({ ...part, ...more });
   }
-  paint() {
-    const { kernel, basis } = this.state, kept = String([kernel, basis, this.tap(this.state)]);
-    if (this.kept !== kept) this.shape = null;
-    this.kept = kept;
-    super.paint();
-  }
+  controlled(state) { return [state.kernel, state.basis, this.tap(state)]; }
   build() {
     super.build();
     const look = (event) => {

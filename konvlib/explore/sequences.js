@@ -42,7 +42,6 @@ class Sequences extends Explorable {
 
   controls() {
     const circle = this.state.kind === "circular";
-    this.kind = this.state.kind;
     return [this.sequence("f", "Sequence f", "in"), this.sequence("g", "Sequence g", "ker"), this.select("kind", "kind", { circular: "circular convolution" }), circle ? this.select("P", "period P") : this.select("mode", "mode")];
   }
   build() {
@@ -59,10 +58,7 @@ class Sequences extends Explorable {
     });
     for (const end of ["pointerup", "pointercancel"]) this.picture.addEventListener(end, () => { dragged = null; });
   }
-  paint() {
-    if (this.kind && this.kind !== this.state.kind) this.shape = null;
-    super.paint();
-  }
+  controlled({ kind }) { return kind; }
 
   compute(state) {
     const { f, g, kind, mode, P } = state;

@@ -52,7 +52,6 @@ ${range(HEAT + 1).map((n) => `.cell.heat${n} rect, .g.heat${n} { fill:color-mix(
 .cut-line { stroke:var(--ink); stroke-width:1.4; stroke-dasharray:2 3 } .block { display:flex; flex-direction:column; gap:.7rem 1.4rem } @container (max-width:30rem) { .block { flex-direction:row } }`;
 
   controls() {
-    this.shown = this.state.view;
     const line = this.state.view === "line", whose = (label, ...nodes) => el("fieldset", { class: "whose" }, el("legend", {}, label), this.group(...nodes));
     const shared = [this.select("s", "stride s"), this.select("d", "dilation d"), this.select("p0", "padding before p"), this.select("p1", "padding after p′")];
     return [
@@ -85,10 +84,7 @@ ${range(HEAT + 1).map((n) => `.cell.heat${n} rect, .g.heat${n} { fill:color-mix(
     for (const type of ["pointermove", "click"]) this.picture.addEventListener(type, touch);
     this.picture.addEventListener("focusin", (event) => { if (event.target.matches("input")) touch(event); });
   }
-  paint() {
-    if (this.shown && this.shown !== this.state.view) this.shape = null;
-    super.paint();
-  }
+  controlled({ view }) { return view; }
   choose(of, at) { if (of !== this.state.of || at !== this.at) this.set({ of, at }); }
 
   // On one axis the arrays have one row, and rows are neither strided nor padded.

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import functools
-import http.server
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.book.browsing import ROOT, Page, QuietHandler, running_browser
+from tests.book.browsing import ROOT, Page, QuietHandler, running_browser, served
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +46,8 @@ def pages(site: Path) -> dict[str, Page]:
 @pytest.fixture(scope="session")
 def address(site: Path) -> Iterator[str]:
     handler = functools.partial(QuietHandler, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with served(handler) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")

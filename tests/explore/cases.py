@@ -11,11 +11,22 @@ Each word has a module of its own, ``cases_<word>.py``, with
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 from konvlib import explore
 
 WORDS = [name for name in explore.__all__ if name != "Explorable"]
+
+
+def accepted(engine: Callable[[dict[str, Any]], Any], state: dict[str, Any]) -> bool:
+    """Whether the engine refuses nothing in a state."""
+    try:
+        engine(state)
+    except ValueError:
+        return False
+    return True
 
 
 def cases(word: str) -> ModuleType:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from konvlib import Layer, compose_chain, conv1d, dilate
+from tests.explore.cases import accepted
 
 SOLUTIONS = {"zero": "w1.2.1.-1*w2.2.1.-1", "field": "w1.1.1.1*w2.1.1.1*s1.1*s2.1*d2.3"}
 REFUSALS = [{"x": [1, 2, 3], "d1": 2}, {"x": [1, 2], "w1": [1, 2, 3]}, {"w3": [1, 1], "s1": 3, "s2": 3}]
@@ -27,11 +28,8 @@ def states(random: Random) -> Iterator[dict[str, Any]]:
         }
         state |= {f"{name}{r}": random.randint(1, most) for name, most in (("s", 4), ("d", 3)) for r in (1, 2, 3)}
         state |= {"x": entries(1, 20), "at": random.randint(0, 9), "m": random.randint(0, 3)}
-        try:
-            engine(state)
-        except ValueError:
-            continue
-        yield state
+        if accepted(engine, state):
+            yield state
 
 
 def engine(state: dict[str, Any]) -> list[list[int]]:

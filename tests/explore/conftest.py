@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import http.server
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +10,7 @@ import pytest
 
 from konvlib import explore
 from konvlib.explore.element import FOLDER
-from tests.book.browsing import QuietHandler, running_browser
+from tests.book.browsing import QuietHandler, running_browser, served
 
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>An explorable</title>
 <link rel="icon" href="data:,"><script type="module" src="{word}.js"></script></head>
@@ -43,10 +41,8 @@ class Handler(QuietHandler):
 def modules() -> Iterator[str]:
     """The address of a server of the modules."""
     handler = functools.partial(Handler, directory=str(FOLDER))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with served(handler) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
