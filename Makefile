@@ -7,11 +7,12 @@ READY := $(VENV)/ready
 SITE := _build/html
 PYTEST := $(RUN) -m pytest -q
 
-.PHONY: help book pdf test test-units test-pages test-all lab notebooks gpu-test bench lint clean
+.PHONY: help book pdf live test test-units test-pages test-all lab notebooks gpu-test bench lint clean
 
 help:
 	@echo "make book       build the website and print the path to open"
 	@echo "make pdf        print the website into one PDF, which it then offers (needs Chromium)"
+	@echo "make live       build the website with its laboratory, in which each page runs in the reader's browser"
 	@echo "make test       run the tests: engine, kernels, notebooks, site, browser"
 	@echo "make test-all   run these and what takes long"
 	@echo "make lab        build the website and open copies of its notebooks in JupyterLab"
@@ -29,6 +30,12 @@ book: $(READY)
 pdf: book
 	$(RUN) book/_ext/pdf.py $(SITE)
 
+live: export KONVLIB_LIVE := 1
+live: book
+	$(RUN) book/_ext/laboratory.py $(SITE)
+	@echo
+	@echo "A browser runs it from a server only: $(RUN) -m http.server --directory $(SITE)"
+
 # Pages wait for a browser and for the kernels of notebooks, so they run beside the units.
 test: lint
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=line test-units test-pages
@@ -39,6 +46,7 @@ test-units: $(READY)
 test-pages: $(READY)
 	$(PYTEST) -m "browser and not slow" tests/book
 	$(PYTEST) -n 2 -m "browser and not slow" tests/explore
+	$(PYTEST) -m "browser and not slow" tests/live
 	$(PYTEST) -n 2 --dist loadfile --nbval notebooks book
 
 test-all: test

@@ -219,7 +219,9 @@ def cells(
         kind = "padding" if padded[i, j] else role
         square = Rectangle((column + j, row + i), 1, 1, linewidth=1.0, edgecolor=shade(kind), facecolor=tint(kind))
         if padded[i, j]:
-            square.set(hatch=HATCH, hatch_linewidth=STYLE["hatch.linewidth"], edgecolor=PALETTE["padding"])
+            square.set(hatch=HATCH, edgecolor=PALETTE["padding"])
+            if hasattr(square, "set_hatch_linewidth"):  # not in the Matplotlib of Pyodide, 3.8
+                square.set_hatch_linewidth(STYLE["hatch.linewidth"])
         if quiet[i, j]:
             square.set(facecolor=PAPER, linestyle=":")
         ax.add_patch(square)

@@ -1,0 +1,205 @@
+"""The laboratory: every page's notebook in the reader's browser, by JupyterLite and Pyodide, without a server.
+
+``make live`` tells the build so by the variable ``KONVLIB_LIVE``, and each page that is a notebook then says "Run this
+page in your browser" below its title. Afterwards this file, run on the site, puts the laboratory beside it: Pyodide,
+each file checked against the hash that ``book/live/parts.json`` holds, konvlib as a wheel, and copies of the notebooks.
+Pyodide's files come from the folder that ``PYODIDE_DIST`` names, else from its official release.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from hooks import change_bodies
+from sphinx.application import Sphinx
+from tqdm import tqdm
+
+ROOT = Path(__file__).parents[2]
+PINS = ROOT / "book" / "live"
+FOLDER = "live"
+LIVE, PARTS = "KONVLIB_LIVE", "PYODIDE_DIST"
+WHEELS = ("comm", "tqdm")
+"""What notebooks and their kernel import besides Pyodide's own packages: pure Python, pinned in requirements.txt."""
+ELSEWHERE = {"torch": "PyTorch", "jax": "JAX"}
+NEEDS = """from IPython.core.magic import register_cell_magic
+
+
+@register_cell_magic
+def needs(library, cell):
+    print(f"This cell needs {library}, which does not run in a browser. make lab runs it, and so do Colab and Binder.")
+"""
+TITLE = re.compile(r"</h1>")
+WAY = (
+    '</h1>\n<p class="kv-live"><a href="{href}">Run this page in your browser</a> '
+    "<span>(it loads {size} MB the first time, and installs nothing)</span></p>"
+)
+
+
+class BadPart(Exception):
+    """A file of Pyodide is missing, or is not the one that is pinned."""
+
+
+def pinned() -> dict[str, Any]:
+    """Return the pins: where the release is, and the hash and size of each file."""
+    return json.loads((PINS / "parts.json").read_text(encoding="utf-8"))
+
+
+def gather(target: Path, pins: dict[str, Any], source: str | None) -> None:
+    """Bring Pyodide's files into a folder, each checked against its hash.
+
+    Raises
+    ------
+    BadPart
+        If a file is missing or has another hash; nothing that was not checked is written.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for name, pin in tqdm(pins["files"].items(), desc="Pyodide", unit="file"):
+        path = target / name
+        if path.exists() and digest(path.read_bytes()) == pin["sha256"]:
+            continue
+        content = read(name, pins["release"], source)
+        if digest(content) != pin["sha256"]:
+            where = source or pins["release"]
+            raise BadPart(f"{name} of {where} has SHA-256 {digest(content)}, not the pinned {pin['sha256']}")
+        path.write_bytes(content)
+
+
+def read(name: str, release: str, source: str | None) -> bytes:
+    """Return a file of the folder, or of the release."""
+    try:
+        if source is not None:
+            return Path(source, name).read_bytes()
+        with urlopen(release + name, timeout=120) as reply:
+            return reply.read()
+    except (OSError, URLError) as error:
+        told = "" if source is not None else f"; {PARTS} may name a folder that has the files"
+        raise BadPart(f"{name} is missing from {source or release}: {error}{told}") from error
+
+
+def digest(content: bytes) -> str:
+    """Return the SHA-256 of a file's content."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def build_wheels(target: Path) -> list[Path]:
+    """Make konvlib's wheel, and fetch those that go with it, in the versions of requirements.txt."""
+    pins = dict(re.findall(r"^([\w.-]+)==([\w.]+)", (ROOT / "requirements.txt").read_text(encoding="utf-8"), re.M))
+    wanted = [f"{name}=={pins[name]}" for name in WHEELS]
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "wheel", "--no-deps"]
+    subprocess.run([*pip, "--wheel-dir", str(target), str(ROOT), *wanted], check=True)
+    write_empty_wheel(target / "ssl-1.0.0-py3-none-any.whl")
+    return sorted(target.glob("*.whl"))
+
+
+def write_empty_wheel(path: Path) -> None:
+    """Write a package without content: the kernel asks for ``ssl``, which nothing here uses and which is large."""
+    name, version = path.name.split("-")[:2]
+    texts = {
+        "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
+        "WHEEL": "Wheel-Version: 1.0\nGenerator: konvlib\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "RECORD": "",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for part, text in texts.items():
+            archive.writestr(f"{name}-{version}.dist-info/{part}", text)
+
+
+def lock(wheels: list[Path]) -> dict[str, Any]:
+    """Return Pyodide's list of packages with ours in it, so that an import in a cell loads them."""
+    found = json.loads((PINS / "pyodide-lock.json").read_text(encoding="utf-8"))
+    needed = {"konvlib": ["numpy", "scipy", "matplotlib"]}  # what its modules import, some of them inside functions
+    for wheel in wheels:
+        name, version = wheel.name.split("-")[:2]
+        found["packages"][name] = {
+            "depends": needed.get(name, []),
+            "file_name": wheel.name,
+            "imports": [name],
+            "install_dir": "site",
+            "name": name,
+            "package_type": "package",
+            "sha256": digest(wheel.read_bytes()),
+            "unvendored_tests": False,
+            "version": version,
+        }
+    return found
+
+
+def in_browser(notebook: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of a notebook in which each cell that needs what no browser runs says so in one line."""
+    found = copy.deepcopy(notebook)
+    bound = False
+    for cell in found["cells"]:
+        for tag in set(ELSEWHERE) & set(cell["metadata"].get("tags", [])):
+            cell["source"] = [f"%%needs {ELSEWHERE[tag]}\n", *cell["source"]]
+            bound = True
+    if bound:
+        first = next(index for index, cell in enumerate(found["cells"]) if cell["cell_type"] == "code")
+        cell = {"cell_type": "code", "execution_count": None, "id": "needs", "metadata": {}, "outputs": []}
+        found["cells"].insert(first, {**cell, "source": NEEDS.splitlines(keepends=True)})
+    return found
+
+
+def build(site: Path) -> None:
+    """Put the laboratory beside the pages of a site that stands in ``site``."""
+    work = site.parent / "laboratory"
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(site / FOLDER, ignore_errors=True)
+    contents = work / "content"
+    shutil.copytree(site.parent / "lab" / "notebooks" / "data", contents / "notebooks" / "data")
+    for path in sorted((site.parent / "lab").glob("notebooks/*/*.ipynb")):
+        target = contents / path.relative_to(site.parent / "lab")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        notebook = in_browser(json.loads(path.read_text(encoding="utf-8")))
+        target.write_text(json.dumps(notebook, ensure_ascii=False), encoding="utf-8")
+    wheels = build_wheels(work / "wheels")
+    for name in ("jupyter-lite.json", "jupyter_lite_config.json"):
+        shutil.copy(PINS / name, work)
+    command = [sys.executable, "-m", "jupyterlite_core", "build", "--lite-dir", ".", "--output-dir"]
+    found = subprocess.run([*command, str((site / FOLDER).absolute())], cwd=work, capture_output=True, text=True)
+    if found.returncode:
+        sys.exit(found.stdout + found.stderr)
+    pyodide = site / FOLDER / "static" / "pyodide"
+    gather(pyodide, pinned(), os.environ.get(PARTS))
+    for wheel in wheels:
+        shutil.copy(wheel, pyodide)
+    (pyodide / "pyodide-lock.json").write_text(json.dumps(lock(wheels)), encoding="utf-8")
+
+
+def megabytes() -> int:
+    """Return how much a first visit loads at most, of Pyodide and its packages."""
+    return round(sum(pin["bytes"] for pin in pinned()["files"].values()) / 1e6)
+
+
+def say_where(app: Sphinx, page: str, body: str) -> str:
+    """Say below the title of a page that is a notebook that it runs here."""
+    if not app.config.kv_live or not (Path(app.srcdir) / f"{page}.ipynb").exists():
+        return body
+    up = "../" * page.count("/")
+    way = WAY.format(href=f"{up}{FOLDER}/notebooks/index.html?path={page}.ipynb", size=megabytes())
+    return TITLE.sub(lambda found: way, body, count=1)
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Look at every page."""
+    app.add_config_value("kv_live", bool(os.environ.get(LIVE)), "html")  # pages are written anew when it changes
+    change_bodies(app, say_where)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+if __name__ == "__main__":
+    try:
+        build(Path(sys.argv[1]))
+    except BadPart as error:
+        sys.exit(str(error))
