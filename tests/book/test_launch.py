@@ -101,7 +101,7 @@ def test_the_workflow_runs_what_ci_runs_and_what_takes_long_and_tells_the_build_
     test, publish = workflow["jobs"]["test"], workflow["jobs"]["publish"]
     assert test["steps"][-1]["run"] == "bash .ci/run test-all"
     assert publish["needs"] == "test"
-    build = next(step for step in publish["steps"] if step.get("run") == "make book")
+    build = next(step for step in publish["steps"] if step.get("run") == "make live")
     assert launch.VARIABLE in build["env"]
     push = publish["steps"][-1]
     assert push["working-directory"] == "_build/html"
