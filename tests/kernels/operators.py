@@ -79,11 +79,14 @@ def assert_keeps_no_tensor(once: Callable[[], Any]) -> None:
 
 
 def assert_keeps_no_device_memory(once: Callable[[], Any]) -> None:
+    def allocated() -> int:
+        gc.collect()
+        torch.cuda.synchronize()
+        return torch.cuda.memory_allocated()
+
     once()
-    gc.collect()
-    torch.cuda.synchronize()
-    before = torch.cuda.memory_allocated()
+    before = allocated()
     for _ in range(200):
         once()
-    after = torch.cuda.memory_allocated()
+    after = allocated()
     assert after <= before, f"{after - before} bytes more after 200 calls"
