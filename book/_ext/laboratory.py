@@ -9,7 +9,6 @@ Pyodide's files come from the folder that ``PYODIDE_DIST`` names, else from its 
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import os
 import re
@@ -17,18 +16,20 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.request import urlopen
 
 from hooks import change_bodies
+from plainnotebooks import DATA, beginning_with, copies, digest
 from sphinx.application import Sphinx
 from tqdm import tqdm
 
 ROOT = Path(__file__).parents[2]
 PINS = ROOT / "book" / "live"
-FOLDER = "live"
+FOLDER, WORK, CONTENTS = "live", "laboratory", "content"
+"""Where it stands in the site; where it is made, beside the site; and there, what it offers."""
 LIVE, PARTS = "KONVLIB_LIVE", "PYODIDE_DIST"
 WHEELS = ("comm", "tqdm")
 """What notebooks and their kernel import besides Pyodide's own packages: pure Python, pinned in requirements.txt."""
@@ -40,7 +41,6 @@ NEEDS = """from IPython.core.magic import register_cell_magic
 def needs(library, cell):
     print(f"This cell needs {library}, which does not run in a browser. make lab runs it, and so do Colab and Binder.")
 """
-TITLE = re.compile(r"</h1>")
 WAY = (
     '</h1>\n<p class="kv-live"><a href="{href}">Run this page in your browser</a> '
     "<span>(it loads {size} MB the first time, and installs nothing)</span></p>"
@@ -51,6 +51,7 @@ class BadPart(Exception):
     """A file of Pyodide is missing, or is not the one that is pinned."""
 
 
+@cache
 def pinned() -> dict[str, Any]:
     """Return the pins: where the release is, and the hash and size of each file."""
     return json.loads((PINS / "parts.json").read_text(encoding="utf-8"))
@@ -83,14 +84,9 @@ def read(name: str, release: str, source: str | None) -> bytes:
             return Path(source, name).read_bytes()
         with urlopen(release + name, timeout=120) as reply:
             return reply.read()
-    except (OSError, URLError) as error:
+    except OSError as error:
         told = "" if source is not None else f"; {PARTS} may name a folder that has the files"
         raise BadPart(f"{name} is missing from {source or release}: {error}{told}") from error
-
-
-def digest(content: bytes) -> str:
-    """Return the SHA-256 of a file's content."""
-    return hashlib.sha256(content).hexdigest()
 
 
 def build_wheels(target: Path) -> list[Path]:
@@ -139,39 +135,36 @@ def lock(wheels: list[Path]) -> dict[str, Any]:
 def in_browser(notebook: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of a notebook in which each cell that needs what no browser runs says so in one line."""
     found = copy.deepcopy(notebook)
-    bound = False
-    for cell in found["cells"]:
-        for tag in set(ELSEWHERE) & set(cell["metadata"].get("tags", [])):
-            cell["source"] = [f"%%needs {ELSEWHERE[tag]}\n", *cell["source"]]
-            bound = True
-    if bound:
-        first = next(index for index, cell in enumerate(found["cells"]) if cell["cell_type"] == "code")
-        cell = {"cell_type": "code", "execution_count": None, "id": "needs", "metadata": {}, "outputs": []}
-        found["cells"].insert(first, {**cell, "source": NEEDS.splitlines(keepends=True)})
-    return found
+    tagged = [(cell, tag) for cell in found["cells"] for tag in cell["metadata"].get("tags", []) if tag in ELSEWHERE]
+    for cell, tag in tagged:
+        cell["source"] = [f"%%needs {ELSEWHERE[tag]}\n", *cell["source"]]
+    return beginning_with(NEEDS, "needs", found) if tagged else found
+
+
+def write_contents(work: Path, notebooks: dict[str, dict[str, Any]], data: Path) -> None:
+    """Write what the laboratory offers: the pages' notebooks, by name, and the files that they read."""
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.copytree(data, work / CONTENTS / DATA)
+    for page, notebook in notebooks.items():
+        target = work / CONTENTS / f"{page}.ipynb"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(in_browser(notebook), ensure_ascii=False), encoding="utf-8")
 
 
 def build(site: Path) -> None:
-    """Put the laboratory beside the pages of a site that stands in ``site``."""
-    work = site.parent / "laboratory"
-    shutil.rmtree(work, ignore_errors=True)
-    shutil.rmtree(site / FOLDER, ignore_errors=True)
-    contents = work / "content"
-    shutil.copytree(site.parent / "lab" / "notebooks" / "data", contents / "notebooks" / "data")
-    for path in sorted((site.parent / "lab").glob("notebooks/*/*.ipynb")):
-        target = contents / path.relative_to(site.parent / "lab")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        notebook = in_browser(json.loads(path.read_text(encoding="utf-8")))
-        target.write_text(json.dumps(notebook, ensure_ascii=False), encoding="utf-8")
+    """Put the laboratory beside the pages of a site that stands in ``site``, whose contents are written."""
+    parts, work = site.parent / "pyodide", site.parent / WORK
+    gather(parts, pinned(), os.environ.get(PARTS))
     wheels = build_wheels(work / "wheels")
     for name in ("jupyter-lite.json", "jupyter_lite_config.json"):
         shutil.copy(PINS / name, work)
+    shutil.rmtree(site / FOLDER, ignore_errors=True)
     command = [sys.executable, "-m", "jupyterlite_core", "build", "--lite-dir", ".", "--output-dir"]
     found = subprocess.run([*command, str((site / FOLDER).absolute())], cwd=work, capture_output=True, text=True)
     if found.returncode:
         sys.exit(found.stdout + found.stderr)
     pyodide = site / FOLDER / "static" / "pyodide"
-    gather(pyodide, pinned(), os.environ.get(PARTS))
+    shutil.copytree(parts, pyodide)
     for wheel in wheels:
         shutil.copy(wheel, pyodide)
     (pyodide / "pyodide-lock.json").write_text(json.dumps(lock(wheels)), encoding="utf-8")
@@ -188,13 +181,20 @@ def say_where(app: Sphinx, page: str, body: str) -> str:
         return body
     up = "../" * page.count("/")
     way = WAY.format(href=f"{up}{FOLDER}/notebooks/index.html?path={page}.ipynb", size=megabytes())
-    return TITLE.sub(lambda found: way, body, count=1)
+    return body.replace("</h1>", way, 1)
+
+
+def write_copies(app: Sphinx, error: Exception | None) -> None:
+    """Write the contents of a site that is to have a laboratory."""
+    if error is None and app.builder.format == "html" and app.config.kv_live:
+        write_contents(Path(app.outdir).parent / WORK, copies(app), Path(app.srcdir) / DATA)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Look at every page."""
     app.add_config_value("kv_live", bool(os.environ.get(LIVE)), "html")  # pages are written anew when it changes
     change_bodies(app, say_where)
+    app.connect("build-finished", write_copies)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 

@@ -8,14 +8,13 @@ notebook. Colab has no konvlib: it opens a copy that installs it first. The copi
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import re
 from pathlib import Path
 from typing import Any
 
-from plainnotebooks import copies
+from plainnotebooks import beginning_with, copies
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
@@ -70,24 +69,14 @@ def fetching(address: str) -> list[str]:
 
 def installing(notebook: dict[str, Any], address: str) -> dict[str, Any]:
     """Return a copy of a notebook whose first code cell installs konvlib where it is missing."""
-    cell = {
-        "cell_type": "code",
-        "execution_count": None,
-        "id": "install-konvlib",
-        "metadata": {},
-        "outputs": [],
-        "source": [
-            "import importlib.util\n",
-            "\n",
-            'if importlib.util.find_spec("konvlib") is None:\n',
-            f'    %pip install --quiet "konvlib[notebooks] @ git+{address}"\n',
-            *fetching(address),
-        ],
-    }
-    found = copy.deepcopy(notebook)
-    first = next(index for index, each in enumerate(found["cells"]) if each["cell_type"] == "code")
-    found["cells"].insert(first, cell)
-    return found
+    source = [
+        "import importlib.util\n",
+        "\n",
+        'if importlib.util.find_spec("konvlib") is None:\n',
+        f'    %pip install --quiet "konvlib[notebooks] @ git+{address}"\n',
+        *fetching(address),
+    ]
+    return beginning_with("".join(source), "install-konvlib", notebook)
 
 
 def write_copies(app: Sphinx, error: Exception | None) -> None:

@@ -14,7 +14,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -153,9 +152,22 @@ def copies(app: Sphinx) -> dict[str, dict[str, Any]]:
     }
 
 
+def beginning_with(source: str, name: str, notebook: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy of a notebook with one more code cell, before all others."""
+    cell = {"cell_type": "code", "execution_count": None, "id": name, "metadata": {}, "outputs": []}
+    found = copy.deepcopy(notebook)
+    first = next(index for index, each in enumerate(found["cells"]) if each["cell_type"] == "code")
+    found["cells"].insert(first, {**cell, "source": lines(source)})
+    return found
+
+
+def digest(content: bytes) -> str:
+    """Return the SHA-256 of a file's content."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def write_unless_edited(folder: Path, texts: dict[str, str]) -> None:
     """Write files that a reader may edit: one that is not as it was written is left alone."""
-    digest: Callable[[bytes], str] = lambda content: hashlib.sha256(content).hexdigest()  # noqa: E731
     record = folder / WRITTEN
     written = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
     for name, text in texts.items():

@@ -9,6 +9,7 @@ import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import laboratory
 import pytest
@@ -54,7 +55,7 @@ def test_a_file_that_is_missing_is_named(tmp_path, monkeypatch):
         laboratory.gather(tmp_path / "target", pins(**{"first.js": b"one"}), str(tmp_path))
 
     def unreachable(address, timeout):
-        raise laboratory.URLError(f"no route to {address}")
+        raise URLError(f"no route to {address}")
 
     monkeypatch.setattr(laboratory, "urlopen", unreachable)
     told = r"first\.js is missing from https://release.invalid/: .*; PYODIDE_DIST may name a folder"
@@ -76,7 +77,7 @@ def test_all_packages_of_the_lock_are_pinned_by_the_same_hash_and_need_only_each
     assert packages["konvlib"]["imports"] == ["konvlib"]
 
 
-def test_cells_that_need_what_no_browser_runs_say_so(capsys):
+def test_cells_that_need_what_no_browser_runs_say_so():
     cells = [
         {"cell_type": "markdown", "metadata": {}, "source": ["# T"]},
         {"cell_type": "code", "metadata": {}, "source": ["x = 1"]},
@@ -123,7 +124,9 @@ def site(tmp_path_factory):
     if laboratory.PARTS not in os.environ:
         pytest.skip(HOW)
     folder = tmp_path_factory.mktemp("live")
-    shutil.copytree(ROOT / "notebooks", folder / "lab" / "notebooks")
+    pages = [f"notebooks/{chapter}/index" for chapter in FIRST_PAGES]
+    notebooks = {page: json.loads((ROOT / f"{page}.ipynb").read_text(encoding="utf-8")) for page in pages}
+    laboratory.write_contents(folder / laboratory.WORK, notebooks, ROOT / laboratory.DATA)
     (folder / "html").mkdir()
     laboratory.build(folder / "html")
     with served(functools.partial(QuietHandler, directory=folder / "html")) as address, running_browser() as browser:
