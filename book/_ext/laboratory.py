@@ -1,9 +1,9 @@
 """The laboratory: every page's notebook in the reader's browser, by JupyterLite and Pyodide, without a server.
 
-``make live`` tells the build so by the variable ``KONVLIB_LIVE``, and each page that is a notebook then says "Run this
-page in your browser" below its title. Afterwards this file, run on the site, puts the laboratory beside it: Pyodide,
-each file checked against the hash that ``book/live/parts.json`` holds, konvlib as a wheel, and copies of the notebooks.
-Pyodide's files come from the folder that ``PYODIDE_DIST`` names, else from its official release.
+``make live`` tells the build so by the variable ``KONVLIB_LIVE``, and each page whose notebook can run then says "Run
+this page in your browser" below its title. Afterwards this file, run on the site, puts the laboratory beside it:
+Pyodide, each file checked against the hash that ``book/live/parts.json`` holds, konvlib as a wheel, and copies of the
+notebooks. Pyodide's files come from the folder that ``PYODIDE_DIST`` names, else from its official release.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ NEEDS = """from IPython.core.magic import register_cell_magic
 def needs(library, cell):
     print(f"This cell needs {library}, which does not run in a browser. make lab runs it, and so do Colab and Binder.")
 """
+IMPORT = re.compile(r"^\s*(?:import|from) (\w+)", re.M)
 WAY = (
     '</h1>\n<p class="kv-live"><a href="{href}">Run this page in your browser</a> '
     "<span>(it loads {size} MB the first time, and installs nothing)</span></p>"
@@ -141,6 +142,15 @@ def in_browser(notebook: dict[str, Any]) -> dict[str, Any]:
     return beginning_with(NEEDS, "needs", found) if tagged else found
 
 
+def missing(notebook: dict[str, Any]) -> set[str]:
+    """Return what a notebook's cells import, the tagged ones aside, that the laboratory does not have."""
+    packages = json.loads((PINS / "pyodide-lock.json").read_text(encoding="utf-8"))["packages"].values()
+    there = {"konvlib", *WHEELS, *sys.stdlib_module_names, *(name for each in packages for name in each["imports"])}
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    own = ["".join(cell["source"]) for cell in cells if not set(ELSEWHERE) & set(cell["metadata"].get("tags", []))]
+    return {name for code in own for name in IMPORT.findall(code)} - there
+
+
 def write_contents(work: Path, notebooks: dict[str, dict[str, Any]], data: Path) -> None:
     """Write what the laboratory offers: the pages' notebooks, by name, and the files that they read."""
     shutil.rmtree(work, ignore_errors=True)
@@ -176,8 +186,9 @@ def megabytes() -> int:
 
 
 def say_where(app: Sphinx, page: str, body: str) -> str:
-    """Say below the title of a page that is a notebook that it runs here."""
-    if not app.config.kv_live or not (Path(app.srcdir) / f"{page}.ipynb").exists():
+    """Say below the title of a page that is a notebook that it runs here, if all that it imports is here."""
+    path = Path(app.srcdir) / f"{page}.ipynb"
+    if not app.config.kv_live or not path.exists() or missing(json.loads(path.read_text(encoding="utf-8"))):
         return body
     up = "../" * page.count("/")
     way = WAY.format(href=f"{up}{FOLDER}/notebooks/index.html?path={page}.ipynb", size=megabytes())

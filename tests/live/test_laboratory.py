@@ -104,6 +104,19 @@ def test_a_page_says_where_it_runs_if_the_site_has_a_laboratory(live):
     assert laboratory.say_where(app, "book/conventions", body) == body
 
 
+def test_a_page_with_an_import_that_the_laboratory_lacks_is_not_offered():
+    app = SimpleNamespace(config=SimpleNamespace(kv_live=True), srcdir=ROOT)
+    pages = [path.relative_to(ROOT).with_suffix("").as_posix() for path in ROOT.glob("notebooks/*/*.ipynb")]
+    found = {page for page in pages if laboratory.say_where(app, page, "<h1></h1>") == "<h1></h1>"}
+    assert found == {
+        "notebooks/3_matrices/fully_connected", "notebooks/5_gradients/pooling", "notebooks/5_gradients/small_cnn",
+        "notebooks/7_konvolution/exercises", "notebooks/7_konvolution/training",  # scikit-learn
+        "notebooks/gpu/processor", "notebooks/gpu/records",  # benchmarks
+    }  # fmt: skip
+    cells = [{"cell_type": "code", "metadata": {"tags": tags}, "source": ["import torch"]} for tags in (["torch"], [])]
+    assert [laboratory.missing({"cells": [cell]}) for cell in cells] == [set(), {"torch"}]
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("able", [True, False])
 def test_a_browser_that_cannot_run_a_page_says_so(tmp_path, able):
