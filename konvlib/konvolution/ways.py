@@ -1,7 +1,8 @@
-"""Three ways to compute Konvolution by kernels: fused, or an ordinary convolution of the expanded input, written once.
+"""The ways to compute Konvolution by kernels: fused, or an ordinary convolution of the expanded input, written once.
 
-The fused way never writes the expanded input. Where ``choices/<device>.json`` names another as quicker for a geometry,
-that is taken: ``"expanded"`` multiplies by the layer's own kernel, ``"library"`` by cuDNN's convolution.
+The fused way never writes the expanded input, nor does that by a halo, which is taken where it serves a layer. Where
+``choices/<device>.json`` names another as quicker for a geometry, that is taken: ``"expanded"`` multiplies by the layer's
+own kernel, ``"library"`` by cuDNN's convolution.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from konvlib.geometry import ConvGeometry
-from konvlib.konvolution import kernels
+from konvlib.konvolution import halo, kernels
 from konvlib.layers import aten, autotune, forward, input_grad, memory, polynomial_input_grad, weight_grad
 from konvlib.layers.polynomials import Expansion
 
@@ -45,6 +46,8 @@ def konv(
         return y if memory.is_channels_last(x) else y.contiguous()
 
     ways = {"fused": lambda: forward.conv(x, w, bias, layer, expansion), "expanded": expanded, "library": library}
+    if halo.serves(x, layer, expansion):
+        ways = {"halo": lambda: halo.konv(x, kappa, bias, layer, expansion), **ways}
     return autotune.choose(_kind("konv", expansion), layer, x, ways)
 
 
