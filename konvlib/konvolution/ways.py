@@ -1,8 +1,8 @@
 """The ways to compute Konvolution by kernels: fused, or an ordinary convolution of the expanded input, written once.
 
 The fused way never writes the expanded input, nor does that by a halo, which is taken where it serves a layer. Where
-``choices/<device>.json`` names another as quicker for a geometry, that is taken: ``"expanded"`` multiplies by the layer's
-own kernel, ``"library"`` by cuDNN's convolution.
+``choices/<device>.json`` names another as quicker for a geometry, that is taken: ``"expanded"`` multiplies by the
+layer's own kernel, ``"library"`` by cuDNN's convolution.
 """
 
 from __future__ import annotations

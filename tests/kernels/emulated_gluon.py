@@ -95,7 +95,8 @@ def _operation(name: str) -> Any:
     return operation
 
 
-for _name in "add radd sub rsub mul rmul floordiv rfloordiv mod rmod truediv lt le gt ge eq ne and rand or xor".split():
+OPERATIONS = """add radd sub rsub mul rmul floordiv rfloordiv mod rmod truediv lt le gt ge eq ne and rand or xor"""
+for _name in OPERATIONS.split():
     setattr(Block, f"__{_name}__", _operation(f"__{_name}__"))
 
 
@@ -149,7 +150,7 @@ def _stand_ins(program: int) -> dict[str, Any]:
 
     def load(pointer: Pointer, mask: Any = None, other: float = 0) -> Block:
         at, mask = np.broadcast_arrays(pointer.at, _value(mask))
-        assert at[mask].size == 0 or (0 <= at[mask].min() and at[mask].max() < pointer.data.size), "a load outside"
+        assert not (mask & ((at < 0) | (at >= pointer.data.size))).any(), "a load outside"
         return Block(np.where(mask, pointer.data[np.where(mask, at, 0)], other), pointer.dtype.element_ty)
 
     def store(pointer: Pointer, block: Block, mask: Any) -> None:
@@ -188,9 +189,11 @@ def _stand_ins(program: int) -> dict[str, Any]:
     def wait_for_copies(bar: Shared, parity: Any) -> None:
         """The barrier has been through as many phases as there were copies, and waits for that of the given parity."""
         done = arrived.get(_key(bar), [])
-        assert done and not any(done), "waits for a copy that was never queued"
+        assert done, "waits for a copy that was never queued"
+        assert not any(done), "waits for a copy that is smaller than foretold"
         waited = seen.get(_key(bar), 0)
-        assert waited < len(done) and waited % 2 == int(_value(parity)), "waits for another turn of the ring"
+        assert waited < len(done), "waits for a copy that was never queued"
+        assert waited % 2 == int(_value(parity)), "waits for another turn of the ring"
         seen[_key(bar)] = waited + 1
 
     seen: dict[tuple[int, int], int] = {}
