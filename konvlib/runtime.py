@@ -21,6 +21,13 @@ except ImportError:
     triton = tl = None
     OutOfResources = RuntimeError
 
+try:
+    from triton.experimental import gluon
+    from triton.experimental.gluon import language as gl
+    from triton.experimental.gluon.language.nvidia import hopper
+except ImportError:
+    gluon = gl = hopper = None
+
 INTERPRET = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether CPU tensors run through the kernels too, in Triton's interpreter, instead of ATen."""
 
