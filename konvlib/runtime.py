@@ -41,6 +41,11 @@ def jit(**options: Any) -> Callable[[Any], Any]:
     return (lambda function: function) if triton is None else triton.jit(**options)
 
 
+def gluon_jit(**options: Any) -> Callable[[Any], Any]:
+    """Return `gluon.jit` with options as a decorator, or one that changes nothing where Gluon is missing."""
+    return (lambda function: function) if gluon is None else gluon.jit(**options)
+
+
 def runs_kernel(tensor: torch.Tensor) -> bool:
     """Whether an operator launches its Triton kernel on this tensor.
 

@@ -17,7 +17,8 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import autotune, memory
 from konvlib.layers.autotune import Tile
-from konvlib.runtime import cdiv, gl, gluon, hopper
+from konvlib.layers.weight_grad_parts import MOST_SUMS, add_parts
+from konvlib.runtime import cdiv, gl, hopper
 
 barrier = getattr(gl, "barrier", None) or getattr(gl, "thread_barrier", None)
 
@@ -34,11 +35,17 @@ TILES = (
 )
 """Output channels, channels, pixels at a time, warps and slots of the ring."""
 
+SIZES = (
+    *("blocks_n", "in_channels", "out_channels", "parts"),
+    *(f"{name}_{axis}" for name in memory.LAYER for axis in "hw"),
+)
+"""Arguments that change from call to call: one compiled kernel serves them all."""
+
 LEAST_CHANNELS = 32
 """Of an input or an output whose tiles are filled well enough."""
 
 
-@gluon.jit
+@runtime.gluon_jit()
 def copy_boxes(
     x_desc, dy_desc, x_smem, dy_smem, full, slot, box_n, box_h, box_w, left, blocks_n, first_w, last_w,
     m, c, shift_h, shift_w, stride_h, stride_w, pred, BOXES: gl.constexpr, SHAPE: gl.constexpr,
@@ -68,7 +75,7 @@ def copy_boxes(
     return box_n, box_h, box_w, left - BOXES
 
 
-@gluon.jit
+@runtime.gluon_jit()
 def shown(out_size, in_size, stride, shift, BOX: gl.constexpr):
     """The boxes along an axis of which a tap shows something: the first, and the one after the last."""
     first = gl.maximum(stride - 1 - shift, 0) // stride
@@ -76,7 +83,7 @@ def shown(out_size, in_size, stride, shift, BOX: gl.constexpr):
     return first // BOX, gl.maximum((last + BOX - 1) // BOX, first // BOX)
 
 
-@gluon.jit
+@runtime.gluon_jit(do_not_specialize=SIZES)
 def weight_grad_boxes_kernel(
     out_ptr, x_desc, dy_desc,
     # The boxes over the batch, the channels, the layer.
@@ -273,7 +280,7 @@ def viewed(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> tuple[torc
 
 def serves(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> bool:
     """Whether this form computes the layer: on Hopper, in halves, in one group, with what the copies can address."""
-    if gluon is None or not x.is_cuda or x.dtype not in runtime.HALVES or layer.axes > 2 or layer.groups > 1:
+    if runtime.gluon is None or not x.is_cuda or x.dtype not in runtime.HALVES or layer.axes > 2 or layer.groups > 1:
         return False
     return is_hopper(x.device) and fits(x, dy, layer)
 
@@ -293,8 +300,11 @@ def is_hopper(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) == (9, 0)
 
 
-def write_sums(out: torch.Tensor, x: torch.Tensor, dy: torch.Tensor, layer: Boxes, tile: Tile, parts: int) -> None:
-    """Write the sums of all parts into ``(parts, C_out, taps, C_in)``, in its dtype."""
+def write_sums(
+    out: torch.Tensor, steps: tuple[int, int, int, int], x: torch.Tensor, dy: torch.Tensor, layer: Boxes, tile: Tile,
+    parts: int,
+) -> None:  # fmt: skip
+    """Write the sums of each part, in the dtype of ``out``: by its steps from part to part, o to o, c to c, u to u."""
     from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
     programs = math.prod(layer.kernel) * cdiv(layer.in_channels, tile.block_n) * cdiv(layer.out_channels, tile.block_m)
@@ -304,7 +314,31 @@ def write_sums(out: torch.Tensor, x: torch.Tensor, dy: torch.Tensor, layer: Boxe
     weight_grad_boxes_kernel[(programs * parts,)](
         out, x_desc, dy_desc, cdiv(layer.batch, layer.box[0]), layer.in_channels, layer.out_channels,
         *layer.input_size, *layer.output_size, *layer.kernel, *layer.stride, *layer.padding, *layer.dilation,
-        parts, out.stride(0), out.stride(1), out.stride(3), out.stride(2), *layer.box,
-        BOXES=max(1, tile.block_k // layer.pixels), BLOCK_M=tile.block_m, BLOCK_N=tile.block_n, SLOTS=tile.num_stages,
+        parts, *steps, *layer.box, max(1, tile.block_k // layer.pixels), tile.block_m, tile.block_n, tile.num_stages,
         num_warps=tile.num_warps,
     )  # fmt: skip
+
+
+def write_weight_grad(dw: torch.Tensor, x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> bool:
+    """Write the weight gradient into ``dw``, and return True; or do nothing where this form does not serve."""
+    if not serves(x, dy, layer):
+        return False
+    x_view, dy_view, boxes = viewed(x, dy, layer)
+    boxes = with_box(boxes)
+    if boxes is None:
+        return False
+    at_once, most = autotune.multiprocessors(x), max(1, MOST_SUMS // dw.numel())
+
+    def launch(tile: Tile) -> None:
+        _, parts = parts_of(boxes, tile, at_once, most)
+        if parts == 1:
+            write_sums(dw, (0, dw.stride(0), dw.stride(1), dw.stride(-1)), x_view, dy_view, boxes, tile, 1)
+            return
+        sums = torch.empty(parts * dw.numel(), dtype=torch.float32, device=x.device)
+        steps = dw.numel(), dw[0].numel(), 1, layer.in_channels
+        write_sums(sums, steps, x_view, dy_view, boxes, tile, parts)
+        add_parts(dw, sums, parts)
+
+    with runtime.on_device_of(dw):
+        autotune.launch("conv_weight_grad boxes", layer, x, launch, likely=likely(boxes, at_once, most))
+    return True

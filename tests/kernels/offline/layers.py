@@ -20,6 +20,7 @@ from konvlib.layers import (
     input_grad,
     polynomial_input_grad,
     weight_grad,
+    weight_grad_parts,
 )
 from tests.kernels.offline.compiling import Row
 
@@ -134,7 +135,8 @@ def depthwise_sum_parts_row(dtype: str) -> Row:
 
 
 def sum_parts_row(dtype: str) -> Row:
-    return row(weight_grad, "sum_parts_kernel", dtype, "", {"BLOCK": 256})
+    constants = {"IN_LINE": True, "INT64": False, "BLOCK": 256, "PARTS": 8}
+    return row(weight_grad_parts, "sum_parts_kernel", dtype, "", constants)
 
 
 def elementwise_row(kernel: str, dtype: str) -> Row:
