@@ -11,14 +11,15 @@ pairs of a tap and a channel.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
-from konvlib.layers import autotune, memory, weight_grad_hopper
-from konvlib.layers.autotune import MULTIPROCESSORS, Tile, multiprocessors
+from konvlib.layers import autotune, memory, weight_grad_boxes, weight_grad_hopper
+from konvlib.layers.autotune import MULTIPROCESSORS, BoxTile, Tile, multiprocessors
 from konvlib.layers.memory import LAYER_SIZES
 from konvlib.layers.polynomials import expanded
 from konvlib.layers.weight_grad_parts import MOST_SUMS, add_parts
@@ -238,16 +239,43 @@ def write_weight_grad(
     if pixels == 0:
         dw.zero_()
         return
-    if basis == "none" and weight_grad_hopper.write_weight_grad(dw, x, dy, layer):
-        return
+    options = {"DEGREE": degree, "BASIS": basis, "SQUASH": squash, "MASKED": masked}
+    taps, in_channels = math.prod(layer.kernel_size), layer.in_channels // layer.groups
+    among = autotune.tiles_of(x.dtype, expanded=basis != "none", summed=True)
+    sizes = layer.out_channels // layer.groups, taps * in_channels, layer.groups
+    with runtime.on_device_of(dw):
+        if basis == "none" and weight_grad_hopper.serves(x, dy, layer):
+            x_view, dy_view, boxes = weight_grad_hopper.viewed(x, dy, layer)
+            at_once = multiprocessors(x)
+            likely = weight_grad_boxes.likely(boxes, at_once, max(1, MOST_SUMS // dw.numel()))
+
+            def run(tile: Tile | BoxTile) -> None:
+                if isinstance(tile, BoxTile):
+                    weight_grad_hopper.write_weight_grad(dw, x_view, dy_view, boxes, tile)
+                else:
+                    _launcher(dw, x, dy, layer, options)(tile)
+
+            if likely:
+                likely = [*likely, *autotune.candidates(among, *sizes, at_once)[:1]]
+                return autotune.launch("conv_weight_grad boxes", layer, x, run, likely=likely)
+        name = "conv_weight_grad" if basis == "none" else f"conv_weight_grad {basis} {squash} {degree}"
+        rows, columns, programs = layer.out_channels // layer.groups, taps * in_channels, layer.groups
+        launch = _launcher(dw, x, dy, layer, options)
+        autotune.launch(name, layer, x, launch, rows=rows, columns=columns, programs=programs, among=among)
+
+
+def _launcher(
+    dw: torch.Tensor, x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, options: dict[str, Any]
+) -> Callable[[Tile], None]:
+    """Launches the Triton kernels with a tile."""
+    pixels = layer.batch * math.prod(layer.output_size)
     x, dy, taps = memory.with_channels_last(x), memory.with_channels_last(dy), math.prod(layer.kernel_size)
     in_channels, out_channels = layer.in_channels // layer.groups, layer.out_channels // layer.groups
     given: dict[str, Any] = {"x_ptr": x, "dy_ptr": dy, "pixels": pixels, "groups": layer.groups, "AXES": layer.axes}
-    given |= {"in_channels": in_channels, "out_channels": out_channels, **memory.of_layer(layer)}
+    given |= {"in_channels": in_channels, "out_channels": out_channels, **memory.of_layer(layer), **options}
     factors, shifts = zip(*(by_multiplication(size) for size in memory.three(layer.output_size, 1)), strict=True)
     given |= memory.along_axes(factor=(factors, 1), shift=(shifts, 0))
     given |= memory.named_strides("x", x, "ndhw") | memory.named_strides("dy", dy, "ndhw")
-    given |= {"DEGREE": degree, "BASIS": basis, "SQUASH": squash, "MASKED": masked}
     given |= {"IN_LINE": lies_in_line(dy), "INT64": memory.is_wide(x, dy)}
     given |= {"ACC_DTYPE": runtime.sum_type(x), "INPUT_PRECISION": runtime.precision(x)}
     few = in_channels < autotune.FEW
@@ -269,11 +297,7 @@ def write_weight_grad(
         )  # fmt: skip
         add_parts(dw, sums, parts)
 
-    with runtime.on_device_of(dw):
-        name = "conv_weight_grad" if basis == "none" else f"conv_weight_grad {basis} {squash} {degree}"
-        among = autotune.tiles_of(x.dtype, expanded=basis != "none", summed=True)
-        columns, programs = taps * in_channels, layer.groups
-        autotune.launch(name, layer, x, launch, rows=out_channels, columns=columns, programs=programs, among=among)
+    return launch
 
 
 def empty_weight(x: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:

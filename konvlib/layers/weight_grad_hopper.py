@@ -1,4 +1,4 @@
-"""The weight gradient of one or two axes on Hopper, in halves: boxes of pixels, copied by the tensor memory accelerator.
+"""The weight gradient of one or two axes on Hopper, in halves: boxes of pixels, by the tensor memory accelerator.
 
 A product sums over pixels, so the batch is an axis like the others: a box of pixels may take many images of one place.
 What a tap shows of a box is the same box shifted, and the copies fill what lies in the padding with zeros; so there are
@@ -9,31 +9,18 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
 
 import torch
 
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
-from konvlib.layers import autotune, memory
-from konvlib.layers.autotune import Tile
-from konvlib.layers.weight_grad_parts import MOST_SUMS, add_parts
+from konvlib.layers import memory
+from konvlib.layers.autotune import BoxTile
+from konvlib.layers.weight_grad_boxes import Boxes
+from konvlib.layers.weight_grad_parts import add_parts, lies_as_parts
 from konvlib.runtime import cdiv, gl, hopper
 
 barrier = getattr(gl, "barrier", None) or getattr(gl, "thread_barrier", None)
-
-TILES = (
-    Tile(128, 128, 64, 8, 4),
-    Tile(128, 256, 64, 8, 4),
-    Tile(256, 128, 64, 8, 4),
-    Tile(128, 64, 64, 4, 4),
-    Tile(64, 128, 64, 4, 4),
-    Tile(64, 64, 64, 4, 4),
-    Tile(64, 256, 64, 4, 4),
-    Tile(256, 64, 64, 4, 4),
-    Tile(128, 128, 64, 8, 3),
-)
-"""Output channels, channels, pixels at a time, warps and slots of the ring."""
 
 SIZES = (
     *("blocks_n", "in_channels", "out_channels", "parts"),
@@ -52,9 +39,7 @@ def copy_boxes(
 ):  # fmt: skip
     """Queue the copies of the next BOXES boxes into a slot of the ring; return which box comes then."""
     size: gl.constexpr = SHAPE[0] * SHAPE[1] * SHAPE[2]
-    hopper.mbarrier.expect(
-        full.index(slot), BOXES * size * 2 * (dy_smem.shape[4] + x_smem.shape[4]), pred=pred
-    )
+    hopper.mbarrier.expect(full.index(slot), BOXES * size * 2 * (dy_smem.shape[4] + x_smem.shape[4]), pred=pred)
     for box in gl.static_range(BOXES):
         # Past the last box: images that are not there, so zeros.
         n = gl.where(box < left, box_n, blocks_n) * SHAPE[0]
@@ -167,93 +152,6 @@ def weight_grad_boxes_kernel(
     gl.store(out, total, mask=(offs_m < out_channels)[:, None] & (offs_c < in_channels)[None, :])
 
 
-class Boxes(NamedTuple):
-    """A layer of two axes, and the box of images, rows and columns that a product sums over."""
-
-    batch: int
-    in_channels: int
-    out_channels: int
-    input_size: tuple[int, int]
-    output_size: tuple[int, int]
-    kernel: tuple[int, int]
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    box: tuple[int, int, int]
-
-    @property
-    def pixels(self) -> int:
-        """Those of a box."""
-        return math.prod(self.box)
-
-    @property
-    def blocks(self) -> float:
-        """How many boxes are summed for a tap, in the mean."""
-        taps = math.prod(self.kernel)
-        return cdiv(self.batch, self.box[0]) * math.prod(self._shown(axis, self.box[axis + 1]) for axis in (0, 1)) / taps
-
-    def _shown(self, axis: int, extent: int) -> int:
-        """Over all taps along an axis, the boxes of which they show something."""
-        stride, out, count = self.stride[axis], self.output_size[axis], 0
-        for u in range(self.kernel[axis]):
-            shift = u * self.dilation[axis] - self.padding[axis]
-            first, last = max(0, cdiv(-shift, stride)), min(out, cdiv(max(self.input_size[axis] - shift, 0), stride))
-            count += max(0, cdiv(last, extent) - first // extent)
-        return count
-
-    def allows(self, box: tuple[int, int, int]) -> bool:
-        """Whether the places of a box follow each other in the input, and it shows nothing beyond the output."""
-        for extent, out, size, stride, before in zip(
-            box[1:], self.output_size, self.input_size, self.stride, self.padding, strict=True
-        ):
-            if extent > 1 and (stride > 1 or (out % extent and out - before < size)):
-                return False
-        return True
-
-
-def with_box(layer: Boxes) -> Boxes | None:
-    """The layer with the box that wastes least."""
-    powers = [1 << n for n in range(7)]
-    boxes = [(n, h, w) for n in powers for h in powers for w in powers if n * h * w in MORE and layer.allows((n, h, w))]
-    known = [layer._replace(box=box) for box in boxes]
-    return min(known, key=lambda each: each.blocks * each.pixels * MORE[each.pixels], default=None)
-
-
-MORE = {64: 1.0, 32: 1.05, 16: 1.3}
-"""Pixels of a box, and how much longer those take that are summed in small boxes."""
-
-
-def cost(layer: Boxes, tile: Tile, parts: int, at_once: int) -> float:
-    """About how many cycles the sums take in so many parts."""
-    taps = math.prod(layer.kernel)
-    tiles = taps * cdiv(layer.in_channels, tile.block_n) * cdiv(layer.out_channels, tile.block_m)
-    steps = cdiv(cdiv(round(layer.blocks), max(1, tile.block_k // layer.pixels)), parts)
-    size, threads = tile.block_m * tile.block_n, 32 * tile.num_warps
-    loaded = 2 * (tile.block_m + tile.block_n) * max(tile.block_k, layer.pixels)
-    beside = max(1, min(SHARED // (tile.num_stages * loaded + 1024), REGISTERS // (size + 48 * threads)))
-    each = cdiv(tiles * parts, at_once)
-    step = max(size * tile.block_k / 1740, loaded / 40, 250 / min(each, beside))
-    stored = size * (4 if parts > 1 else 2) / 40
-    again = 3000 + parts * taps * layer.in_channels * layer.out_channels * 4 / (at_once * 25) if parts > 1 else 0
-    return each * (steps * step + stored) + cdiv(each, beside) * 1500 + again
-
-
-SHARED, REGISTERS = 227 * 1024, 65536
-"""What a multiprocessor has."""
-
-
-@lru_cache(4096)
-def parts_of(layer: Boxes, tile: Tile, at_once: int, most: int) -> tuple[float, int]:
-    """About how many cycles the sums take in how many parts, if these are chosen well."""
-    steps = cdiv(math.ceil(layer.blocks), max(1, tile.block_k // layer.pixels))
-    return min((cost(layer, tile, parts, at_once), parts) for parts in range(1, max(1, min(most, steps, 2 * at_once)) + 1))
-
-
-def likely(layer: Boxes, at_once: int, most: int) -> list[Tile]:
-    """The tiles worth trying, the likeliest first."""
-    return sorted(TILES, key=lambda tile: parts_of(layer, tile, at_once, most)[0])[:3]
-
-
 def viewed(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> tuple[torch.Tensor, torch.Tensor, Boxes]:
     """The operands as images, rows, columns and channels, and the layer without a box."""
     x, dy = x.movedim(1, -1), dy.movedim(1, -1)
@@ -279,20 +177,28 @@ def viewed(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> tuple[torc
 
 
 def serves(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> bool:
-    """Whether this form computes the layer: on Hopper, in halves, in one group, with what the copies can address."""
+    """Whether this form computes the layer: its operands lie as the copies can address them."""
+    return could_serve(x, layer) and fits(x) and fits(dy)
+
+
+def could_serve(x: torch.Tensor, layer: ConvGeometry) -> bool:
+    """Whether it does where the operands are laid well: on Hopper, in halves, in one group, with channels enough."""
     if runtime.gluon is None or not x.is_cuda or x.dtype not in runtime.HALVES or layer.axes > 2 or layer.groups > 1:
         return False
-    return is_hopper(x.device) and fits(x, dy, layer)
+    return min(layer.in_channels, layer.out_channels) >= LEAST_CHANNELS and is_hopper(x.device)
 
 
-def fits(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> bool:
-    """Whether there are channels enough, and all pixels begin at 16 bytes."""
-    if min(layer.in_channels, layer.out_channels) < LEAST_CHANNELS:
-        return False
-    return all(
-        t.data_ptr() % 16 == 0 and t.shape[1] % 8 == 0 and all(step % 8 == 0 for step in (*t.stride()[:1], *t.stride()[2:]))
-        for t in (x, dy)
-    ) and all(t.stride(1) == 1 for t in (x, dy))
+def fits(x: torch.Tensor) -> bool:
+    """Whether channels lie together and all pixels begin at 16 bytes.
+
+    Examples
+    --------
+    >>> x = torch.ones(2, 8, 3, 4, dtype=torch.float16)
+    >>> fits(x), fits(x.to(memory_format=torch.channels_last))
+    (False, True)
+    """
+    steps = x.stride(0), *x.stride()[2:]
+    return x.stride(1) == 1 and x.shape[1] % 8 == 0 and x.data_ptr() % 16 == 0 and all(step % 8 == 0 for step in steps)
 
 
 @lru_cache
@@ -301,44 +207,30 @@ def is_hopper(device: torch.device) -> bool:
 
 
 def write_sums(
-    out: torch.Tensor, steps: tuple[int, int, int, int], x: torch.Tensor, dy: torch.Tensor, layer: Boxes, tile: Tile,
-    parts: int,
-) -> None:  # fmt: skip
+    out: torch.Tensor, steps: tuple[int, int, int, int], x: torch.Tensor, dy: torch.Tensor, layer: Boxes, tile: BoxTile
+) -> None:
     """Write the sums of each part, in the dtype of ``out``: by its steps from part to part, o to o, c to c, u to u."""
     from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
     programs = math.prod(layer.kernel) * cdiv(layer.in_channels, tile.block_n) * cdiv(layer.out_channels, tile.block_m)
     layout = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=4)
-    x_desc = TensorDescriptor(x, list(x.shape), list(x.stride()), [*layer.box, tile.block_n], layout)
-    dy_desc = TensorDescriptor(dy, list(dy.shape), list(dy.stride()), [*layer.box, tile.block_m], layout)
-    weight_grad_boxes_kernel[(programs * parts,)](
-        out, x_desc, dy_desc, cdiv(layer.batch, layer.box[0]), layer.in_channels, layer.out_channels,
+    box = [tile.images, tile.rows, tile.columns]
+    x_desc = TensorDescriptor(x, list(x.shape), list(x.stride()), [*box, tile.block_n], layout)
+    dy_desc = TensorDescriptor(dy, list(dy.shape), list(dy.stride()), [*box, tile.block_m], layout)
+    weight_grad_boxes_kernel[(programs * tile.parts,)](
+        out, x_desc, dy_desc, cdiv(layer.batch, tile.images), layer.in_channels, layer.out_channels,
         *layer.input_size, *layer.output_size, *layer.kernel, *layer.stride, *layer.padding, *layer.dilation,
-        parts, *steps, *layer.box, max(1, tile.block_k // layer.pixels), tile.block_m, tile.block_n, tile.num_stages,
+        tile.parts, *steps, *box, max(1, tile.block_k // math.prod(box)), tile.block_m, tile.block_n, tile.num_stages,
         num_warps=tile.num_warps,
     )  # fmt: skip
 
 
-def write_weight_grad(dw: torch.Tensor, x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> bool:
-    """Write the weight gradient into ``dw``, and return True; or do nothing where this form does not serve."""
-    if not serves(x, dy, layer):
-        return False
-    x_view, dy_view, boxes = viewed(x, dy, layer)
-    boxes = with_box(boxes)
-    if boxes is None:
-        return False
-    at_once, most = autotune.multiprocessors(x), max(1, MOST_SUMS // dw.numel())
-
-    def launch(tile: Tile) -> None:
-        _, parts = parts_of(boxes, tile, at_once, most)
-        if parts == 1:
-            write_sums(dw, (0, dw.stride(0), dw.stride(1), dw.stride(-1)), x_view, dy_view, boxes, tile, 1)
-            return
-        sums = torch.empty(parts * dw.numel(), dtype=torch.float32, device=x.device)
-        steps = dw.numel(), dw[0].numel(), 1, layer.in_channels
-        write_sums(sums, steps, x_view, dy_view, boxes, tile, parts)
-        add_parts(dw, sums, parts)
-
-    with runtime.on_device_of(dw):
-        autotune.launch("conv_weight_grad boxes", layer, x, launch, likely=likely(boxes, at_once, most))
-    return True
+def write_weight_grad(dw: torch.Tensor, x: torch.Tensor, dy: torch.Tensor, layer: Boxes, tile: BoxTile) -> None:
+    """Write the weight gradient of operands that are `viewed`: at once, or parts first that are added then."""
+    weights, in_channels = dw.numel(), layer.in_channels
+    if tile.parts == 1 and lies_as_parts(dw):
+        return write_sums(dw, (0, dw.stride(0), 1, in_channels), x, dy, layer, tile)
+    dtype = torch.float32 if tile.parts > 1 else dw.dtype
+    sums = torch.empty(tile.parts * weights, dtype=dtype, device=x.device)
+    write_sums(sums, (weights, weights // dw.shape[0], 1, in_channels), x, dy, layer, tile)
+    add_parts(dw, sums, tile.parts)

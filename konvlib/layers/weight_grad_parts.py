@@ -24,21 +24,22 @@ def sum_parts_kernel(
     IN_LINE: tl.constexpr, INT64: tl.constexpr, BLOCK: tl.constexpr, PARTS: tl.constexpr, ACC_DTYPE: tl.constexpr,
 ):  # fmt: skip
     """dw[o, c, u] = sum_part sums[part, o, u, c], PARTS of them at a time, of BLOCK weights."""
-    # The weights of this program, as the parts have them, and the first parts.
+    # The weights of this program, in the order of the gradient in memory, and where the parts have them.
     pid = tl.program_id(0)
     if INT64:
         pid = pid.to(tl.int64)
     offs, part = pid * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PARTS)
-    mask, sums = offs < weights, sums_ptr + ((part.to(tl.int64) * weights)[:, None] + offs[None, :])
+    at, dw, mask = offs, dw_ptr + offs, offs < weights
+    if not IN_LINE:
+        u, rest = offs % taps, offs // taps
+        c, o = rest % in_channels, rest // in_channels
+        at, dw = (o * taps + u) * in_channels + c, dw_ptr + o * stride_wo + c * stride_wc + u * stride_wt
+    sums = sums_ptr + ((part.to(tl.int64) * weights)[:, None] + at[None, :])
     acc = tl.zeros((BLOCK,), ACC_DTYPE)
     for first in tl.range(0, parts, PARTS):
-        acc += tl.sum(tl.load(sums, mask=(part < parts - first)[:, None] & mask[None, :], other=0), 0)
+        each = tl.load(sums, mask=(part < parts - first)[:, None] & mask[None, :], other=0)
+        acc += tl.sum(each.to(ACC_DTYPE), 0)
         sums += tl.cast(weights, tl.int64) * PARTS
-    # Where the gradient has them.
-    dw = dw_ptr + offs
-    if not IN_LINE:
-        c, rest = offs % in_channels, offs // in_channels
-        dw = dw_ptr + rest // taps * stride_wo + c * stride_wc + rest % taps * stride_wt
     tl.store(dw, acc.to(dw_ptr.dtype.element_ty), mask=mask)
 
 
@@ -61,9 +62,22 @@ def add_parts(dw: torch.Tensor, sums: torch.Tensor, parts: int) -> None:
         sum_parts_kernel[(cdiv(dw.numel(), block),)](
             dw_ptr=dw, sums_ptr=sums, parts=parts, weights=dw.numel(), in_channels=in_channels, taps=taps,
             stride_wo=strides[0], stride_wc=strides[1], stride_wt=strides[2],
-            IN_LINE=strides == (taps * in_channels, 1, in_channels if taps > 1 else strides[2]), INT64=wide,
-            BLOCK=block, PARTS=at_once, ACC_DTYPE=runtime.sum_type(dw),
+            IN_LINE=lies_as_parts(dw), INT64=wide, BLOCK=block, PARTS=at_once, ACC_DTYPE=runtime.sum_type(dw),
         )  # fmt: skip
+
+
+def lies_as_parts(dw: torch.Tensor) -> bool:
+    """Whether a gradient is in memory by output channels, taps, input channels, without gaps.
+
+    Examples
+    --------
+    >>> dw = torch.empty(4, 2, 3, 3)
+    >>> lies_as_parts(dw), lies_as_parts(dw.to(memory_format=torch.channels_last))
+    (False, True)
+    """
+    in_channels, taps = dw.shape[1], math.prod(dw.shape[2:])
+    wanted = {0: taps * in_channels, 1: 1} | ({-1: in_channels} if taps > 1 else {})
+    return all(dw.stride(axis) == step or dw.shape[axis] == 1 for axis, step in wanted.items())
 
 
 def blocks(weights: int, parts: int) -> tuple[int, int]:

@@ -35,11 +35,11 @@ class Value:
         return int(self.value)
 
     def __floordiv__(self, other: Any) -> Value:
-        assert (self.value >= 0).all() and (bare(other) > 0).all(), "divided towards zero on the device"
+        assert min(self.value.min(), bare(other).min() - 1) >= 0, "divided towards zero on the device"
         return Value(self.value // bare(other))
 
     def __mod__(self, other: Any) -> Value:
-        assert (self.value >= 0).all() and (bare(other) > 0).all(), "divided towards zero on the device"
+        assert min(self.value.min(), bare(other).min() - 1) >= 0, "divided towards zero on the device"
         return Value(self.value % bare(other))
 
 
@@ -47,7 +47,24 @@ def bare(value: Any) -> np.ndarray:
     return value.value if isinstance(value, Value) else np.asarray(value)
 
 
-for _name in "add radd sub rsub mul rmul lt le gt ge eq ne and or xor neg".split():
+for _name in [
+    "add",
+    "radd",
+    "sub",
+    "rsub",
+    "mul",
+    "rmul",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "eq",
+    "ne",
+    "and",
+    "or",
+    "xor",
+    "neg",
+]:
 
     def _method(self: Value, *others: Any, _name: str = f"__{_name}__") -> Any:
         if others and isinstance(others[0], Pointer):
@@ -192,7 +209,7 @@ def _language(program: int, late: bool) -> dict[str, Any]:
         pointer.line[at[kept]] = values[kept]
 
     nothing = dict.fromkeys(
-        "NVMMASharedLayout BlockedLayout NVMMADistributedLayout SliceLayout".split(), lambda *_, **__: None
+        ["NVMMASharedLayout", "BlockedLayout", "NVMMADistributedLayout", "SliceLayout"], lambda *_, **__: None
     )
     gl = SimpleNamespace(
         **nothing, constexpr=None, int32=np.int32, int64=np.int64, float32=np.float32, load=load, store=store,
@@ -200,7 +217,8 @@ def _language(program: int, late: bool) -> dict[str, Any]:
         arange=lambda begin, end, layout=None: Value(np.arange(begin, end)), static_range=range,
         zeros=lambda shape, *_: Value(np.zeros(shape)), convert_layout=lambda value, _: value,
         where=lambda c, a, b: Value(np.where(bare(c), bare(a), bare(b))),
-        maximum=lambda a, b: Value(np.maximum(bare(a), bare(b))), minimum=lambda a, b: Value(np.minimum(bare(a), bare(b))),
+        maximum=lambda a, b: Value(np.maximum(bare(a), bare(b))),
+        minimum=lambda a, b: Value(np.minimum(bare(a), bare(b))),
         allocate_shared_memory=lambda _, shape, __: Memory(np.full(int(np.prod(shape)), np.nan), shape),
     )  # fmt: skip
     mbarrier = SimpleNamespace(
