@@ -232,10 +232,18 @@ def _language(program: int, late: bool) -> dict[str, Any]:
     return {"gl": gl, "hopper": hopper, "barrier": lambda: None, "range": lambda end: range(int(bare(end)))}
 
 
-def run(kernels: list[Any], grid: int, *, late: bool = False, **arguments: Any) -> None:
-    """Run the last of the Gluon functions, which may call the others, for each program of the grid."""
+def run(
+    kernels: list[Any], grid: int, *, late: bool = False, mutant: tuple[str, str] | None = None, **arguments: Any
+) -> None:
+    """Run the last of the Gluon functions, which may call the others, for each program of the grid.
+
+    ``mutant`` is a place in their source, and what stands there instead.
+    """
     sources = [textwrap.dedent(inspect.getsource(kernel.fn)) for kernel in kernels]
     plain = "\n".join(source[source.index("def ") :].replace(": gl.constexpr", "") for source in sources)
+    if mutant:
+        assert plain.count(mutant[0]) == 1, mutant
+        plain = plain.replace(*mutant)
     for program in range(grid):
         space = _language(program, late)
         exec(plain, space)

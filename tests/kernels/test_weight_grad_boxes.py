@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ def operands(shape, outputs, kernel, stride, padding, dilation) -> tuple[torch.T
     return last(integers(shape, "cpu")), last(integers(layer.output_shape, "cpu", seed=1)), layer
 
 
-def emulated(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, tile: BoxTile, *, late: bool) -> torch.Tensor:
+def emulated(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, tile: BoxTile, **options: Any) -> torch.Tensor:
     """The launcher as it is, with the emulator as its kernel."""
     x_view, dy_view, boxes = weight_grad_hopper.viewed(x, dy, layer)
     box = tile.images, tile.rows, tile.columns
@@ -56,13 +57,46 @@ def emulated(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, tile: BoxTi
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weight_grad_hopper, "weight_grad_boxes_kernel", Launches(launched))
         weight_grad_hopper.write_sums(torch.empty(0), steps, x_view.half(), dy_view.half(), boxes, tile)
-    grid, given, options = launched[0]
-    arguments = dict(zip(names, given, strict=False)) | options
+    grid, given, named = launched[0]
+    arguments = dict(zip(names, given, strict=False)) | named
     arguments |= {"out_ptr": gluon_emulator.Pointer(out), "x_desc": descriptors[0], "dy_desc": descriptors[1]}
     kernels = [getattr(weight_grad_hopper, name) for name in KERNELS]
-    gluon_emulator.run(kernels, grid[0], late=late, **arguments)
+    gluon_emulator.run(kernels, grid[0], **options, **arguments)
     sums = torch.from_numpy(out.reshape(tile.parts, layer.out_channels, taps, layer.in_channels).sum(0))
     return sums.movedim(-1, 1).reshape(layer.weight_shape)
+
+
+MUTANTS = {
+    "stride of rows ignored": ("h = h * stride_h + shift_h", "h = h + shift_h"),
+    "stride of columns ignored": ("w = w * stride_w + shift_w", "w = w + shift_w"),
+    "padding ignored": ("tap % kernel_w * dilation_w - padding_w", "tap % kernel_w * dilation_w"),
+    "dilation ignored": ("tap % kernel_w * dilation_w - padding_w", "tap % kernel_w - padding_w"),
+    "rows of taps ignored": ("tap // kernel_w * dilation_h", "tap * dilation_h"),
+    "a row begins where the output does": ("first_w + rest % across", "rest % across"),
+    "the next row begins where the output does": ("gl.where(ends, first_w, box_w)", "gl.where(ends, 0, box_w)"),
+    "the first box that is shown left out": ("return first // BOX, gl", "return first // BOX + 1, gl"),
+    "the last box that is shown left out": ("(last + BOX - 1) // BOX", "last // BOX"),
+    "the last step not copied": ("step + SLOTS - 1 < steps", "step + SLOTS < steps"),
+    "the ring turned the wrong way": ("SLOTS - 1, slot - 1)", "0, slot + 1)"),
+    "a slot filled while it is read": ("warpgroup_mma_wait(BOXES, [acc])", "warpgroup_mma_wait(2 * BOXES, [acc])"),
+    "an arrival not waited for": ("phase ^ 1", "phase"),
+    "parts overlap": ("first = gl.minimum(part * share, boxes)", "first = gl.minimum(part, boxes)"),
+    "channels beyond the last written": ("(offs_c < in_channels)", "(offs_c < in_channels + 1)"),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_each_mistake_changes_a_sum(name):
+    for *geometry, tile, parts, box in LAYERS.values():
+        x, dy, layer = operands(*geometry)
+        try:
+            found = emulated(x, dy, layer, BoxTile(*tile, parts, *box), late=False, mutant=MUTANTS[name])
+            late = emulated(x, dy, layer, BoxTile(*tile, parts, *box), late=True, mutant=MUTANTS[name])
+        except AssertionError:  # a barrier that never opens, or memory that is not there
+            return
+        if not (torch.equal(found, late) and torch.equal(found, aten.conv_weight_grad(x, dy, layer))):
+            return
+    pytest.fail("nothing changes")
 
 
 class Launches:
