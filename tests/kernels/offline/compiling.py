@@ -38,9 +38,10 @@ INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/")
 class Row:
     """A kernel and one way to call it.
 
-    ``types`` gives the type of each argument by name: a pointer (``*fp32``), an integer (``i32``, ``i64``), or 1 for
-    an integer that is specialised to one. ``constants`` are its constexprs; ``"fp32"`` stands for ``tl.float32``.
-    Without types ``kernel`` is a function that returns a Gluon kernel and the arguments of a launch.
+    ``types`` gives the type of each argument by name: a pointer (``*fp32``), a tensor that boxes are copied of, an
+    integer (``i32``, ``i64``), or 1 for an integer that is specialised to one. ``constants`` are its constexprs;
+    ``"fp32"`` stands for ``tl.float32``. Without types ``kernel`` is a function that returns a Gluon kernel and the
+    arguments of a launch.
     """
 
     name: str
@@ -101,6 +102,7 @@ def _compiled_kernel(row: Row) -> Any:
     import triton.language as tl
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
+    from triton.experimental.gluon._runtime import GluonASTSource
 
     named = {"fp32": tl.float32, "fp64": tl.float64}
     kernel = getattr(importlib.import_module(row.module), row.kernel)
@@ -113,7 +115,8 @@ def _compiled_kernel(row: Row) -> Any:
     signature = {name: "constexpr" if name in constants else row.types[name] for name in kernel.arg_names}
     pointers = [name for name, kind in row.types.items() if str(kind).startswith("*")]
     attributes = {position[name]: [["tt.divisibility", 16]] for name in (*pointers, *row.aligned)}
-    source = ASTSource(kernel, signature, {position[name]: value for name, value in constants.items()}, attributes)
+    make = GluonASTSource if kernel.is_gluon() else ASTSource
+    source = make(kernel, signature, {position[name]: value for name, value in constants.items()}, attributes)
     options = {"num_warps": row.warps, "num_stages": row.stages}
     return triton.compile(source, target=GPUTarget("cuda", HOPPER, 32), options=options)
 
