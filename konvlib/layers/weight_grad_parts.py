@@ -29,16 +29,21 @@ def sum_parts_kernel(
     if INT64:
         pid = pid.to(tl.int64)
     offs, part = pid * BLOCK + tl.arange(0, BLOCK), tl.arange(0, PARTS)
-    at, dw, mask = offs, dw_ptr + offs, offs < weights
+    mask, dw, sums = offs < weights, dw_ptr + offs, sums_ptr + ((part.to(tl.int64) * weights)[:, None] + offs[None, :])
     if not IN_LINE:
         u, rest = offs % taps, offs // taps
         c, o = rest % in_channels, rest // in_channels
-        at, dw = (o * taps + u) * in_channels + c, dw_ptr + o * stride_wo + c * stride_wc + u * stride_wt
-    sums = sums_ptr + ((part.to(tl.int64) * weights)[:, None] + at[None, :])
+        dw = dw_ptr + o * stride_wo + c * stride_wc + u * stride_wt
+        sums = sums_ptr + ((o * taps + u) * in_channels + c)
     acc = tl.zeros((BLOCK,), ACC_DTYPE)
     for first in tl.range(0, parts, PARTS):
-        each = tl.load(sums, mask=(part < parts - first)[:, None] & mask[None, :], other=0)
-        acc += tl.sum(each.to(ACC_DTYPE), 0)
+        if IN_LINE:
+            each = tl.load(sums, mask=(part < parts - first)[:, None] & mask[None, :], other=0)
+            acc += tl.sum(each.to(ACC_DTYPE), 0)
+        else:
+            for i in tl.static_range(PARTS):
+                each = tl.load(sums + tl.cast(weights, tl.int64) * i, mask=mask & (first + i < parts), other=0)
+                acc += each.to(ACC_DTYPE)
         sums += tl.cast(weights, tl.int64) * PARTS
     tl.store(dw, acc.to(dw_ptr.dtype.element_ty), mask=mask)
 

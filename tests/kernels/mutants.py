@@ -90,9 +90,9 @@ LAYER = [
         "layers",
         "layers/weight_grad_parts",
         "sum_parts_kernel",
-        "parts of the first block only",
-        "for first in tl.range(0, parts, PARTS):",
-        "for first in tl.range(0, 1, PARTS):",
+        "one part only",
+        "for i in tl.static_range(PARTS):",
+        "for i in tl.static_range(1):",
     ),
 ]
 
