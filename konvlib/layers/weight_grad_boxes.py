@@ -113,7 +113,14 @@ def boxes_of(layer: Boxes) -> tuple[Boxes, ...]:
 
 
 def cost(layer: Boxes, tile: Tile, parts: int, at_once: int) -> float:
-    """About how many microseconds the sums take in so many parts, but for the launch."""
+    """About how many microseconds the sums take in so many parts, but for the launch.
+
+    Examples
+    --------
+    >>> layer = Boxes(32, 64, 64, (56, 56), (56, 56), (3, 3), (1, 1), (1, 1), (1, 1), (8, 1, 8))
+    >>> cost(layer, TILES[0], 29, 132) < cost(layer, TILES[0], 1, 132)
+    True
+    """
     weights = math.prod(layer.kernel) * layer.in_channels * layer.out_channels
     tiles = math.prod(layer.kernel) * cdiv(layer.in_channels, tile.block_n) * cdiv(layer.out_channels, tile.block_m)
     depth, size = max(tile.block_k, layer.pixels), tile.block_m * tile.block_n
