@@ -12,6 +12,7 @@ from konvlib.konvolution import aten, bases, halo, operators, plans
 from konvlib.layers import operators as layer_operators
 from konvlib.layers.padding import fold
 from konvlib.layers.polynomials import BASES
+from konvlib.registration import is_plain
 from konvlib.runtime import REALS, runs_kernel, sum_dtype
 
 DTYPES = REALS
@@ -119,10 +120,8 @@ def _kernels_basis(x: Tensor, given: KonvGeometry, basis: str) -> str | None:
 
 
 def _is_prepared_by_kernel(x: Tensor, layer: ConvGeometry) -> bool:
-    """Whether the kernel that may run finds what degree 0 adds by itself; a compiler makes one kernel of that too."""
-    if torch.compiler.is_compiling():
-        return False
-    return halo.serves(x, layer if layer.padding_mode == "zeros" else layer.of_padded())
+    """Whether the kernel that may run finds what degree 0 adds by itself; traced, that is left to torch's compiler."""
+    return is_plain(x) and halo.serves(x, layer if layer.padding_mode == "zeros" else layer.of_padded())
 
 
 @torch.compiler.assume_constant_result
