@@ -15,7 +15,7 @@ Examples
 from __future__ import annotations
 
 from konvlib.images.pooling_operators import avg_pool, avg_pool_scatter, max_pool, max_pool_scatter
-from konvlib.konvolution.operators import konv, konv_input_grad, konv_kappa_grad
+from konvlib.konvolution.operators import konv, konv_input_grad, konv_kappa_grad, whole_konv
 from konvlib.layers.operators import conv, conv_transpose, conv_weight_grad
 from konvlib.matrices.operators import col2im, im2col
 from konvlib.sequences.tensors import convolve_window
@@ -27,6 +27,7 @@ OPERATORS = {
         conv_transpose,
         conv_weight_grad,
         konv,
+        whole_konv,
         konv_input_grad,
         konv_kappa_grad,
         im2col,

@@ -266,7 +266,9 @@ def degree_0_grad(dy: Tensor, plan: Plan, constants: Constants) -> Tensor:
         return bias_grad(dy).reshape(-1, 1, *(1,) * layer.axes).expand(layer.weight_shape)
     total = dy.sum(0)
     if len(constants.sees) == 1:
-        total = (total.flatten(1) @ constants.sees[0].flatten(1).T).unflatten(1, layer.kernel_size)
+        (table,) = constants.sees
+        total = total.reshape(total.shape[0], -1) @ table.reshape(table.shape[0], -1).T
+        total = total.reshape(-1, *layer.kernel_size)
     else:
         for table in constants.sees:  # the first axis of outputs becomes the last axis, of taps
             total = total.movedim(1, -1) @ table.T

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch.nn import functional
 
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.konvolution.halo_kernel import gl, konv_halo_kernel
+from konvlib.konvolution.preparation import Added, Ends, Walk, each_its_own, prepared
 from konvlib.layers import autotune, memory
 from konvlib.layers.autotune import Tile
 from konvlib.layers.polynomials import Expansion
@@ -34,21 +34,6 @@ LEAST = 48
 """The fewest channels, of the input and of the output: tiles have 64, and what is padded is computed in vain."""
 
 SHARED_MEMORY = 227 * 1024
-
-
-class Walk(NamedTuple):
-    """How the kernel goes over a layer: the axis of rows, that of columns if there is one, and where its taps lie.
-
-    The taps ``f, f + phases, ...`` of the axis of rows share a buffer, ``step`` slots apart; the last lies ``halo``
-    slots after the first. ``lines`` slots belong to eight pairs of an image and a column, ``gap`` of them to no row.
-    """
-
-    rows: int
-    columns: int | None
-    phases: int
-    step: int
-    halo: int
-    gap: int
 
 
 @lru_cache(1024)
@@ -85,14 +70,14 @@ def _is_enough(gap: int, layer: ConvGeometry, axis: int, phases: int, step: int)
     return True
 
 
-def serves(x: torch.Tensor, layer: ConvGeometry, expansion: Expansion) -> bool:
+def serves(x: torch.Tensor, layer: ConvGeometry) -> bool:
     """Whether the kernel computes a layer of this input: on Hopper, in halves, without groups, for small kernels.
 
     Examples
     --------
     >>> from konvlib.geometry import conv_geometry
     >>> x = torch.ones(1, 64, 9, dtype=torch.bfloat16)
-    >>> serves(x, conv_geometry(x.shape, (64, 64, 3), axes=1), Expansion(2, "chebyshev"))
+    >>> serves(x, conv_geometry(x.shape, (64, 64, 3), axes=1))
     False
     """
     return TensorDescriptor is not None and x.is_cuda and _is_hopper(x.device) and fits(layer, x.dtype)
@@ -148,26 +133,46 @@ def blocks_of(layer: ConvGeometry, tile: Tile) -> dict[str, Any] | None:
     return None
 
 
-def packed(kappa: torch.Tensor, walk: Walk) -> torch.Tensor:
-    """The coefficients as rows of outputs, 64 channels at a time, in the order in which the kernel takes them."""
-    channels = kappa.shape[2]
-    w = kappa.unsqueeze(-1) if walk.columns is None else kappa.movedim(3 + walk.rows, 3)
-    w = functional.pad(w, (0, 0, 0, 0, 0, -channels % 64)) if channels % 64 else w
-    w = w.unflatten(2, (-1, 64)).permute(0, 2, 5, 1, 4, 3)  # outputs, blocks, columns, degrees, rows, 64 channels
-    if walk.phases == 1:
-        return w.reshape(w.shape[0], -1)
-    parts = [w[..., phase :: walk.phases, :].flatten(3) for phase in range(walk.phases)]
-    return torch.cat(parts, 3).flatten(1)
-
-
 def konv(
     x: torch.Tensor, kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry, expansion: Expansion
 ) -> torch.Tensor:
     """The layer, as `konvlib.konvolution.operators.konv`, where the kernel serves it."""
+    weight, _ = prepared(kappa, layer, walk_of(layer))
+    return _run(x, weight, as_added(bias, walk_of(layer)), layer, expansion)
+
+
+def whole_konv(
+    x: torch.Tensor, kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry, expansion: Expansion
+) -> torch.Tensor:
+    """The layer with degree 0, as `konvlib.konvolution.operators.whole_konv`, where the kernel serves it."""
+    bias = None if bias is None else bias.contiguous()
+    first, rest = kappa[:, :1], kappa[:, 1:]
+    given = prepared(rest, layer, walk_of(layer), first=first, bias=bias, masked=expansion.masked)
+    return _run(x, *given, layer, expansion)
+
+
+def as_added(bias: torch.Tensor | None, walk: Walk) -> Added | None:
+    """A bias, or a map of biases, as the kernel takes it."""
+    if bias is None:
+        return None
+    if bias.dim() == 1:
+        return Added(bias.contiguous().expand(1, 1, -1), *(Ends(0, 2**30, 1),) * 2)
+    bias = memory.with_channels_last(bias)[0]
+    bias = bias.unsqueeze(2) if walk.columns is None else bias.movedim(1 + walk.rows, 1)
+    table = bias.movedim(0, -1)
+    return Added(table, *map(each_its_own, table.shape[:2]))
+
+
+def _run(
+    x: torch.Tensor, weight: torch.Tensor, added: Added | None, layer: ConvGeometry, expansion: Expansion
+) -> torch.Tensor:
+    """Launch the kernel with its best tile."""
     y = x.new_empty((layer.batch, *layer.output_size, layer.out_channels)).movedim(-1, 1)
+    shown = memory.with_channels_last(x)
 
     def launch(tile: Tile) -> None:
-        run(y, x, kappa, bias, layer, expansion, blocks_of(layer, tile))
+        kernel, grid, arguments = launched(y, shown, weight, added, layer, expansion, blocks_of(layer, tile))
+        kernel[grid](**arguments)
 
     with runtime.on_device_of(y):
         name = f"halo {expansion.basis} {expansion.squash} {expansion.degrees}"
@@ -175,32 +180,21 @@ def konv(
     return y if memory.is_channels_last(x) else y.contiguous()
 
 
-def run(
-    y: torch.Tensor, x: torch.Tensor, kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry,
-    expansion: Expansion, blocks: dict[str, Any],
-) -> None:  # fmt: skip
-    """Launch the kernel; ``y`` has its channels last."""
-    kernel, grid, arguments = launched(y, x, kappa, bias, layer, expansion, blocks)
-    kernel[grid](**arguments)
-
-
 def launched(
-    y: torch.Tensor, x: torch.Tensor, kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry,
+    y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, added: Added | None, layer: ConvGeometry,
     expansion: Expansion, blocks: dict[str, Any],
 ) -> tuple[Any, tuple[int], dict[str, Any]]:  # fmt: skip
-    """The kernel, its grid and its arguments."""
-    walk, x = walk_of(layer), memory.with_channels_last(x)
-    weight = packed(kappa, walk)
+    """The kernel, its grid and its arguments; ``x`` and ``y`` have their channels last."""
+    walk = walk_of(layer)
     kernel_h, kernel_w = layer.kernel_size[walk.rows], _of(layer.kernel_size, walk.columns, 1)
     out_h, out_w = layer.output_size[walk.rows], _of(layer.output_size, walk.columns, 1)
     pairs, lines = layer.batch * out_w, out_h + walk.gap
     slots = cdiv(pairs, 8) * lines
     layout = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
-    if bias is not None:
-        bias = bias.contiguous() if bias.dim() == 1 else memory.with_channels_last(bias)
+    table, rows, columns = added or Added(weight[:1, None], *(Ends(0, 0, 1),) * 2)
     arguments = {
         "x_ptr": x, "w_desc": TensorDescriptor.from_tensor(weight, [blocks["BLOCK_N"], 64], layout),
-        "bias_ptr": weight if bias is None else bias, "y_ptr": y,
+        "bias_ptr": table, "y_ptr": y,
         "slots": slots, "lines": lines, "pairs": pairs, "tiles": weight.shape[1] // 64,
         "in_channels": layer.in_channels, "out_channels": layer.out_channels,
         "in_h": layer.input_size[walk.rows], "in_w": _of(layer.input_size, walk.columns, 1),
@@ -208,17 +202,15 @@ def launched(
         "stride_h": layer.stride[walk.rows], "stride_w": _of(layer.stride, walk.columns, 1),
         "padding_h": layer.before[walk.rows], "padding_w": _of(layer.before, walk.columns, 0),
         "dilation_h": layer.dilation[walk.rows], "dilation_w": _of(layer.dilation, walk.columns, 1),
+        "first_h": rows.first, "last_h": rows.last, "first_w": columns.first, "last_w": columns.last,
+        "stride_bh": table.stride(0), "stride_bw": table.stride(1),
         "KERNEL_H": kernel_h, "KERNEL_W": kernel_w, "PHASES": walk.phases, "STEP": walk.step,
         "DEGREES": expansion.degrees, "BASIS": expansion.basis, "SQUASH": expansion.squash,
         "MASKED": expansion.masked and expansion.basis != "monomial" and expansion.degrees > 1,
-        "BIAS": bias is not None, "EVEN_C": layer.in_channels % 64 == 0, "INT64": memory.is_wide(x, y),
+        "BIAS": added is not None, "EVEN_C": layer.in_channels % 64 == 0, "INT64": memory.is_wide(x, y),
         **blocks,
     }  # fmt: skip
     arguments |= _strides("x", x, walk) | _strides("y", y, walk)
-    arguments |= {"stride_bc": 1, "stride_bh": 0, "stride_bw": 0}
-    if bias is not None and bias.dim() > 1:
-        arguments |= _strides("b", bias, walk) | {"stride_bc": bias.stride(1)}
-    arguments.pop("stride_bn", None)
     grid = (cdiv(layer.out_channels, blocks["BLOCK_N"]) * cdiv(slots, blocks["SLOTS"]),)
     return konv_halo_kernel, grid, arguments
 

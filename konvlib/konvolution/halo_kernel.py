@@ -46,8 +46,10 @@ def konv_halo_kernel(
     # All slots, those of eight pairs, the pairs; the tiles of a weight, one output's channels by 64; the layer.
     slots, lines, pairs, tiles, in_channels, out_channels, in_h, in_w, out_h, out_w,
     stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w,
-    # Steps in memory. The channels of x and y lie together.
-    stride_xn, stride_xh, stride_xw, stride_bc, stride_bh, stride_bw, stride_yn, stride_yh, stride_yw,
+    # Where the outputs between the ends of an axis begin, and the last of them: they share a bias.
+    first_h, last_h, first_w, last_w,
+    # Steps in memory. Channels lie together.
+    stride_xn, stride_xh, stride_xw, stride_bh, stride_bw, stride_yn, stride_yh, stride_yw,
     # The row taps f, f + PHASES, ... share a buffer, and lie STEP slots apart in it.
     KERNEL_H: gl.constexpr, KERNEL_W: gl.constexpr, PHASES: gl.constexpr, STEP: gl.constexpr,
     DEGREES: gl.constexpr, BASIS: gl.constexpr, SQUASH: gl.constexpr, MASKED: gl.constexpr,
@@ -176,8 +178,10 @@ def konv_halo_kernel(
     image, y_h, y_w, there = pixel_of(first_slot + rows // LANES, rows % LANES, slots, lines, pairs, out_w)
     mask = (there & (y_h < out_h))[:, None] & (offs_o < out_channels)[None, :]
     if BIAS:
-        b_rows = y_h * stride_bh + y_w * stride_bw
-        bias = gl.load(bias_ptr + (b_rows[:, None] + (offs_o * stride_bc)[None, :]), mask=mask, other=0)
+        kind_h = gl.minimum(y_h, first_h) + gl.maximum(y_h - last_h, 0)
+        kind_w = gl.minimum(y_w, first_w) + gl.maximum(y_w - last_w, 0)
+        b_rows = kind_h * stride_bh + kind_w * stride_bw
+        bias = gl.load(bias_ptr + (b_rows[:, None] + offs_o[None, :]), mask=mask, other=0)
         total += bias.to(gl.float32)
     offs_y = offset(image, y_h, y_w, stride_yn, stride_yh, stride_yw, INT64)
     gl.store(y_ptr + (offs_y[:, None] + offs_o[None, :]), total.to(dtype), mask=mask)

@@ -3,9 +3,9 @@
 .. math:: y[b, o, i] = \\text{bias}[o, i] + \\sum_{c, u} \\sum_{\\delta = 1}^{d} \\kappa[o, \\delta, c, u]\\;
     p_\\delta(\\psi(x[b, c, s\\,i + d\\,u - p]))
 
-The degree 0 is not here: its polynomial is one, so what it adds is a bias, or a map of biases where padding contributes
-nothing, and no product. ``padding`` is flat, as in ``konvlib.layers.operators``. With ``masked`` padding contributes
-nothing, else the polynomial of zero. The operators check what they are given.
+Degree 0 is not here, but for `whole_konv`: its polynomial is one, so what it adds is a bias, or a map of biases where
+padding contributes nothing, and no product. ``padding`` is flat, as in ``konvlib.layers.operators``. With ``masked``
+padding contributes nothing, else the polynomial of zero. The operators check what they are given.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
@@ -50,6 +51,13 @@ def _konv_geometry(
     return Fused(layer, _expansion(kappa_shape[1], basis, squash, masked))
 
 
+def _whole_geometry(
+    x_shape: Ints, kappa_shape: Ints, bias_shape: Ints | None, *, basis: str, squash: str, masked: bool, **options: Any
+) -> Fused:
+    layer = geometry.konv_geometry(x_shape, kappa_shape, bias_shape, **options).layer
+    return Fused(layer, _expansion(kappa_shape[1] - 1, basis, squash, masked))
+
+
 def _input_grad_geometry(dy_shape: Ints, x_shape: Ints, kappa_shape: Ints, **options: Any) -> Fused:
     fused = _konv_geometry(x_shape, kappa_shape, None, **options)
     geometry.check_output_grad(dy_shape, fused.layer.output_shape)
@@ -78,6 +86,10 @@ def _check_konv(x: Tensor, kappa: Tensor, bias: Tensor | None, *rest: Any) -> Fu
     return planned_tensors(REALS, _konv_geometry, {"x": x, "kappa": kappa, "bias": bias}, _arguments(*rest))
 
 
+def _check_whole(x: Tensor, kappa: Tensor, bias: Tensor | None, *rest: Any) -> Fused:
+    return planned_tensors(REALS, _whole_geometry, {"x": x, "kappa": kappa, "bias": bias}, _arguments(*rest))
+
+
 def _check_input_grad(dy: Tensor, x: Tensor, kappa: Tensor, *rest: Any) -> Fused:
     return planned_tensors(REALS, _input_grad_geometry, {"dy": dy, "x": x, "kappa": kappa}, _arguments(*rest))
 
@@ -102,6 +114,10 @@ def _composite_konv(x: Tensor, kappa: Tensor, bias: Tensor | None, fused: Fused)
     return aten.without_degree_0(x, kappa, bias, *_planned(x, fused))
 
 
+def _composite_whole(x: Tensor, kappa: Tensor, bias: Tensor | None, fused: Fused) -> Tensor:
+    return aten.konv(x, kappa, bias, *_planned(x, fused))
+
+
 def _composite_input_grad(dy: Tensor, x: Tensor, kappa: Tensor, fused: Fused) -> Tensor:
     return aten.konv_input_grad(dy, x, kappa, *_planned(x, fused))
 
@@ -118,6 +134,28 @@ def _run(way: Callable[..., Tensor], composite: Callable[..., Tensor], fake: Cal
         return way(*tensors, *fused) if _is_fused(fused.expansion) else fake(*given).copy_(composite(*given))
 
     return run
+
+
+def added(kappa: Tensor, bias: Tensor | None, constants: plans.Constants, dtype: torch.dtype) -> Tensor:
+    """Return what degree 0 and the bias add, as the bias of `konv`: one number per channel, or a map.
+
+    Examples
+    --------
+    >>> import torch
+    >>> x, kappa = torch.ones(1, 1, 3), torch.tensor([[[[2.0, 3.0]], [[5.0, 7.0]]]])
+    >>> plan = plans.plan_of(geometry.konv_geometry(x.shape, kappa.shape, axes=1, padding=1), "monomial")
+    >>> added(kappa, torch.ones(1), plans.constants_of(plan, x), x.dtype)
+    tensor([[[4., 6., 6., 3.]]])
+    """
+    total = aten.degree_0(kappa[:, :1], bias, constants).to(dtype)
+    return total if total.dim() == 1 else total.unsqueeze(0)
+
+
+def _way_whole(x: Tensor, kappa: Tensor, bias: Tensor | None, layer: ConvGeometry, expansion: Expansion) -> Tensor:
+    def degree_0() -> Tensor:
+        return added(kappa, bias, _planned(x, Fused(layer, expansion))[1], x.dtype)
+
+    return ways.whole_konv(x, kappa, bias, degree_0, layer, expansion)
 
 
 def _fake_konv(x: Tensor, kappa: Tensor, bias: Tensor | None, fused: Fused) -> Tensor:
@@ -140,6 +178,17 @@ def _konv_gradients(dy, needs, tensors, kept, rest):
     if not needs[2]:
         return dx, dkappa, None
     return dx, dkappa, bias_grad(dy) if bias.dim() == 1 else dy.sum(0, keepdim=True)
+
+
+def _whole_gradients(dy, needs, tensors, kept, rest):
+    x, kappa, _ = tensors
+    dx = konv_input_grad.below(dy, x, kappa[:, 1:], *rest) if needs[0] else None
+    dkappa = None
+    if needs[1]:
+        constant = aten.degree_0_grad(dy, *_planned(x, _check_whole(*tensors, *rest))).unsqueeze(1)
+        others = konv_kappa_grad.below(x, dy, kappa.shape[1] - 1, kappa.shape[3:], *rest)
+        dkappa = torch.cat((constant, others), 1)
+    return dx, dkappa, bias_grad(dy) if needs[2] else None
 
 
 def _input_grad_gradients(g, needs, tensors, kept, rest):
@@ -171,6 +220,17 @@ konv = Operator(
 """The layer, in the layout of ``x``; ``kappa`` is ``(C_out, degrees, C // groups, *kernel)``, from degree 1. ``bias``
 is ``(C_out,)``, or a map ``(1, C_out, *output_size)``."""
 
+whole_konv = Operator(
+    f"whole_konv(Tensor x, Tensor kappa, Tensor? bias, {_LAYER}",
+    tensors=3,
+    check=_check_whole,
+    kernel=_run(_way_whole, _composite_whole, _fake_konv),
+    composite=_composite_whole,
+    fake=_fake_konv,
+    gradients=_whole_gradients,
+)
+"""The layer as `konv`, with coefficients from degree 0 on, and a bias ``(C_out,)``: for kernels that need no map."""
+
 konv_input_grad = Operator(
     f"konv_input_grad(Tensor dy, Tensor x, Tensor kappa, {_LAYER}",
     tensors=3,
@@ -198,6 +258,11 @@ konv_kappa_grad = Operator(
 def _konv_flops(x_shape, kappa_shape, *_, out_shape=None, **__) -> int:
     """Two per product of the sum over degrees, taps and channels; the polynomials are not counted."""
     return 2 * math.prod(kappa_shape[1:]) * math.prod(out_shape)
+
+
+@register_flop_formula(whole_konv.packet)
+def _whole_konv_flops(x_shape, kappa_shape, *_, out_shape=None, **__) -> int:
+    return 2 * (kappa_shape[1] - 1) * math.prod(kappa_shape[2:]) * math.prod(out_shape)
 
 
 @register_flop_formula(konv_input_grad.packet)

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from konvlib.geometry import KonvGeometry
+from konvlib.geometry import ConvGeometry, KonvGeometry
 from konvlib.gradients import tensors as gradients
-from konvlib.konvolution import aten, bases, operators, plans
+from konvlib.konvolution import aten, bases, halo, operators, plans
 from konvlib.layers import operators as layer_operators
 from konvlib.layers.padding import fold
 from konvlib.layers.polynomials import BASES
+from konvlib.registration import is_plain
 from konvlib.runtime import REALS, runs_kernel, sum_dtype
 
 DTYPES = REALS
@@ -52,10 +53,12 @@ def squashed_konv(
         return aten.konv(x, kappa, bias, plan, constants)
     if known != basis:
         kappa = _changed(kappa, basis, known)
-    added = aten.degree_0(kappa[:, :1], bias, constants).to(x.dtype)
-    added = added if added.dim() == 1 else added.unsqueeze(0)
     shown, options = layer_operators.shown(x, given.layer)
-    return operators.konv(shown, kappa[:, 1:], added, known, squash, given.pad == "basis", *options)
+    rest = known, squash, given.pad == "basis", *options
+    if _is_prepared_by_kernel(shown, given.layer):
+        return operators.whole_konv(shown, kappa, bias, *rest)
+    added = operators.added(kappa, bias, constants, x.dtype)
+    return operators.konv(shown, kappa[:, 1:], added, *rest)
 
 
 def konv_input_grad(dy: Tensor, x: Tensor, kappa: Tensor, given: KonvGeometry, basis: str) -> Tensor:
@@ -114,6 +117,11 @@ def _kernels_basis(x: Tensor, given: KonvGeometry, basis: str) -> str | None:
         return None
     evaluated = _evaluated_basis(basis, given.degree)
     return evaluated if evaluated in BASES else None
+
+
+def _is_prepared_by_kernel(x: Tensor, layer: ConvGeometry) -> bool:
+    """Whether the kernel that may run finds what degree 0 adds by itself; traced, that is left to torch's compiler."""
+    return is_plain(x) and halo.serves(x, layer if layer.padding_mode == "zeros" else layer.of_padded())
 
 
 @torch.compiler.assume_constant_result

@@ -8,6 +8,7 @@ where it is fused: if the kernel for Hopper serves the expanded input, that way 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -42,23 +43,64 @@ def konv(
     ...     konv(x, kappa, None, conv_geometry(x.shape, (1, 1, 2), axes=1), Expansion(2, "monomial"))
     tensor([[[14., 12.]]])
     """
+    others = _forward(x, kappa, lambda: bias, layer, expansion)
+    if not halo.serves(x, layer):
+        return autotune.choose(_kind("konv", expansion), layer, x, others)
+    ways = {"halo": lambda: halo.konv(x, kappa, bias, layer, expansion), **others}
+    return autotune.choose(_kind("konv", expansion), layer, x, ways)
+
+
+def whole_konv(
+    x: torch.Tensor,
+    kappa: torch.Tensor,
+    bias: torch.Tensor | None,
+    degree_0: Callable[[], torch.Tensor],
+    layer: ConvGeometry,
+    expansion: Expansion,
+) -> torch.Tensor:
+    """The layer, as `konvlib.konvolution.operators.whole_konv`.
+
+    ``degree_0`` returns what degree 0 and the bias add, where the way that is taken does not find it itself.
+
+    Examples
+    --------
+    >>> from konvlib import runtime
+    >>> from konvlib.geometry import conv_geometry
+    >>> x, kappa = torch.tensor([[[1.0, 3, 2]]]), torch.tensor([[[[5.0, 6]], [[2.0, 1]], [[0, 1]]]])
+    >>> layer, degree_0 = conv_geometry(x.shape, (1, 1, 2), axes=1), lambda: torch.tensor([11.0])
+    >>> with runtime.interpreted():
+    ...     whole_konv(x, kappa, None, degree_0, layer, Expansion(2, "monomial"))
+    tensor([[[25., 23.]]])
+    """
+    others = _forward(x, kappa[:, 1:], degree_0, layer, expansion)
+    if not halo.serves(x, layer):
+        return autotune.choose(_kind("konv", expansion), layer, x, others)
+    ways = {"halo": lambda: halo.whole_konv(x, kappa, bias, layer, expansion), **others}
+    return autotune.choose(_kind("konv", expansion), layer, x, ways)
+
+
+def _forward(
+    x: torch.Tensor,
+    kappa: torch.Tensor,
+    added: Callable[[], torch.Tensor | None],
+    layer: ConvGeometry,
+    expansion: Expansion,
+) -> dict[str, Callable[[], torch.Tensor]]:
+    """The ways of every layer; ``added`` returns a bias, or a map of biases."""
     w = kappa.flatten(1, 2)
 
     def expanded() -> torch.Tensor:
         z, wide = _expanded(x, layer, expansion)
-        return forward.conv(z, w, bias, wide)
+        return forward.conv(z, w, added(), wide)
 
     def library() -> torch.Tensor:
-        z, wide = _expanded(x, layer, expansion)
+        (z, wide), bias = _expanded(x, layer, expansion), added()
         plain = bias if bias is not None and bias.dim() == 1 else None
         y = aten.conv(z, w, plain, wide)
         y = y if plain is bias else y.add_(bias)
         return y if memory.is_channels_last(x) else y.contiguous()
 
-    ways = {"fused": lambda: forward.conv(x, w, bias, layer, expansion), "expanded": expanded, "library": library}
-    if halo.serves(x, layer, expansion):
-        ways = {"halo": lambda: halo.konv(x, kappa, bias, layer, expansion), **ways}
-    return autotune.choose(_kind("konv", expansion), layer, x, ways)
+    return {"fused": lambda: forward.conv(x, w, added(), layer, expansion), "expanded": expanded, "library": library}
 
 
 def konv_input_grad(

@@ -209,6 +209,8 @@ def _stand_ins(program: int) -> dict[str, Any]:
         zeros=lambda shape, dtype, layout=None: Block(np.zeros(shape)),
         full=lambda shape, value, dtype, layout=None: Block(np.full(shape, float(value))),
         where=lambda mask, a, b: Block(np.where(_value(mask), _value(a), _value(b))),
+        minimum=lambda a, b: Block(np.minimum(_value(a), _value(b))),
+        maximum=lambda a, b: Block(np.maximum(_value(a), _value(b))),
         static_range=range,
         convert_layout=lambda block, layout: block,
         allocate_shared_memory=lambda dtype, shape, layout: Shared(np.full(int(np.prod(shape)), np.nan), shape),

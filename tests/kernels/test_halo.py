@@ -7,6 +7,7 @@ from itertools import cycle, product
 import pytest
 import torch
 
+from konvlib import runtime
 from konvlib.geometry import conv_geometry
 from konvlib.konvolution import operators
 from konvlib.layers.autotune import Tile
@@ -15,6 +16,7 @@ from konvlib.layers.polynomials import Expansion
 pytest.importorskip("triton.experimental.gluon", reason="Gluon came with Triton 3.5")
 
 from konvlib.konvolution import halo
+from konvlib.konvolution.preparation import prepared
 from tests.kernels import emulated_gluon
 
 GEOMETRIES = {  # shape, outputs, kernel, degrees, basis, masked, bias, options
@@ -49,7 +51,10 @@ def test_the_body_computes_the_layer(name, tile):
     x, kappa, b = operands(shape, outputs, kernel, degrees, bias, layer)
     y = torch.full((shape[0], *layer.output_size, outputs), float("nan"), dtype=x.dtype).movedim(-1, 1)
     expansion = Expansion(degrees, basis, "none", masked)
-    emulated_gluon.run(*halo.launched(y, x, kappa, b, layer, expansion, halo.blocks_of(layer, tile)))
+    with runtime.interpreted():
+        weight, _ = prepared(kappa, layer, halo.walk_of(layer))
+    added = halo.as_added(b, halo.walk_of(layer))
+    emulated_gluon.run(*halo.launched(y, x, weight, added, layer, expansion, halo.blocks_of(layer, tile)))
     padding = [side for pair in layer.padding for side in pair]
     rest = (basis, "none", masked, list(layer.stride), padding, list(layer.dilation), 1)
     wide = [None if tensor is None else tensor.double() for tensor in (x, kappa, b)]

@@ -16,6 +16,7 @@ import pytest
 from tests.kernels.offline import halo as offline_halo
 from tests.kernels.offline import layers as offline_layers
 from tests.kernels.offline import pooling as offline_pooling
+from tests.kernels.offline import preparation as offline_preparation
 from tests.kernels.offline import sequences as offline_sequences
 from tests.kernels.offline.compiling import SHARED_MEMORY, figures
 
@@ -25,9 +26,10 @@ FAMILIES = {
     "sequences": offline_sequences,
     "layers": offline_layers,
     "halo": offline_halo,
+    "preparation": offline_preparation,
     "pooling and columns": offline_pooling,
 }
-BOUNDED = ("layers", "halo", "pooling and columns")
+BOUNDED = ("layers", "halo", "preparation", "pooling and columns")
 BOUNDS = json.loads(Path(__file__).with_name("offline").joinpath("bounds.json").read_text(encoding="utf-8"))
 """Of each row's main loop: matrix products, asynchronous copies, waits, drains, instructions of the machine."""
 

@@ -8,8 +8,10 @@ import torch
 
 from konvlib.geometry import conv_geometry
 from konvlib.konvolution import halo
+from konvlib.konvolution.preparation import Added, ends_of
 from konvlib.layers.autotune import Tile
 from konvlib.layers.polynomials import Expansion
+from konvlib.runtime import cdiv
 from tests.kernels.offline.compiling import Row
 
 LAYERS = {  # in and out channels, size, kernel, stride, padding, degrees
@@ -31,11 +33,13 @@ def launch(
     shape, options = (1, inputs, size, size), {"stride": stride, "padding": padding}
     geometry = conv_geometry(shape, (outputs, inputs, kernel, kernel), axes=2, **options)
     x = torch.ones(shape, dtype=getattr(torch, dtype)).to(memory_format=torch.channels_last)
-    kappa = x.new_ones(outputs, degrees, inputs, kernel, kernel)
-    bias = x.new_ones(1, outputs, *geometry.output_size)
+    weight = x.new_ones(outputs, cdiv(inputs, 64) * 64 * degrees * kernel**2)
+    ends = ends_of(geometry, 0), ends_of(geometry, 1)
+    added = Added(torch.ones(ends[0].kinds, ends[1].kinds, outputs), *ends)
     y = x.new_empty(1, *geometry.output_size, outputs).movedim(-1, 1)
     blocks = halo.blocks_of(geometry, Tile(*tile))
-    found, _, arguments = halo.launched(y, x, kappa, bias, geometry, Expansion(degrees, basis, squash, True), blocks)
+    expansion = Expansion(degrees, basis, squash, True)
+    found, _, arguments = halo.launched(y, x, weight, added, geometry, expansion, blocks)
     return found, arguments
 
 
