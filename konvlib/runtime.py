@@ -32,6 +32,11 @@ def check_shards(name: str, tensors: Any) -> None:
     """Check that meshes divide what they shard; `konvlib.scale.register` puts the real one here."""
 
 
+def replicated(constants: Any, like: Any) -> Any:
+    """Return a plan's constants on the mesh of a tensor; `konvlib.scale.register` puts the real one here."""
+    return constants
+
+
 HALVES = (torch.float16, torch.bfloat16)
 REALS = (*HALVES, torch.float32, torch.float64)
 COMPLEX = (torch.complex64, torch.complex128)

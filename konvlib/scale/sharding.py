@@ -40,7 +40,7 @@ def register() -> None:
     for name, rows in _ROWS.items():
         _register(OPERATORS[name], rows)
     runtime.SHARDED = (DTensor,)
-    runtime.check_shards = check_shards
+    runtime.check_shards, runtime.replicated = check_shards, _replicated
 
 
 def check_shards(name: str, tensors: Sequence[Any]) -> None:
@@ -69,6 +69,14 @@ def check_shards(name: str, tensors: Sequence[Any]) -> None:
                     f"operand {place} of {name} has shape {tuple(tensor.shape)}, and {count} ranks cannot share its "
                     f"axis {dim} of {tensor.shape[dim]} alike; take a multiple of {count}, or Replicate()"
                 )
+
+
+def _replicated(constants: Any, like: Any) -> Any:
+    mesh = like.device_mesh
+    if constants.sees is None:
+        return constants
+    sees = [DTensor.from_local(table, mesh, [R] * mesh.ndim, run_check=False) for table in constants.sees]
+    return constants._replace(sees=tuple(sees))
 
 
 def _register(operator: Any, rows: Callable[[tuple[Any, ...]], list[Row]]) -> None:
