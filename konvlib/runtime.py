@@ -53,7 +53,7 @@ def runs_kernel(tensor: torch.Tensor) -> bool:
     On CUDA it does wherever Triton is installed; on the CPU only in Triton's interpreter. Tensors over processes always
     come to the operator, which asks again for the shards.
     """
-    return triton is not None and (tensor.is_cuda or INTERPRET) or type(tensor) in SHARDED
+    return (triton is not None and (tensor.is_cuda or INTERPRET)) or type(tensor) in SHARDED
 
 
 def on_device_of(tensor: torch.Tensor) -> AbstractContextManager[Any]:

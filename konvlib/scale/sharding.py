@@ -108,9 +108,9 @@ def _konv(given: Sequence[Any]) -> list[Row]:
     """A bias may be a map, whose channels are its second axis."""
     x, _, bias, *_ = given
     channels = Shard(0 if bias is None or len(bias.shape) == 1 else 1)
-    return _dense(
-        ([BATCH], [BATCH, R, R]), ([CHANNELS], [R, Shard(0), channels]), ([P], [CHANNELS, Shard(2), P])
-    )(given)
+    return _dense(([BATCH], [BATCH, R, R]), ([CHANNELS], [R, Shard(0), channels]), ([P], [CHANNELS, Shard(2), P]))(
+        given
+    )
 
 
 def _each(results: int, tensors: int, *placements: Any) -> Callable[[Sequence[Any]], list[Row]]:

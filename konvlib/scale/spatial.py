@@ -174,9 +174,7 @@ def _geometry(layer: nn.Module, shape: tuple[int, ...]) -> Any:
     )
 
 
-def _exchanged(
-    x: Tensor, axis: int, bounds: Sequence[int], reads: Sequence[halos.Read], me: int, group: Any
-) -> Tensor:
+def _exchanged(x: Tensor, axis: int, bounds: Sequence[int], reads: Sequence[halos.Read], me: int, group: Any) -> Tensor:
     """What this rank sees of the axis. Owners rise as samples do, so what comes in their order is in order."""
     ranks = range(len(reads))
 
@@ -193,7 +191,10 @@ def _exchanged(
     to = [width * sum([len(part) for part in parts]) for parts in sent]
     come = [width * sum([b - a for a, b in shares(me, owner)]) for owner in ranks]
     got = all_to_all_single_autograd(given, come, to, group).reshape(-1, *rest)
-    (first, last), shown = reads[me].core, [torch.tensor(at, device=x.device, dtype=torch.long) for at in reads[me].shown]
+    (first, last), shown = (
+        reads[me].core,
+        [torch.tensor(at, device=x.device, dtype=torch.long) for at in reads[me].shown],
+    )
     parts = [got[shown[0]], got[first:last], got[shown[1]]] if any(map(len, shown)) else [got[first:last]]
     return torch.cat(parts).movedim(0, axis)
 
@@ -243,7 +244,10 @@ def _apply(layer: Any, block: Tensor, plan: Plan, me: int, axis: int, group: Any
         return getattr(konvlib, f"{kind}_pool{axes}d")(block, whole.kernel_size, **options)
     sides = [read.zeros if place == i else pair for place, pair in enumerate(whole.padding)]
     if whole.padding_mode != "zeros":
-        block, sides = borders.pad(block, [(0, 0) if p == i else s for p, s in enumerate(sides)], whole.padding_mode), None
+        block, sides = (
+            borders.pad(block, [(0, 0) if p == i else s for p, s in enumerate(sides)], whole.padding_mode),
+            None,
+        )
     sides = tuple(sides or ((0, 0),) * axes)
     if isinstance(layer, KonvLayer):
         local = copy.copy(layer)
