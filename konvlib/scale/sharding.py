@@ -106,7 +106,7 @@ def _dense(*rows: Row) -> Callable[[Sequence[Any]], list[Row]]:
 
 def _konv(given: Sequence[Any]) -> list[Row]:
     """A bias may be a map, whose channels are its second axis."""
-    x, _, bias, *_ = given
+    bias = given[2]
     channels = Shard(0 if bias is None or len(bias.shape) == 1 else 1)
     return _dense(([BATCH], [BATCH, R, R]), ([CHANNELS], [R, Shard(0), channels]), ([P], [CHANNELS, Shard(2), P]))(
         given
