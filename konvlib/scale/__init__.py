@@ -6,7 +6,11 @@ Nothing here is imported before it is asked for: neither torch nor Dask.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from konvlib.scale.sharding import register
+    from konvlib.scale.spatial import strips
 
 _HOMES = {"register": "sharding", "strips": "spatial"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -31,7 +32,9 @@ class Plan(NamedTuple):
     whole: Any
 
 
-def strips(layer: nn.Module, x: Tensor, bounds: Sequence[int], group: Any = None, *, axis: int = 2):
+def strips(
+    layer: nn.Module, x: Tensor, bounds: Sequence[int], group: Any = None, *, axis: int = 2
+) -> tuple[Tensor, tuple[int, ...]]:
     r"""Return this process's strip of a layer of an image, and where the strips of the result begin.
 
     Rank ``r`` gives the samples ``bounds[r] <= j < bounds[r + 1]`` of one axis, and receives from the others what its
@@ -88,7 +91,7 @@ def strips(layer: nn.Module, x: Tensor, bounds: Sequence[int], group: Any = None
         plan = plan_of(layer, tuple(x.shape), bounds, me, dist.get_world_size(group), axis)
     except (ValueError, TypeError) as caught:
         error = caught
-    # Only a rank itself knows that its own strip is wrong: all say so before the exchange, and whether they need slopes.
+    # Only a rank itself knows that its strip is wrong: all say so before the exchange, and whether they need slopes.
     said = torch.tensor([error is not None, x.requires_grad and torch.is_grad_enabled()], dtype=torch.int32)
     said = said.to(x.device)
     dist.all_reduce(said, dist.ReduceOp.MAX, group=group)
@@ -117,7 +120,7 @@ def plan_of(layer: nn.Module, shape: tuple[int, ...], bounds: Sequence[int], me:
     (0, 2, 4)
     """
     bounds = [geometry.integer(bound, "bounds", least=0) for bound in bounds]
-    if len(bounds) != world + 1 or bounds[0] != 0 or any([a >= b for a, b in zip(bounds, bounds[1:], strict=False)]):
+    if len(bounds) != world + 1 or bounds[0] != 0 or any([a >= b for a, b in pairwise(bounds)]):
         raise ValueError(f"bounds must rise from 0, {world + 1} of them for {world} ranks, got {bounds}")
     if not 2 <= axis < len(shape):
         raise ValueError(f"axis must be a spatial one, from 2 to {len(shape) - 1}, got {axis}")
@@ -132,14 +135,14 @@ def plan_of(layer: nn.Module, shape: tuple[int, ...], bounds: Sequence[int], me:
     one["before"] = whole.padding[i][0]
     if isinstance(layer, TRANSPOSES):
         cuts = halos.outputs_beside_transposed(bounds, whole.input_size[i], **one)
-        spans = [halos.inputs_of_transposed(a, b, size, **one) for a, b in zip(cuts, cuts[1:], strict=False)]
+        spans = [halos.inputs_of_transposed(a, b, size, **one) for a, b in pairwise(cuts)]
         reads = [halos.Read(((a, b),) if b > a else (), (0, b - a)) for a, b in spans]
     else:
         cuts = halos.outputs_beside(bounds, whole.output_size[i], **one)
         mode, none = getattr(whole, "padding_mode", "zeros"), halos.Read((), (0, 0))
-        spans = [halos.inputs_of(a, b, **one) if b > a else None for a, b in zip(cuts, cuts[1:], strict=False)]
+        spans = [halos.inputs_of(a, b, **one) if b > a else None for a, b in pairwise(cuts)]
         reads = [halos.read(*span, size, mode) if span else none for span in spans]
-    for rank, (a, b, read) in enumerate(zip(cuts, cuts[1:], reads, strict=False)):
+    for rank, ((a, b), read) in enumerate(zip(pairwise(cuts), reads, strict=True)):
         if a == b or not read.samples:
             what = "no outputs" if a == b else f"outputs {a} to {b}, which see no sample"
             raise ValueError(f"bounds {bounds} leave rank {rank} {what}; give it more samples, or take fewer ranks")
@@ -191,10 +194,8 @@ def _exchanged(x: Tensor, axis: int, bounds: Sequence[int], reads: Sequence[halo
     to = [width * sum([len(part) for part in parts]) for parts in sent]
     come = [width * sum([b - a for a, b in shares(me, owner)]) for owner in ranks]
     got = all_to_all_single_autograd(given, come, to, group).reshape(-1, *rest)
-    (first, last), shown = (
-        reads[me].core,
-        [torch.tensor(at, device=x.device, dtype=torch.long) for at in reads[me].shown],
-    )
+    first, last = reads[me].core
+    shown = [torch.tensor(at, device=x.device, dtype=torch.long) for at in reads[me].shown]
     parts = [got[shown[0]], got[first:last], got[shown[1]]] if any(map(len, shown)) else [got[first:last]]
     return torch.cat(parts).movedim(0, axis)
 
@@ -208,8 +209,8 @@ class _Summed(torch.autograd.Function):
         return parameter.view_as(parameter)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        total = grad.contiguous().clone()
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        total = grad_outputs[0].contiguous().clone()
         dist.all_reduce(total, group=ctx.group)
         return total, None
 
