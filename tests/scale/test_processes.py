@@ -1,4 +1,4 @@
-"""Layers over 2 processes, exact against one: one spawned group for all cases."""
+"""Layers over 2 and 4 processes, exact against one: one spawned group for all cases."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.multiprocessing.spawn import spawn
 
 import konvlib
 import konvlib.scale
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch was built without its distributed package")
-STRIPS = 120
+STRIPS = 80
 
 
 def integers(*shape):
@@ -24,7 +25,7 @@ def integers(*shape):
 def joined(rank, world, folder):
     torch.set_num_threads(1)
     store = dist.FileStore(f"{folder}/store", world)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=60))
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=timedelta(seconds=120))
 
 
 def drawn_layer(draw, axis):
@@ -96,7 +97,8 @@ def strips_are_exact(rank, world, folder):
         try:
             strip, cuts = konvlib.scale.strips(layer, mine, bounds, axis=axis)
         except ValueError as error:
-            assert "rank" in str(error), error
+            if "leave rank" not in str(error):
+                raise
             refused += 1
             continue
         at = cuts[rank], cuts[rank + 1] - cuts[rank]
@@ -108,19 +110,27 @@ def strips_are_exact(rank, world, folder):
         for parameter, expected in zip(layer.parameters(), whole, strict=True):
             assert torch.equal(parameter.grad, expected), (layer, bounds)
         seen[type(layer).__name__] = seen.get(type(layer).__name__, 0) + 1
-    assert len(seen) == 5 and sum(seen.values()) > STRIPS // 4, (seen, refused)
+    assert len(seen) == 5, (seen, refused)
+    assert sum(seen.values()) > STRIPS // 4, (seen, refused)
     if rank == 0:
         print(world, seen, "refused", refused)
-    with pytest.raises(ValueError):  # one rank's strip is wrong: all are told, none waits
+    with pytest.raises(ValueError, match=r"x must have|another rank"):  # one is wrong: all are told, none waits
         konvlib.scale.strips(nn.MaxPool2d(2), torch.ones(1, 1, 4 + (rank == 1), 4), range(0, 4 * world + 1, 4))
     with pytest.raises(ValueError, match="no outputs"):
         konvlib.scale.strips(nn.MaxPool2d(4 * world), torch.ones(1, 1, 4, 4 * world), range(0, 4 * world + 1, 4))
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("world", [2])
-def test_strips_are_exact(world, tmp_path):
-    torch.multiprocessing.spawn(strips_are_exact, args=(world, str(tmp_path)), nprocs=world)
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """A function that runs another on ranks, by ATen: what Triton interprets would take minutes."""
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    return lambda function, world: spawn(function, args=(world, str(tmp_path)), nprocs=world)
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_strips_are_exact(world, run):
+    run(strips_are_exact, world)
 
 
 def shards_are_exact(rank, world, folder):
@@ -160,6 +170,6 @@ def shards_are_exact(rank, world, folder):
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize("world", [2])
-def test_shards_are_exact(world, tmp_path):
-    torch.multiprocessing.spawn(shards_are_exact, args=(world, str(tmp_path)), nprocs=world)
+@pytest.mark.parametrize("world", [2, 4])
+def test_shards_are_exact(world, run):
+    run(shards_are_exact, world)
