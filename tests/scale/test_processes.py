@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import timedelta
+from itertools import product
 
 import pytest
 import torch
@@ -163,6 +164,16 @@ def shards_are_exact(rank, world, folder):
                 assert torch.equal(z.full_tensor(), y), (kind, layout, keywords)
                 for ours, theirs in zip(placed, plain, strict=True):
                     assert torch.equal(ours.grad.full_tensor(), theirs.grad), (kind, layout, keywords)
+    for kind, placement, stride in product(("max_pool2d", "avg_pool2d", "im2col"), (Shard(0), Shard(1)), (1, 2)):
+        x = integers(4, 4, 8, 9)
+        plain, placed = x.clone().requires_grad_(), distribute_tensor(x, mesh, [placement]).requires_grad_()
+        y, z = (getattr(konvlib, kind)(given, 2, stride=stride) for given in (plain, placed))
+        dy = 4 * integers(*y.shape)
+        y.backward(dy)
+        z.backward(distribute_tensor(dy, mesh, [Replicate()]))
+        assert z.placements == (placement,)
+        assert torch.equal(z.full_tensor(), y), (kind, placement, stride)
+        assert torch.equal(placed.grad.full_tensor(), plain.grad), (kind, placement, stride)
     uneven = distribute_tensor(integers(world + 1, 4, 8, 9), mesh, [Shard(0)])
     whole = distribute_tensor(integers(4, 4, 3, 3), mesh, [Replicate()])
     with pytest.raises(ValueError, match=f"{world} ranks cannot share its axis 0"):
