@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from konvlib import runtime
 from konvlib.runtime import HALVES, runs_kernel
 
 LIBRARY = torch.library.Library("konvlib", "FRAGMENT")
@@ -181,6 +182,9 @@ class Operator:
         """Return the result; where kernels run on the first tensor's device, by the kernel if it can."""
         first = arguments[0]
         if runs_kernel(first) and not _transformed():
+            if type(first) in runtime.SHARDED:
+                runtime.check_shards(self.name, arguments[: self.tensors])
+                return self._result(self.raw(*arguments))
             if torch.compiler.is_compiling():
                 return self._result(self.raw(*arguments))
             if self.autocast and lowers(first):

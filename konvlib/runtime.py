@@ -31,6 +31,19 @@ except ImportError:
 INTERPRET = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether CPU tensors run through the kernels too, in Triton's interpreter, instead of ATen."""
 
+SHARDED: tuple[type, ...] = ()
+"""The type of tensors over processes, once `konvlib.scale.register` was called: they are computed by operators."""
+
+
+def check_shards(name: str, tensors: Any) -> None:
+    """Check that meshes divide what they shard; `konvlib.scale.register` puts the real one here."""
+
+
+def replicated(constants: Any, like: Any) -> Any:
+    """Return a plan's constants on the mesh of a tensor; `konvlib.scale.register` puts the real one here."""
+    return constants
+
+
 HALVES = (torch.float16, torch.bfloat16)
 REALS = (*HALVES, torch.float32, torch.float64)
 COMPLEX = (torch.complex64, torch.complex128)
@@ -49,9 +62,10 @@ def gluon_jit(**options: Any) -> Callable[[Any], Any]:
 def runs_kernel(tensor: torch.Tensor) -> bool:
     """Whether an operator launches its Triton kernel on this tensor.
 
-    On CUDA it does wherever Triton is installed; on the CPU only in Triton's interpreter.
+    On CUDA it does wherever Triton is installed; on the CPU only in Triton's interpreter. Tensors over processes always
+    come to the operator, which asks again for the shards.
     """
-    return triton is not None and (tensor.is_cuda or INTERPRET)
+    return (triton is not None and (tensor.is_cuda or INTERPRET)) or type(tensor) in SHARDED
 
 
 def on_device_of(tensor: torch.Tensor) -> AbstractContextManager[Any]:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from konvlib import runtime
 from konvlib.geometry import ConvGeometry, KonvGeometry
 from konvlib.konvolution.bases import Basis, get_basis
 from konvlib.registration import is_plain
@@ -93,6 +94,10 @@ def constants_of(plan: Plan, x: Tensor) -> Constants:
             [[-1.]]]), one=tensor([1.]), sees=(tensor([[0., 1., 1., 1.],
             [1., 1., 1., 0.]]),))
     """
+    if type(x) in runtime.SHARDED:
+        return runtime.replicated(
+            _kept(plan.layer, plan.masked, plan.scales, x.shape[2:], sum_dtype(x.dtype), x.device), x
+        )
     make = _kept if is_plain(x) else _made
     return make(plan.layer, plan.masked, plan.scales, x.shape[2:], sum_dtype(x.dtype), x.device)
 

@@ -1,0 +1,23 @@
+"""Beyond one machine: tensors that are sharded over processes, and strips of an image that is too large for one.
+
+Nothing here is imported before it is asked for: neither torch nor Dask.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from konvlib.scale.sharding import register
+    from konvlib.scale.spatial import strips
+
+_HOMES = {"register": "sharding", "strips": "spatial"}
+
+__all__ = ["register", "strips"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
