@@ -25,7 +25,8 @@ def test_what_is_read_shows_the_padded_axis(mode):
             assert _seen(read) == [source_index(j, size, mode) for j in range(start, stop)], (size, start, stop)
             samples = [j for a, b in read.spans for j in range(a, b)]
             needed = {source_index(j, size, mode) for j in range(start, stop)} - {None}
-            assert samples == sorted(needed) and read.samples == len(needed), (size, start, stop)
+            assert samples == sorted(needed), (size, start, stop)
+            assert read.samples == len(needed)
 
 
 def test_inputs_of_a_block_are_those_that_its_windows_meet():
