@@ -58,6 +58,7 @@ lab: book
 
 notebooks: $(READY)
 	$(RUN) -m nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*/*.ipynb
+	$(RUN) -m nbconvert --to notebook --inplace --coalesce-streams notebooks/*/*.ipynb
 
 gpu-test: $(READY)
 	$(PYTEST) --record tests/engine tests/kernels

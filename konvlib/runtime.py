@@ -21,6 +21,13 @@ except ImportError:
     triton = tl = None
     OutOfResources = RuntimeError
 
+try:
+    from triton.experimental import gluon
+    from triton.experimental.gluon import language as gl
+    from triton.experimental.gluon.language.nvidia import hopper
+except ImportError:
+    gluon = gl = hopper = None
+
 INTERPRET = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether CPU tensors run through the kernels too, in Triton's interpreter, instead of ATen."""
 
@@ -32,6 +39,11 @@ COMPLEX = (torch.complex64, torch.complex128)
 def jit(**options: Any) -> Callable[[Any], Any]:
     """Return `triton.jit` with options as a decorator, or one that changes nothing where Triton is missing."""
     return (lambda function: function) if triton is None else triton.jit(**options)
+
+
+def gluon_jit(**options: Any) -> Callable[[Any], Any]:
+    """Return `gluon.jit` with options as a decorator, or one that changes nothing where Gluon is missing."""
+    return (lambda function: function) if gluon is None else gluon.jit(**options)
 
 
 def runs_kernel(tensor: torch.Tensor) -> bool:

@@ -3,7 +3,8 @@
 ``make live`` tells the build so by the variable ``KONVLIB_LIVE``, and each page whose notebook can run then says "Run
 this page in your browser" below its title. Afterwards this file, run on the site, puts the laboratory beside it:
 Pyodide, each file checked against the hash that ``book/live/parts.json`` holds, konvlib as a wheel, and copies of the
-notebooks. Pyodide's files come from the folder that ``PYODIDE_DIST`` names, else from its official release.
+notebooks. Pyodide's files come from the folder that ``PYODIDE_DIST`` names, else from its official release. What a
+reader changes there stays in the browser, and the page's line can throw it away (``_static/laboratory.js``).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 from urllib.request import urlopen
 
 from hooks import change_bodies
+from launch import elsewhere
 from plainnotebooks import DATA, beginning_with, copies, digest
 from sphinx.application import Sphinx
 from tqdm import tqdm
@@ -41,11 +43,24 @@ NEEDS = """from IPython.core.magic import register_cell_magic
 def needs(library, cell):
     print(f"This cell needs {library}, which does not run in a browser. make lab runs it, and so do Colab and Binder.")
 """
+TITLE = re.compile(r"^(# .*\n)", re.M)
+NOTE = r"""\1
+:::{admonition} This page runs here, in your browser
+:class: tip
+
+*Run › Run All Cells* runs it; Shift and Enter run one cell. `[*]` stands beside a cell that runs or waits: the first
+waits until Python, NumPy, SciPy and Matplotlib are loaded. What you change is kept in this browser: *File › Download*
+saves it, and *Start again* on the book's page throws it away.
+:::
+"""
 IMPORT = re.compile(r"^\s*(?:import|from) (\w+)", re.M)
 WAY = (
-    '</h1>\n<p class="kv-live"><a href="{href}">Run this page in your browser</a> '
-    "<span>(it loads {size} MB the first time, and installs nothing)</span></p>"
+    '</h1>\n<p class="kv-live" data-notebook="{page}.ipynb"><a href="{href}">Run this page in your browser</a> '
+    "<span>(it loads {size} MB the first time, and installs nothing)</span>{others}</p>"
 )
+SCRIPT = "laboratory.js"
+READ_BY_PAGES = "benchmarks"
+"""A package that pages of the last part import from the project's root, with the records that it reads."""
 
 
 class BadPart(Exception):
@@ -116,7 +131,8 @@ def write_empty_wheel(path: Path) -> None:
 def lock(wheels: list[Path]) -> dict[str, Any]:
     """Return Pyodide's list of packages with ours in it, so that an import in a cell loads them."""
     found = json.loads((PINS / "pyodide-lock.json").read_text(encoding="utf-8"))
-    needed = {"konvlib": ["numpy", "scipy", "matplotlib"]}  # what its modules import, some of them inside functions
+    # What its modules import, some of them inside functions; and what the benchmarks beside it import.
+    needed = {"konvlib": ["numpy", "scipy", "matplotlib", *WHEELS]}
     for wheel in wheels:
         name, version = wheel.name.split("-")[:2]
         found["packages"][name] = {
@@ -134,18 +150,29 @@ def lock(wheels: list[Path]) -> dict[str, Any]:
 
 
 def in_browser(notebook: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy of a notebook in which each cell that needs what no browser runs says so in one line."""
+    """Return a copy of a notebook that says how to run it, and whose cells say if they need what no browser runs."""
     found = copy.deepcopy(notebook)
+    title = next(cell for cell in found["cells"] if TITLE.search("".join(cell["source"])))
+    title["source"] = TITLE.sub(NOTE, "".join(title["source"]), count=1)
     tagged = [(cell, tag) for cell in found["cells"] for tag in cell["metadata"].get("tags", []) if tag in ELSEWHERE]
     for cell, tag in tagged:
         cell["source"] = [f"%%needs {ELSEWHERE[tag]}\n", *cell["source"]]
-    return beginning_with(NEEDS, "needs", found) if tagged else found
+    found = beginning_with(NEEDS, "needs", found) if tagged else found
+    for cell in found["cells"]:
+        cell["source"] = "".join(cell["source"])  # without a server nothing else joins lines for JupyterLab's contents
+    return found
 
 
 def missing(notebook: dict[str, Any]) -> set[str]:
     """Return what a notebook's cells import, the tagged ones aside, that the laboratory does not have."""
     packages = json.loads((PINS / "pyodide-lock.json").read_text(encoding="utf-8"))["packages"].values()
-    there = {"konvlib", *WHEELS, *sys.stdlib_module_names, *(name for each in packages for name in each["imports"])}
+    there = {
+        "konvlib",
+        READ_BY_PAGES,
+        *WHEELS,
+        *sys.stdlib_module_names,
+        *(name for each in packages for name in each["imports"]),
+    }
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     own = ["".join(cell["source"]) for cell in cells if not set(ELSEWHERE) & set(cell["metadata"].get("tags", []))]
     return {name for code in own for name in IMPORT.findall(code)} - there
@@ -155,6 +182,8 @@ def write_contents(work: Path, notebooks: dict[str, dict[str, Any]], data: Path)
     """Write what the laboratory offers: the pages' notebooks, by name, and the files that they read."""
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(data, work / CONTENTS / DATA)
+    unused = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / READ_BY_PAGES, work / CONTENTS / READ_BY_PAGES, ignore=unused)
     for page, notebook in notebooks.items():
         target = work / CONTENTS / f"{page}.ipynb"
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -191,7 +220,9 @@ def say_where(app: Sphinx, page: str, body: str) -> str:
     if not app.config.kv_live or not path.exists() or missing(json.loads(path.read_text(encoding="utf-8"))):
         return body
     up = "../" * page.count("/")
-    way = WAY.format(href=f"{up}{FOLDER}/notebooks/index.html?path={page}.ipynb", size=megabytes())
+    others = "".join(f', or in <a href="{href}">{name}</a>' for name, href in elsewhere(page).items())
+    href = f"{up}{FOLDER}/notebooks/index.html?path={page}.ipynb"
+    way = WAY.format(page=page, href=href, size=megabytes(), others=others)
     return body.replace("</h1>", way, 1)
 
 
@@ -205,6 +236,8 @@ def setup(app: Sphinx) -> dict[str, bool]:
     """Look at every page."""
     app.add_config_value("kv_live", bool(os.environ.get(LIVE)), "html")  # pages are written anew when it changes
     change_bodies(app, say_where)
+    if os.environ.get(LIVE):
+        app.add_js_file(SCRIPT)
     app.connect("build-finished", write_copies)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 

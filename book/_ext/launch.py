@@ -22,6 +22,7 @@ from sphinx.errors import ExtensionError
 VARIABLE = "KONVLIB_REPOSITORY"
 BRANCH, SITE_BRANCH = "main", "gh-pages"
 COPIES = "colab"
+BINDER, COLAB = "https://mybinder.org", "https://colab.research.google.com"
 DATA = Path(__file__).parents[2] / "notebooks" / "data"
 
 
@@ -31,6 +32,18 @@ def repository() -> str | None:
     if address and not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):
         raise ExtensionError(f"{VARIABLE} must be https://github.com/<owner>/<name>, got {address!r}")
     return address or None
+
+
+def elsewhere(page: str) -> dict[str, str]:
+    """Return where a page that is a notebook runs, by the name of who runs it, if the build was told the repository."""
+    address = repository()
+    if address is None:
+        return {}
+    name = address.removeprefix("https://github.com/")
+    return {
+        "Colab": f"{COLAB}/github/{name}/blob/{SITE_BRANCH}/{COPIES}/{page}.ipynb",
+        "Binder": f"{BINDER}/v2/gh/{name}/{BRANCH}?urlpath=lab/tree/{page}.ipynb",
+    }
 
 
 def add_buttons(app: Sphinx, config: Config) -> None:
@@ -43,8 +56,8 @@ def add_buttons(app: Sphinx, config: Config) -> None:
             "path_to_docs": "",
             "use_repository_button": True,
             "launch_buttons": {
-                "binderhub_url": "https://mybinder.org",
-                "colab_url": "https://colab.research.google.com",
+                "binderhub_url": BINDER,
+                "colab_url": COLAB,
                 "notebook_interface": "jupyterlab",
             },
         }

@@ -72,14 +72,6 @@ document.addEventListener("scroll", (event) => event.target.matches?.(SCROLLING)
 window.addEventListener("beforeprint", prepareForPaper);
 window.addEventListener("afterprint", returnToScreen);
 
-// A browser without WebAssembly cannot run a page: its link becomes a sentence that says so.
-document.addEventListener("DOMContentLoaded", () => {
-  if (typeof WebAssembly === "object") return;
-  for (const way of document.querySelectorAll("p.kv-live")) {
-    way.textContent = "This browser has no WebAssembly, so it cannot run the page.";
-  }
-});
-
 // The theme's switches of the list of pages have no name.
 document.addEventListener("DOMContentLoaded", () => {
   for (const summary of document.querySelectorAll("nav.bd-links details > summary")) {

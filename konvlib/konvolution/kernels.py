@@ -12,8 +12,8 @@ import torch
 
 from konvlib import runtime
 from konvlib.layers import memory
-from konvlib.layers.polynomials import Expansion, polynomial, slope, squashed
-from konvlib.runtime import cdiv, tl
+from konvlib.layers.polynomials import Expansion, next_degree, polynomial, slope, squashed
+from konvlib.runtime import cdiv, power_of_2, tl
 
 BLOCK = 512
 
@@ -33,6 +33,31 @@ def expand_kernel(
     for degree in tl.static_range(1, DEGREES + 1):
         p = polynomial(t, degree, BASIS)
         tl.store(z + (degree - 1) * stride_degree, p.to(z_ptr.dtype.element_ty), mask=mask)
+
+
+@runtime.jit(do_not_specialize=["pixels"])
+def expand_pixels_kernel(
+    z_ptr, x_ptr, pixels, channels,
+    DEGREES: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr, ACC_DTYPE: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """The same in channels last and one group: BLOCK_M pixels, BLOCK_N channels of each."""
+    # The pixels and the channels of this program.
+    blocks = tl.cdiv(channels, BLOCK_N)
+    offs_m = (tl.program_id(0) // blocks).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
+    offs_n = tl.program_id(0) % blocks * BLOCK_N + tl.arange(0, BLOCK_N)
+    mask = (offs_m < pixels)[:, None] & (offs_n < channels)[None, :]
+    x = tl.load(x_ptr + ((offs_m * channels)[:, None] + offs_n[None, :]), mask=mask, other=0)
+    t = squashed(x.to(ACC_DTYPE), SQUASH)
+    # Each degree of a pixel follows the one before; every degree by one step of the recurrence.
+    z = z_ptr + ((offs_m * (DEGREES * channels))[:, None] + offs_n[None, :])
+    before = tl.full(t.shape, 1.0, t.dtype)
+    now = 2.0 * t if BASIS == "chebyshev2" else t
+    for degree in tl.static_range(1, DEGREES + 1):
+        tl.store(z + (degree - 1) * channels, now.to(z_ptr.dtype.element_ty), mask=mask)
+        after = next_degree(t * now, degree, before, BASIS)
+        before = now
+        now = after
 
 
 @runtime.jit(do_not_specialize=["samples"])
@@ -66,7 +91,10 @@ def expand(x: torch.Tensor, expansion: Expansion, groups: int) -> torch.Tensor:
     """
     x = _dense(x)
     z = memory.empty(x, (x.shape[0], expansion.degrees * x.shape[1], *x.shape[2:]))
-    _launch(expand_kernel, {"z_ptr": z, "x_ptr": x}, x, expansion, groups)
+    if groups == 1 and memory.is_channels_last(x) and x.numel():
+        _launch_pixels(z, x, expansion)
+    else:
+        _launch(expand_kernel, {"z_ptr": z, "x_ptr": x}, x, expansion, groups)
     return z
 
 
@@ -84,6 +112,17 @@ def contract(dz: torch.Tensor, x: torch.Tensor, expansion: Expansion, groups: in
     dz = dz if dz.stride() == like.stride() else like.copy_(dz)
     _launch(contract_kernel, {"dx_ptr": dx, "dz_ptr": dz, "x_ptr": x}, x, expansion, groups)
     return dx
+
+
+def _launch_pixels(z: torch.Tensor, x: torch.Tensor, expansion: Expansion) -> None:
+    channels = x.shape[1]
+    block_n = min(256, power_of_2(channels))
+    block_m, pixels = 2048 // block_n, x.numel() // channels
+    with runtime.on_device_of(x):
+        expand_pixels_kernel[(cdiv(pixels, block_m) * cdiv(channels, block_n),)](
+            z_ptr=z, x_ptr=x, pixels=pixels, channels=channels, DEGREES=expansion.degrees, BASIS=expansion.basis,
+            SQUASH=expansion.squash, ACC_DTYPE=runtime.sum_type(x), BLOCK_M=block_m, BLOCK_N=block_n,
+        )  # fmt: skip
 
 
 def _dense(x: torch.Tensor) -> torch.Tensor:

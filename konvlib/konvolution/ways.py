@@ -1,7 +1,9 @@
-"""Three ways to compute Konvolution by kernels: fused, or an ordinary convolution of the expanded input, written once.
+"""The ways to compute Konvolution by kernels: fused, or an ordinary convolution of the expanded input, written once.
 
-The fused way never writes the expanded input. Where ``choices/<device>.json`` names another as quicker for a geometry,
-that is taken: ``"expanded"`` multiplies by the layer's own kernel, ``"library"`` by cuDNN's convolution.
+The fused way never writes the expanded input, nor does that by a halo, which is taken where it serves a layer. Where
+``choices/<device>.json`` names another as quicker for a geometry, that is taken: ``"expanded"`` multiplies by the
+layer's own kernel, ``"library"`` by cuDNN's convolution. The gradient by the coefficients sums once for each degree
+where it is fused: if the kernel for Hopper serves the expanded input, that way comes first.
 """
 
 from __future__ import annotations
@@ -12,8 +14,17 @@ import torch
 from torch.nn import functional
 
 from konvlib.geometry import ConvGeometry
-from konvlib.konvolution import kernels
-from konvlib.layers import aten, autotune, forward, input_grad, memory, polynomial_input_grad, weight_grad
+from konvlib.konvolution import halo, kernels
+from konvlib.layers import (
+    aten,
+    autotune,
+    forward,
+    input_grad,
+    memory,
+    polynomial_input_grad,
+    weight_grad,
+    weight_grad_hopper,
+)
 from konvlib.layers.polynomials import Expansion
 
 
@@ -45,6 +56,8 @@ def konv(
         return y if memory.is_channels_last(x) else y.contiguous()
 
     ways = {"fused": lambda: forward.conv(x, w, bias, layer, expansion), "expanded": expanded, "library": library}
+    if halo.serves(x, layer, expansion):
+        ways = {"halo": lambda: halo.konv(x, kappa, bias, layer, expansion), **ways}
     return autotune.choose(_kind("konv", expansion), layer, x, ways)
 
 
@@ -110,11 +123,20 @@ def konv_kappa_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, expa
         return aten.conv_weight_grad(z, dy, wide).reshape(shape)
 
     ways = {"fused": fused, "expanded": expanded, "library": library}
+    if _sums_expanded(x, dy, layer, expansion):
+        ways = {"expanded": expanded, "fused": fused, "library": library}
     return autotune.choose(_kind("konv_kappa_grad", expansion), layer, x, ways)
 
 
 def _kind(name: str, expansion: Expansion) -> str:
     return f"{name} degree {expansion.degrees} {expansion.basis} {expansion.squash}"
+
+
+def _sums_expanded(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, expansion: Expansion) -> bool:
+    """Whether the weight gradient of the expanded input is one that Hopper's kernel computes."""
+    wide = _widened(layer, expansion)
+    laid_well = memory.is_channels_last(x) and wide.in_channels % 8 == 0 and weight_grad_hopper.fits(dy)
+    return laid_well and weight_grad_hopper.could_serve(x, wide)
 
 
 def _widened(layer: ConvGeometry, expansion: Expansion) -> ConvGeometry:

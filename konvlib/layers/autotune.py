@@ -42,6 +42,20 @@ class Tile(NamedTuple):
     num_stages: int
 
 
+class BoxTile(NamedTuple):
+    """A tile of sums over pixels, in so many parts, and how many images, rows and columns a box of pixels has."""
+
+    block_m: int
+    block_n: int
+    block_k: int
+    num_warps: int
+    num_stages: int
+    parts: int
+    images: int
+    rows: int
+    columns: int
+
+
 HALVES = (
     Tile(128, 256, 64, 8, 3),
     Tile(128, 128, 64, 8, 3),
@@ -70,7 +84,7 @@ SUMMED = (Tile(128, 64, 64, 4, 4), Tile(64, 128, 64, 4, 4), Tile(64, 64, 64, 4, 
 MARGIN = 0.9
 """How much of the first way's time another way may take to be chosen."""
 
-_measured: dict[str, Tile | str] = {}
+_measured: dict[str, Tile | BoxTile | str] = {}
 
 
 def for_few_channels(tile: Tile) -> Tile:
@@ -157,13 +171,13 @@ def launch(
     kind: str,
     layer: ConvGeometry,
     y: torch.Tensor,
-    run: Callable[[Tile], None],
+    run: Callable[[Any], None],
     *,
     rows: int = 1,
     columns: int = 1,
     programs: int = 1,
     among: tuple[Tile, ...] | None = None,
-    likely: Sequence[Tile] | None = None,
+    likely: Sequence[Tile | BoxTile] | None = None,
 ) -> None:
     """Run a kernel with its best tile, found first where it is not known; ``run`` writes the same each time.
 
@@ -245,20 +259,24 @@ def save(path: Path) -> None:
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
-def _known(y: torch.Tensor) -> dict[str, Tile | str]:
+def _known(y: torch.Tensor) -> dict[str, Tile | BoxTile | str]:
     return _choices(torch.cuda.get_device_name(y.device)) if y.is_cuda else {}
 
 
 @cache
-def _choices(device: str) -> dict[str, Tile | str]:
+def _choices(device: str) -> dict[str, Tile | BoxTile | str]:
     return _read(CHOICES / f"{_slug(device)}.json")
 
 
-def _read(path: Path) -> dict[str, Tile | str]:
+def _read(path: Path) -> dict[str, Tile | BoxTile | str]:
     if not path.exists():
         return {}
     choices = json.loads(path.read_text(encoding="utf-8"))
-    return {name: choice if isinstance(choice, str) else Tile(*choice) for name, choice in choices.items()}
+    return {name: choice if isinstance(choice, str) else _tile(choice) for name, choice in choices.items()}
+
+
+def _tile(numbers: list[int]) -> Tile | BoxTile:
+    return Tile(*numbers) if len(numbers) == len(Tile._fields) else BoxTile(*numbers)
 
 
 def _slug(device: str) -> str:
@@ -273,7 +291,7 @@ def _is_captured(y: torch.Tensor) -> bool:
     return y.is_cuda and torch.cuda.is_current_stream_capturing()
 
 
-def _quickest(likely: Sequence[Tile], run: Callable[[Tile], None]) -> Tile:
+def _quickest(likely: Sequence[Tile | BoxTile], run: Callable[[Any], None]) -> Tile | BoxTile:
     return min(likely, key=lambda tile: _seconds(lambda: run(tile)))
 
 

@@ -11,16 +11,18 @@ pairs of a tap and a channel.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
-from konvlib.layers import autotune, memory
-from konvlib.layers.autotune import MULTIPROCESSORS, Tile, multiprocessors
+from konvlib.layers import autotune, memory, weight_grad_boxes, weight_grad_hopper
+from konvlib.layers.autotune import MULTIPROCESSORS, BoxTile, Tile, multiprocessors
 from konvlib.layers.memory import LAYER_SIZES
 from konvlib.layers.polynomials import expanded
+from konvlib.layers.weight_grad_parts import MOST_SUMS, add_parts
 from konvlib.runtime import cdiv, tl
 
 SIZES = (
@@ -35,9 +37,6 @@ SIZES = (
 
 WAVES = 2
 """How many programs each multiprocessor should get at least."""
-
-MOST_SUMS = 2**24
-"""How many partial sums are kept at most."""
 
 
 @runtime.jit()
@@ -198,25 +197,6 @@ def conv_weight_grad_few_kernel(
     tl.store(sums, acc.to(sums_ptr.dtype.element_ty), mask=mask_m[:, None] & mask_n[None, :])
 
 
-@runtime.jit(do_not_specialize=("parts", "weights", "in_channels", "taps"))
-def sum_parts_kernel(
-    dw_ptr, sums_ptr, parts, weights, in_channels, taps, stride_wo, stride_wc, stride_wt,
-    BLOCK: tl.constexpr, ACC_DTYPE: tl.constexpr,
-):  # fmt: skip
-    """dw[o, c, u] = sum_part sums[part, o, u, c], in order, of BLOCK weights."""
-    # The weights of this program, as the parts have them.
-    offs = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask, sums = offs < weights, sums_ptr + offs
-    acc = tl.zeros((BLOCK,), ACC_DTYPE)
-    for _ in tl.range(0, parts):
-        acc += tl.load(sums, mask=mask, other=0)
-        sums += weights
-    # Where the gradient has them.
-    c, rest = offs % in_channels, offs // in_channels
-    dw = dw_ptr + rest // taps * stride_wo + c * stride_wc + rest % taps * stride_wt
-    tl.store(dw, acc.to(dw_ptr.dtype.element_ty), mask=mask)
-
-
 def conv_weight_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:
     """The layer's weight gradient ``dw[o, c, u] = sum dy[b, o, i] x[b, c, s i + d u - p]``, by the kernels.
 
@@ -259,14 +239,43 @@ def write_weight_grad(
     if pixels == 0:
         dw.zero_()
         return
+    options = {"DEGREE": degree, "BASIS": basis, "SQUASH": squash, "MASKED": masked}
+    taps, in_channels = math.prod(layer.kernel_size), layer.in_channels // layer.groups
+    among = autotune.tiles_of(x.dtype, expanded=basis != "none", summed=True)
+    sizes = layer.out_channels // layer.groups, taps * in_channels, layer.groups
+    with runtime.on_device_of(dw):
+        if basis == "none" and weight_grad_hopper.serves(x, dy, layer):
+            x_view, dy_view, boxes = weight_grad_hopper.viewed(x, dy, layer)
+            at_once = multiprocessors(x)
+            likely = weight_grad_boxes.likely(boxes, at_once, max(1, MOST_SUMS // dw.numel()))
+
+            def run(tile: Tile | BoxTile) -> None:
+                if isinstance(tile, BoxTile):
+                    weight_grad_hopper.write_weight_grad(dw, x_view, dy_view, boxes, tile)
+                else:
+                    _launcher(dw, x, dy, layer, options)(tile)
+
+            if likely:
+                likely = [*likely, *autotune.candidates(among, *sizes, at_once)[:1]]
+                return autotune.launch("conv_weight_grad boxes", layer, x, run, likely=likely)
+        name = "conv_weight_grad" if basis == "none" else f"conv_weight_grad {basis} {squash} {degree}"
+        rows, columns, programs = layer.out_channels // layer.groups, taps * in_channels, layer.groups
+        launch = _launcher(dw, x, dy, layer, options)
+        autotune.launch(name, layer, x, launch, rows=rows, columns=columns, programs=programs, among=among)
+
+
+def _launcher(
+    dw: torch.Tensor, x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, options: dict[str, Any]
+) -> Callable[[Tile], None]:
+    """Launches the Triton kernels with a tile."""
+    pixels = layer.batch * math.prod(layer.output_size)
     x, dy, taps = memory.with_channels_last(x), memory.with_channels_last(dy), math.prod(layer.kernel_size)
     in_channels, out_channels = layer.in_channels // layer.groups, layer.out_channels // layer.groups
     given: dict[str, Any] = {"x_ptr": x, "dy_ptr": dy, "pixels": pixels, "groups": layer.groups, "AXES": layer.axes}
-    given |= {"in_channels": in_channels, "out_channels": out_channels, **memory.of_layer(layer)}
+    given |= {"in_channels": in_channels, "out_channels": out_channels, **memory.of_layer(layer), **options}
     factors, shifts = zip(*(by_multiplication(size) for size in memory.three(layer.output_size, 1)), strict=True)
     given |= memory.along_axes(factor=(factors, 1), shift=(shifts, 0))
     given |= memory.named_strides("x", x, "ndhw") | memory.named_strides("dy", dy, "ndhw")
-    given |= {"DEGREE": degree, "BASIS": basis, "SQUASH": squash, "MASKED": masked}
     given |= {"IN_LINE": lies_in_line(dy), "INT64": memory.is_wide(x, dy)}
     given |= {"ACC_DTYPE": runtime.sum_type(x), "INPUT_PRECISION": runtime.precision(x)}
     few = in_channels < autotune.FEW
@@ -288,11 +297,7 @@ def write_weight_grad(
         )  # fmt: skip
         add_parts(dw, sums, parts)
 
-    with runtime.on_device_of(dw):
-        name = "conv_weight_grad" if basis == "none" else f"conv_weight_grad {basis} {squash} {degree}"
-        among = autotune.tiles_of(x.dtype, expanded=basis != "none", summed=True)
-        columns, programs = taps * in_channels, layer.groups
-        autotune.launch(name, layer, x, launch, rows=out_channels, columns=columns, programs=programs, among=among)
+    return launch
 
 
 def empty_weight(x: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:
@@ -321,27 +326,6 @@ def split(rows: int, depth: int, programs: int, sums: int, at_once: int = MULTIP
     most = min(blocks, cdiv(WAVES * at_once, programs), max(1, MOST_SUMS // sums))
     share = cdiv(blocks, most)
     return share * depth, cdiv(blocks, share)
-
-
-def add_parts(dw: torch.Tensor, sums: torch.Tensor, parts: int) -> None:
-    """Write the sum over ``parts`` of ``(C_out, taps, C_in // groups)`` into ``dw``.
-
-    Examples
-    --------
-    >>> dw = torch.empty(1, 2, 2)
-    >>> with runtime.interpreted():
-    ...     add_parts(dw, torch.arange(8.0), 2)
-    >>> dw
-    tensor([[[ 4.,  8.],
-             [ 6., 10.]]])
-    """
-    in_channels, taps, block = dw.shape[1], math.prod(dw.shape[2:]), 256
-    with runtime.on_device_of(dw):
-        sum_parts_kernel[(cdiv(dw.numel(), block),)](
-            dw_ptr=dw, sums_ptr=sums, parts=parts, weights=dw.numel(), in_channels=in_channels, taps=taps,
-            stride_wo=dw.stride(0), stride_wc=dw.stride(1), stride_wt=dw.stride(-1), BLOCK=block,
-            ACC_DTYPE=runtime.sum_type(dw),
-        )  # fmt: skip
 
 
 def lies_in_line(dy: torch.Tensor) -> bool:

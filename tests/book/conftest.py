@@ -17,7 +17,7 @@ from tests.book.browsing import ROOT, Page, QuietHandler, running_browser, serve
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the book as a reader does, warnings being errors, into a folder of its own.
+    """Build the book as it is published, its laboratory aside, warnings being errors, into a folder of its own.
 
     ``KONVLIB_SITE`` names one that is built already, for who works on the tests.
     """
@@ -28,6 +28,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = subprocess.run(
         [sys.executable, "-c", build, "build", ".", "-W", "-n", "--keep-going", "--path-output", str(folder)],
         cwd=ROOT,
+        env=os.environ | {"KONVLIB_LIVE": "1"},
         capture_output=True,
         text=True,
         check=False,

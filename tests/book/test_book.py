@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +144,14 @@ def test_every_picture_of_a_page_has_alt_text(page: Path):
 def test_outputs_are_stored_in_running_order(notebook: Path):
     counts = [cell["execution_count"] for _, cell in code_cells(notebook) if "".join(cell["source"]).strip()]
     assert counts == list(range(1, len(counts) + 1))
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_a_cell_prints_is_stored_in_one_piece(notebook: Path):
+    """JupyterLab shows pieces once more when the cell runs again."""
+    for _, cell in code_cells(notebook):
+        streams = [output.get("name") for output in cell["outputs"]]
+        assert not [after for before, after in pairwise(streams) if before == after is not None], cell["id"]
 
 
 def macros_for_jupyterlab() -> dict[str, str]:

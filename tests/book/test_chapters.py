@@ -36,7 +36,7 @@ LIBRARIES = {
 ARRAYS = ("[1,3,2,0,4]", "[2,1,-1]", "[[1,3,2],[2,0,1],[0,4,2]]", "[[2,1],[0,3]]")
 """The running example: one axis, then two."""
 
-REAL_DATA = r"\bget_sample_data\(|\bsample_data\b|\bload_digits\("
+REAL_DATA = r"\bget_sample_data\(|\bsample_data\b|data/digits\.npz"
 every_notebook = pytest.mark.parametrize("page", NOTEBOOKS, ids=lambda page: page.title)
 every_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.title)
 

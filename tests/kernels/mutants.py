@@ -88,11 +88,11 @@ LAYER = [
     ("layers", "layers/weight_grad", WEIGHT_GRAD[1], "stride ignored", "j_w = (i_w * stride_w)[", "j_w = (i_w)["),
     (
         "layers",
-        "layers/weight_grad",
+        "layers/weight_grad_parts",
         "sum_parts_kernel",
         "one part only",
-        "for _ in tl.range(0, parts):",
-        "for _ in tl.range(0, 1):",
+        "for i in tl.static_range(PARTS):",
+        "for i in tl.static_range(1):",
     ),
 ]
 

@@ -23,6 +23,7 @@ from konvlib.layers import (
     memory,
     operators,
     weight_grad,
+    weight_grad_parts,
 )
 from tests.engine.backends import DEVICE
 from tests.kernels.operators import (
@@ -298,7 +299,9 @@ def test_an_operator_called_directly_checks_what_it_is_given(implementation):
 def test_the_kernels_are_what_runs_here(implementation, monkeypatch, layer):
     """Else the tests above would test ATen twice. Where no channels are summed, or few, others run."""
     launched = []
-    for module in (forward, input_grad, weight_grad, depthwise, depthwise_input_grad, depthwise_weight_grad):
+    for module in (
+        forward, input_grad, weight_grad, weight_grad_parts, depthwise, depthwise_input_grad, depthwise_weight_grad,
+    ):  # fmt: skip
         for name in [name for name in vars(module) if name.endswith("_kernel")]:
             monkeypatch.setattr(module, name, Recorder(name, getattr(module, name), launched))
     for _ in outputs(layer, implementation):

@@ -130,6 +130,8 @@ def install(patch: pytest.MonkeyPatch, results: str, file: str, mutant: Any) -> 
         patch.setattr(forward, "expanded", mutant.expanded)
         patch.setattr(weight_grad, "expanded", mutant.expanded)
         patch.setattr(polynomial_input_grad, "slope", mutant.slope)
+    elif name == "weight_grad_parts":
+        patch.setattr(weight_grad, "add_parts", mutant.add_parts)
     elif results == "konvolution":
         patch.setattr(ways, name, mutant)
         if package == "konvolution":

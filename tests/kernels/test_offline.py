@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.kernels.offline import halo as offline_halo
 from tests.kernels.offline import layers as offline_layers
 from tests.kernels.offline import pooling as offline_pooling
 from tests.kernels.offline import sequences as offline_sequences
@@ -20,7 +21,13 @@ from tests.kernels.offline.compiling import SHARED_MEMORY, figures
 
 triton = pytest.importorskip("triton")
 
-FAMILIES = {"sequences": offline_sequences, "layers": offline_layers, "pooling and columns": offline_pooling}
+FAMILIES = {
+    "sequences": offline_sequences,
+    "layers": offline_layers,
+    "halo": offline_halo,
+    "pooling and columns": offline_pooling,
+}
+BOUNDED = ("layers", "halo", "pooling and columns")
 BOUNDS = json.loads(Path(__file__).with_name("offline").joinpath("bounds.json").read_text(encoding="utf-8"))
 """Of each row's main loop: matrix products, asynchronous copies, waits, drains, instructions of the machine."""
 
@@ -44,7 +51,8 @@ def test_kernels_fit_on_hopper(family, step):
     names = [row.name for row in FAMILIES[family].ROWS]
     assert len(set(names)) == len(names)
     reports = reports_of(family, step)
-    assert not [name for name, report in reports.items() if (report["spilled"], report["stack"]) != (0, 0)]
+    most = getattr(FAMILIES[family], "SPILLED", 0)
+    assert not [name for name, report in reports.items() if max(report["spilled"], report["stack"]) > most]
     assert not [name for name, report in reports.items() if report["shared"] > SHARED_MEMORY]
     assert not [name for name, report in reports.items() if report["registers"] * report["warps"] * 32 > 65536]
     products = {row.name for row in getattr(FAMILIES[family], "PRODUCTS", [])} & set(reports)
@@ -57,7 +65,7 @@ def test_kernels_fit_on_hopper(family, step):
 
 @pytest.mark.skipif(triton.__version__ != BOUNDS["triton"], reason="the bounds are another compiler's")
 @pytest.mark.parametrize("step", EVERY)
-@pytest.mark.parametrize("family", ["layers", "pooling and columns"])
+@pytest.mark.parametrize("family", BOUNDED)
 def test_main_loops_stay_as_short_as_they_are(family, step):
     """No product fewer or more, no copy that became a load, no wait more, and no instruction more but for chance."""
     for name, report in reports_of(family, step).items():
@@ -69,5 +77,5 @@ def test_main_loops_stay_as_short_as_they_are(family, step):
 
 
 def test_every_row_has_bounds():
-    rows = [row.name for family in ("layers", "pooling and columns") for row in FAMILIES[family].ROWS]
+    rows = [row.name for family in BOUNDED for row in FAMILIES[family].ROWS]
     assert sorted([*rows, "triton"]) == sorted(BOUNDS)

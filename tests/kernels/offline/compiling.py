@@ -38,8 +38,10 @@ INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/")
 class Row:
     """A kernel and one way to call it.
 
-    ``types`` gives the type of each argument by name: a pointer (``*fp32``), an integer (``i32``, ``i64``), or 1 for
-    an integer that is specialised to one. ``constants`` are its constexprs; ``"fp32"`` stands for ``tl.float32``.
+    ``types`` gives the type of each argument by name: a pointer (``*fp32``), a tensor that boxes are copied of, an
+    integer (``i32``, ``i64``), or 1 for an integer that is specialised to one. ``constants`` are its constexprs;
+    ``"fp32"`` stands for ``tl.float32``. Without types ``kernel`` is a function that returns a Gluon kernel and the
+    arguments of a launch.
     """
 
     name: str
@@ -71,10 +73,36 @@ def figures(rows: list[Row]) -> dict[str, dict[str, Any]]:
 
 def compiled(row: Row) -> dict[str, Any]:
     """Compile one row for Hopper and assemble its PTX once more, for the assembler's report."""
+    binary = _compiled_kernel(row) if row.types else _compiled_launch(row)
+    return {"shared": binary.metadata.shared, "warps": row.warps, **_assembled(binary.asm["ptx"])}
+
+
+def _compiled_launch(row: Row) -> Any:
+    """What a launch would compile: as Triton's launcher does, without a device."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import make_backend
+    from triton.experimental.gluon._runtime import GluonASTSource
+    from triton.runtime.jit import create_function_from_signature
+
+    kernel, arguments = getattr(importlib.import_module(row.module), row.kernel)(**row.constants)
+    target = GPUTarget("cuda", HOPPER, 32)
+    backend = make_backend(target)
+    binder = create_function_from_signature(kernel.signature, kernel.params, backend)
+    mode = triton.knobs.compilation.instrumentation_mode
+    arguments = {**arguments, "debug": False, "instrumentation_mode": mode}
+    bound, specialised, options = binder(**arguments)
+    options, signature, constants, attributes = kernel._pack_args(backend, arguments, bound, specialised, options)
+    source = GluonASTSource(kernel, signature, constants, attributes)
+    return triton.compile(source, target=target, options=options.__dict__)
+
+
+def _compiled_kernel(row: Row) -> Any:
     import triton
     import triton.language as tl
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
+    from triton.experimental.gluon._runtime import GluonASTSource
 
     named = {"fp32": tl.float32, "fp64": tl.float64}
     kernel = getattr(importlib.import_module(row.module), row.kernel)
@@ -87,10 +115,10 @@ def compiled(row: Row) -> dict[str, Any]:
     signature = {name: "constexpr" if name in constants else row.types[name] for name in kernel.arg_names}
     pointers = [name for name, kind in row.types.items() if str(kind).startswith("*")]
     attributes = {position[name]: [["tt.divisibility", 16]] for name in (*pointers, *row.aligned)}
-    source = ASTSource(kernel, signature, {position[name]: value for name, value in constants.items()}, attributes)
+    make = GluonASTSource if kernel.is_gluon() else ASTSource
+    source = make(kernel, signature, {position[name]: value for name, value in constants.items()}, attributes)
     options = {"num_warps": row.warps, "num_stages": row.stages}
-    binary = triton.compile(source, target=GPUTarget("cuda", HOPPER, 32), options=options)
-    return {"shared": binary.metadata.shared, "warps": row.warps, **_assembled(binary.asm["ptx"])}
+    return triton.compile(source, target=GPUTarget("cuda", HOPPER, 32), options=options)
 
 
 def _assembled(ptx: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from konvlib import runtime
 from konvlib.geometry import conv_geometry
 from konvlib.konvolution import kernels
 from konvlib.layers import (
@@ -20,7 +22,11 @@ from konvlib.layers import (
     input_grad,
     polynomial_input_grad,
     weight_grad,
+    weight_grad_boxes,
+    weight_grad_hopper,
+    weight_grad_parts,
 )
+from konvlib.runtime import gl
 from tests.kernels.offline.compiling import Row
 
 SUMS = {"fp16": "fp32", "bf16": "fp32", "fp32": "fp32", "fp64": "fp64"}
@@ -133,8 +139,32 @@ def depthwise_sum_parts_row(dtype: str) -> Row:
     return row(depthwise_weight_grad, "depthwise_sum_parts_kernel", dtype, "", constants, warps=8)
 
 
-def sum_parts_row(dtype: str) -> Row:
-    return row(weight_grad, "sum_parts_kernel", dtype, "", {"BLOCK": 256})
+def sum_parts_row(dtype: str, *, in_line: bool = True) -> Row:
+    constants = {"IN_LINE": in_line, "INT64": False, "BLOCK": 256, "PARTS": 8}
+    made = row(weight_grad_parts, "sum_parts_kernel", dtype, "", constants)
+    return replace(made, aligned=("weights", "in_channels"))
+
+
+def boxes_row(dtype: str, tile: autotune.Tile, box: tuple[int, int, int], out: str = "fp32") -> Row:
+    layout = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=4)
+    kinds = {
+        name: f"tensordesc<{dtype}[{', '.join(map(str, (*box, width)))}],{layout!r}>"
+        for name, width in (("x_desc", tile.block_n), ("dy_desc", tile.block_m))
+    }
+    constants = dict(zip(("BOX_N", "BOX_H", "BOX_W"), box, strict=True)) | {"BOXES": tile.block_k // math.prod(box)}
+    constants |= {"BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n, "SLOTS": tile.num_stages}
+    constants |= {"num_warps": tile.num_warps}
+    names = weight_grad_hopper.weight_grad_boxes_kernel.arg_names
+    types = {name: "i32" for name in names if name not in constants} | kinds | {"out_ptr": f"*{out}", "stride_wc": 1}
+    name = f"weight_grad_boxes {dtype} {out} {' '.join(map(str, (*tile, *box)))}"
+    aligned = ("stride_part", "stride_wo", "stride_wt", "in_channels")
+    module = weight_grad_hopper.__name__
+    return Row(name, module, "weight_grad_boxes_kernel", types, constants, tile.num_warps, 1, aligned)
+
+
+def expand_pixels_row(dtype: str) -> Row:
+    constants = {"DEGREES": 4, "BASIS": "chebyshev", "SQUASH": "tanh", "BLOCK_M": 32, "BLOCK_N": 64}
+    return replace(row(kernels, "expand_pixels_kernel", dtype, "", constants), aligned=("channels",))
 
 
 def elementwise_row(kernel: str, dtype: str) -> Row:
@@ -155,6 +185,14 @@ GEMMS += [
     *(forward_row("bf16", tile, DEGREES=4, BIAS="map", **KONV) for tile in autotune.EXPANDED),
     *(polynomial_input_grad_row("bf16", tile, DEGREES=4) for tile in autotune.SLOPED),
 ]
+BOXES = [
+    *(boxes_row("bf16", tile, (32, 1, 1)) for tile in weight_grad_boxes.TILES),
+    *(boxes_row("bf16", weight_grad_boxes.TILES[1], box) for box in ((1, 1, 64), (8, 1, 8), (4, 2, 2))),
+    boxes_row("fp16", weight_grad_boxes.TILES[6], (1, 8, 8), out="fp16"),
+] if runtime.gluon else []  # fmt: skip
+"""Sums over boxes of pixels, which are copied ahead by the tensor memory accelerator."""
+
+GEMMS += BOXES
 SUMS_OF_POLYNOMIALS = [weight_grad_row("bf16", tile, DEGREE=4, **KONV) for tile in autotune.EXPANDED]
 """Konvolution's gradient by its coefficients: what it sums over has to be written to shared memory first."""
 
@@ -195,7 +233,8 @@ ROWS = [
         elementwise_row(kernel, dtype)
         for kernel, dtype in product(("expand_kernel", "contract_kernel"), ("bf16", "fp64"))
     ),
-    *(sum_parts_row(dtype) for dtype in ("bf16", "fp64")),
+    *(sum_parts_row(dtype, in_line=in_line) for dtype, in_line in product(("bf16", "fp64"), (True, False))),
+    *(expand_pixels_row(dtype) for dtype in ("bf16", "fp64")),
     *(
         polynomial_input_grad_row(dtype, tile._replace(block_k=16), DEGREES=4, EVEN_K=False)
         for dtype, tile in (("bf16", autotune.SLOPED[2]), ("fp64", autotune.DOUBLES[2]))

@@ -1,0 +1,256 @@
+"""Run the body of a Gluon kernel in NumPy, program by program: places, masks, order of stages, rings of buffers.
+
+A product reads its operands when it is waited for, as late as the hardware may. A copy is made at once, as early as it
+may, so that a buffer overwritten too early shows; or, ``late``, when its barrier is waited for, so that one read too
+early shows. Shared memory begins as NaN. What is not checked: races between warps, fences, swizzles.
+"""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+
+class Value:
+    """A tensor or a scalar."""
+
+    def __init__(self, value: Any):
+        self.value = np.asarray(value)
+        self.dtype = self.value.dtype
+
+    def to(self, dtype: Any) -> Value:
+        return Value(self.value.astype(dtype.dtype if isinstance(dtype, Type) else dtype))
+
+    def __getitem__(self, index: Any) -> Value:
+        return Value(self.value[index])
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+    def __index__(self) -> int:
+        return int(self.value)
+
+    def __floordiv__(self, other: Any) -> Value:
+        assert min(self.value.min(), bare(other).min() - 1) >= 0, "divided towards zero on the device"
+        return Value(self.value // bare(other))
+
+    def __mod__(self, other: Any) -> Value:
+        assert min(self.value.min(), bare(other).min() - 1) >= 0, "divided towards zero on the device"
+        return Value(self.value % bare(other))
+
+
+def bare(value: Any) -> np.ndarray:
+    return value.value if isinstance(value, Value) else np.asarray(value)
+
+
+for _name in [
+    "add",
+    "radd",
+    "sub",
+    "rsub",
+    "mul",
+    "rmul",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "eq",
+    "ne",
+    "and",
+    "or",
+    "xor",
+    "neg",
+]:
+
+    def _method(self: Value, *others: Any, _name: str = f"__{_name}__") -> Any:
+        if others and isinstance(others[0], Pointer):
+            return others[0] + self
+        return Value(getattr(self.value, _name)(*map(bare, others)))
+
+    setattr(Value, f"__{_name}__", _method)
+
+
+class Pointer:
+    """An element of an array in one line, and those from there on."""
+
+    def __init__(self, line: np.ndarray, at: Any = 0):
+        self.line, self.at, self.dtype = line, bare(at), SimpleNamespace(element_ty=Type(line.dtype))
+
+    def __add__(self, offset: Any) -> Pointer:
+        return Pointer(self.line, self.at + bare(offset))
+
+    __radd__ = __add__
+
+
+class Type(SimpleNamespace):
+    """A dtype with Triton's name for its width; NumPy's own is what values are cast to."""
+
+    def __init__(self, dtype: Any):
+        super().__init__(dtype=np.dtype(dtype), primitive_bitwidth=8 * np.dtype(dtype).itemsize)
+
+
+class Memory:
+    """Part of an allocation of shared memory."""
+
+    def __init__(self, line: np.ndarray, shape: Any, begin: int = 0):
+        self.line, self.shape, self.begin = line, tuple(map(int, shape)), begin
+
+    def index(self, i: Any) -> Memory:
+        i, rest = int(bare(i)), self.shape[1:]
+        assert 0 <= i < self.shape[0]
+        return Memory(self.line, rest, self.begin + i * int(np.prod(rest)))
+
+    def _reinterpret(self, dtype: Any, shape: Any, layout: Any) -> Memory:
+        return Memory(self.line, shape, self.begin)
+
+    def permute(self, order: Any) -> Memory:
+        turned = Memory(self.line, [self.shape[axis] for axis in order], self.begin)
+        turned.read = lambda: self.read().transpose(order)
+        return turned
+
+    def place(self) -> np.ndarray:
+        return self.line[self.begin : self.begin + int(np.prod(self.shape))].reshape(self.shape)
+
+    def read(self) -> np.ndarray:
+        return self.place().copy()
+
+
+class Descriptor:
+    """A tensor that boxes are copied of; there are zeros around it."""
+
+    def __init__(self, array: np.ndarray, box: Any, dtype: Any):
+        self.array, self.box, self.dtype, self.layout = array, tuple(box), Type(dtype), None
+
+    def read(self, place: Any) -> np.ndarray:
+        found = np.zeros(self.box, self.array.dtype)
+        spans = [
+            (max(at, 0), max(min(at + size, n), max(at, 0)))
+            for at, size, n in zip(map(int, place), self.box, self.array.shape, strict=True)
+        ]
+        there = tuple(slice(begin - int(at), end - int(at)) for (begin, end), at in zip(spans, place, strict=True))
+        inside = all(end > begin for begin, end in spans)
+        if inside:
+            found[there] = self.array[tuple(slice(begin, end) for begin, end in spans)]
+        return found
+
+
+class Barrier:
+    def __init__(self) -> None:
+        self.phases, self.expected, self.arrived, self.pending = 0, None, 0, []
+
+    def expect(self, size: Any) -> None:
+        assert self.expected is None, "a barrier is told what to expect before its last copies were waited for"
+        self.expected = int(bare(size))
+
+    def complete(self) -> None:
+        for copy in self.pending:
+            copy()
+        assert self.arrived == self.expected, "a barrier that never opens"
+        self.pending, self.expected, self.arrived, self.phases = [], None, 0, self.phases + 1
+
+
+class Sum:
+    def __init__(self, value: np.ndarray):
+        self.value, self.queue = value, []
+
+
+def _language(program: int, late: bool) -> dict[str, Any]:
+    barriers: dict[int, Barrier] = {}
+
+    def of(bar: Memory) -> Barrier:
+        return barriers[(id(bar.line), bar.begin)]
+
+    def init(bar: Memory, count: int) -> None:
+        barriers[(id(bar.line), bar.begin)] = Barrier()
+
+    def wait(bar: Memory, phase: Any) -> None:
+        if of(bar).phases % 2 == int(bare(phase)):
+            of(bar).complete()
+
+    def expect(bar: Memory, size: Any, pred: Any = True) -> None:
+        if bare(pred):
+            of(bar).expect(size)
+
+    def copy(desc: Descriptor, place: Any, bar: Memory, memory: Memory, pred: Any = True) -> None:
+        if not bare(pred):
+            return
+        assert memory.shape == desc.box
+        values, at = desc.read([int(bare(value)) for value in place]), of(bar)
+        at.arrived += memory.place().size * desc.dtype.primitive_bitwidth // 8
+        if late:
+            memory.place()[...] = np.nan
+            at.pending.append(lambda: np.copyto(memory.place(), values))
+        else:
+            np.copyto(memory.place(), values)
+
+    def product(a: Memory, b: Memory, acc: Sum, is_async: bool = False) -> Sum:
+        acc.queue.append((a, b))
+        return acc
+
+    def products(outstanding: int, deps: Any) -> Any:
+        (acc,) = deps
+        while len(acc.queue) > outstanding:
+            a, b = acc.queue.pop(0)
+            acc.value = acc.value + a.read() @ b.read()
+        return acc if outstanding else Value(acc.value)
+
+    def load(pointer: Pointer, mask: Any = True, other: Any = 0) -> Value:
+        at, kept = np.broadcast_arrays(pointer.at, bare(mask))
+        assert ((at >= 0) & (at < pointer.line.size) | ~kept).all()
+        return Value(np.where(kept, pointer.line[np.where(kept, at, 0)], other))
+
+    def store(pointer: Pointer, value: Any, mask: Any = True) -> None:
+        at, kept, values = np.broadcast_arrays(pointer.at, bare(mask), bare(value))
+        assert ((at >= 0) & (at < pointer.line.size) | ~kept).all()
+        pointer.line[at[kept]] = values[kept]
+
+    nothing = dict.fromkeys(
+        ["NVMMASharedLayout", "BlockedLayout", "NVMMADistributedLayout", "SliceLayout"], lambda *_, **__: None
+    )
+    gl = SimpleNamespace(
+        **nothing, constexpr=None, int32=np.int32, int64=np.int64, float32=np.float32, load=load, store=store,
+        program_id=lambda axis: Value(program), cdiv=lambda a, b: (Value(bare(a)) + (b - 1)) // b,
+        arange=lambda begin, end, layout=None: Value(np.arange(begin, end)), static_range=range,
+        zeros=lambda shape, *_: Value(np.zeros(shape)), convert_layout=lambda value, _: value,
+        where=lambda c, a, b: Value(np.where(bare(c), bare(a), bare(b))),
+        maximum=lambda a, b: Value(np.maximum(bare(a), bare(b))),
+        minimum=lambda a, b: Value(np.minimum(bare(a), bare(b))),
+        allocate_shared_memory=lambda _, shape, __: Memory(np.full(int(np.prod(shape)), np.nan), shape),
+    )  # fmt: skip
+    mbarrier = SimpleNamespace(
+        init=init, wait=wait, expect=expect, invalidate=lambda _: None, MBarrierLayout=lambda: None
+    )
+    hopper = SimpleNamespace(
+        mbarrier=mbarrier, tma=SimpleNamespace(async_copy_global_to_shared=copy), fence_async_shared=lambda: None,
+        warpgroup_mma=product, warpgroup_mma_wait=products,
+        warpgroup_mma_init=lambda value: value if isinstance(value, Sum) else Sum(bare(value)),
+    )  # fmt: skip
+    return {"gl": gl, "hopper": hopper, "barrier": lambda: None, "range": lambda end: range(int(bare(end)))}
+
+
+def run(
+    kernels: list[Any], grid: int, *, late: bool = False, mutant: tuple[str, str] | None = None, **arguments: Any
+) -> None:
+    """Run the last of the Gluon functions, which may call the others, for each program of the grid.
+
+    ``mutant`` is a place in their source, and what stands there instead.
+    """
+    sources = [textwrap.dedent(inspect.getsource(kernel.fn)) for kernel in kernels]
+    plain = "\n".join(source[source.index("def ") :].replace(": gl.constexpr", "") for source in sources)
+    if mutant:
+        assert plain.count(mutant[0]) == 1, mutant
+        plain = plain.replace(*mutant)
+    for program in range(grid):
+        space = _language(program, late)
+        exec(plain, space)
+        space[kernels[-1].fn.__name__](**{name: _given(name, value) for name, value in arguments.items()})
+
+
+def _given(name: str, value: Any) -> Any:
+    """What is not constant is a value on the device."""
+    constant = name.isupper() or name == "num_warps"
+    return Value(value) if isinstance(value, int) and not constant else value
