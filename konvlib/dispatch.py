@@ -104,10 +104,15 @@ def prepared(
         check_tensors(given, getattr(backend, dtypes))
     else:
         backend, plan_of = arrays, _plan_of_arrays
-        given: dict[str, Any] = {
-            name: None if operand is None and name.endswith("bias") else as_array(operand, name)
-            for name, operand in operands.items()
-        }
+        try:
+            given: dict[str, Any] = {
+                name: None if operand is None and name.endswith("bias") else as_array(operand, name)
+                for name, operand in operands.items()
+            }
+        except TypeError:
+            if not any(map(_is_dask, operands.values())):
+                raise
+            backend, plan_of, given = _lazy(arrays, operands)
         if any([array is not None and array.dtype.kind == "O" for array in given.values()]):
             check_together(given)
         for name in ordered:
@@ -118,6 +123,20 @@ def prepared(
             if given[name].ndim != rank and rank:
                 return _without_batch(backend, plan_of, check, given, arguments, batched)
     return backend, list(given.values()), plan_of(check, given, arguments)
+
+
+def _is_dask(operand: Any) -> bool:
+    return type(operand).__module__.partition(".")[0] == "dask"
+
+
+def _lazy(arrays: ModuleType, operands: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    """The backend for Dask arrays, what plans for it, and the operands as it takes them; they fit in no memory."""
+    from konvlib.scale import lazy
+
+    def plan_of(check: Callable[..., Any], given: dict[str, Any], arguments: dict[str, Any]) -> Any:
+        return planned(check, [None if array is None else array.shape for array in given.values()], arguments)
+
+    return lazy.Backend(arrays.__name__.rpartition(".")[0]), plan_of, lazy.checked(operands)
 
 
 def _without_batch(

@@ -153,6 +153,10 @@ def _foreign(value: Any, name: str) -> TypeError:
     if isinstance(value, np.ma.MaskedArray):
         told = f"fill it first, as with {name}.filled(0)"
         return TypeError(f"{name} must be an array without a mask, got a masked array; {told}")
+    if type(value).__module__.partition(".")[0] == "dask":
+        return TypeError(
+            f"{name} must be an array where there is no lazy form, got a Dask array; give {name}.compute()"
+        )
     ways = {"toarray": f"{name}.toarray()", "to_numpy": f"{name}.to_numpy()", "__array__": f"numpy.asarray({name})"}
     way = next((f"; give {call}" for method, call in ways.items() if hasattr(type(value), method)), "")
     kind = "None" if value is None else type(value).__name__

@@ -1,6 +1,7 @@
-"""Beyond one machine: tensors that are sharded over processes, and strips of an image that is too large for one.
+"""Beyond one machine: Dask arrays, tensors that are sharded over processes, and strips of an image too large for one.
 
-Nothing here is imported before it is asked for: neither torch nor Dask.
+The public functions take Dask arrays as they take arrays. Nothing here is imported before it is asked for: neither
+torch nor Dask.
 """
 
 from __future__ import annotations

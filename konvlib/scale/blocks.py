@@ -1,0 +1,112 @@
+"""Blocks of Dask arrays: each block of outputs is computed from the samples that it reads, gathered axis by axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from konvlib.geometry.halos import Read
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a block of outputs is along one axis: outputs ``start`` to ``stop``, and what they read."""
+
+    start: int
+    stop: int
+    read: Read
+
+
+def parts_of(cuts: Sequence[int], reads: Callable[[int, int], Read]) -> list[Part]:
+    """Return the parts between cuts, none of them empty, each with what ``reads(start, stop)`` says.
+
+    Examples
+    --------
+    >>> [part.stop for part in parts_of([0, 2, 2, 5], lambda start, stop: Read(((start, stop),), (0, stop - start)))]
+    [2, 5]
+    """
+    return [Part(start, stop, reads(start, stop)) for start, stop in pairwise(cuts) if start < stop]
+
+
+def by_blocks(
+    function: Callable[..., np.ndarray],
+    x: da.Array,
+    axes: dict[int, list[Part]],
+    dtype: Any,
+    *,
+    whole: dict[int, int] | None = None,
+) -> da.Array:
+    """Return the array of which ``function(block, parts)`` gives each block, lazily.
+
+    Parameters
+    ----------
+    function : callable
+        Takes the samples that a block sees, without zeros around them, and its parts, by axis; an axis along which it
+        sees zeros only has none. It is sent to workers.
+    x : dask.array.Array
+        The samples.
+    axes : dict
+        The parts along each axis that is read with its neighbours. Other axes keep their chunks.
+    dtype : dtype
+        Of the result.
+    whole : dict, optional
+        Axes of which a block sees all, with their size in the result.
+
+    Examples
+    --------
+    >>> x = da.arange(6, chunks=2)
+    >>> ends = [Part(0, 2, Read(((0, 3),), (0, 3))), Part(2, 5, Read(((2, 6),), (0, 4)))]
+    >>> by_blocks(lambda block, parts: np.diff(block), x, {0: ends}, x.dtype).compute()
+    array([1, 1, 1, 1, 1])
+    """
+    whole = whole or {}
+    x = x.rechunk(dict.fromkeys(whole, -1))
+    for axis, parts in axes.items():
+        x = _gathered(x, axis, [part.read for part in parts])
+    chunks = list(x.chunks)
+    for axis, size in whole.items():
+        chunks[axis] = (size,)
+    for axis, parts in axes.items():
+        chunks[axis] = tuple([part.stop - part.start for part in parts])
+    computed = partial(_computed, function=function, axes=axes)
+    return da.map_blocks(computed, x, chunks=tuple(chunks), dtype=dtype, meta=np.empty((0,) * x.ndim, dtype))
+
+
+def shown(block: np.ndarray, axis: int, read: Read) -> np.ndarray:
+    """Return what is seen along an axis of the samples that were read, without zeros.
+
+    Examples
+    --------
+    >>> shown(np.array([1, 3, 2]), 0, Read(((0, 3),), (0, 2), (0, 0), ((2, 1), ())))
+    array([2, 3, 1, 3])
+    """
+    at = (slice(None),) * axis
+    core = block[(*at, slice(*read.core))]
+    if not any(read.shown):
+        return core
+    left, right = (block[(*at, list(places))] for places in read.shown)
+    return np.concatenate([left, core, right], axis)
+
+
+def _computed(block: np.ndarray, function: Any, axes: dict[int, list[Part]], block_info: Any = None) -> np.ndarray:
+    place = block_info[0]["chunk-location"]
+    parts = {axis: row[place[axis]] for axis, row in axes.items()}
+    for axis, part in parts.items():
+        block = shown(block, axis, part.read)
+    return function(block, parts)
+
+
+def _gathered(x: da.Array, axis: int, reads: Sequence[Read]) -> da.Array:
+    """One chunk per read; where nothing is read one sample stands, which is dropped, since chunks are not empty."""
+    blocks = []
+    for read in reads:
+        pieces = [x[(slice(None),) * axis + (slice(*span),)] for span in read.spans or ((0, 1),)]
+        block = da.concatenate(pieces, axis) if len(pieces) > 1 else pieces[0]
+        blocks.append(block.rechunk({axis: -1}))
+    return da.concatenate(blocks, axis) if len(blocks) > 1 else blocks[0]
