@@ -73,13 +73,29 @@ class Backend:
 
 
 def conv(x: da.Array, w: np.ndarray, bias: np.ndarray | None, layer: ConvGeometry) -> da.Array:
-    """Return the layer, each block from the samples that its windows meet."""
+    """Return the layer, each block from the samples that its windows meet.
+
+    Examples
+    --------
+    >>> import konvlib
+    >>> x = da.from_array([[[1, 3, 2, 0, 4]]], chunks=2)
+    >>> konvlib.conv1d(x, [[[2, 1, -1]]]).compute().tolist()
+    [[[3, 8, 0]]]
+    """
     function = partial(_conv_block, w=w, bias=bias, layer=layer)
     return by_blocks(function, x, _parts(x, layer), _common(x, w, bias), whole={1: layer.out_channels})
 
 
 def konv(x: da.Array, kappa: np.ndarray, bias: np.ndarray | None, given: KonvGeometry, basis: str) -> da.Array:
-    """Return the Konvolution, as `conv`."""
+    """Return the Konvolution, as `conv`.
+
+    Examples
+    --------
+    >>> import konvlib
+    >>> x = da.from_array([[[1, 3, 2, 0, 4]]], chunks=2)
+    >>> konvlib.konv1d(x, [[[[1, 0]], [[0, 2]]]], basis="monomial").compute().tolist()
+    [[[7, 5, 1, 9]]]
+    """
     function = partial(_konv_block, kappa=kappa, bias=bias, given=given, basis=basis)
     one = replace(given.layer, batch=1, input_size=given.layer.kernel_size, output_size=(1,) * given.layer.axes,
                   padding=((0, 0),) * given.layer.axes, dilation=(1,) * given.layer.axes)  # fmt: skip
@@ -88,24 +104,56 @@ def konv(x: da.Array, kappa: np.ndarray, bias: np.ndarray | None, given: KonvGeo
 
 
 def max_pool(x: da.Array, pool: PoolGeometry) -> da.Array:
-    """Return the largest sample of each window."""
+    """Return the largest sample of each window.
+
+    Examples
+    --------
+    >>> import konvlib
+    >>> x = da.from_array([[[1, 3, 2, 0, 4]]], chunks=2)
+    >>> konvlib.max_pool1d(x, 2).compute().tolist()
+    [[[3, 2]]]
+    """
     return by_blocks(partial(_pool_block, images.max_pool, pool=pool), x, _parts(x, pool), x.dtype)
 
 
 def avg_pool(x: da.Array, pool: PoolGeometry) -> da.Array:
-    """Return the mean of each window."""
+    """Return the mean of each window.
+
+    Examples
+    --------
+    >>> import konvlib
+    >>> x = da.from_array([[[1, 3, 2, 0, 4]]], chunks=2)
+    >>> konvlib.avg_pool1d(x, 2).compute().tolist()
+    [[[2.0, 1.0]]]
+    """
     dtype = geometry.mean_dtype(x.dtype)
     return by_blocks(partial(_pool_block, images.avg_pool, pool=pool), x, _parts(x, pool), dtype)
 
 
 def max_pool_and_indices(x: da.Array, pool: PoolGeometry) -> tuple[da.Array, da.Array]:
-    """Return the largest sample of each window, and its place in its channel."""
+    """Return the largest sample of each window, and its place in its channel.
+
+    Examples
+    --------
+    >>> import konvlib
+    >>> x = da.from_array([[[1, 3, 2, 0, 4]]], chunks=2)
+    >>> konvlib.max_pool1d(x, 2, return_indices=True)[1].compute().tolist()
+    [[[1, 2]]]
+    """
     places = by_blocks(partial(_indices_block, pool=pool), x, _parts(x, pool), np.dtype(np.int64))
     return max_pool(x, pool), places
 
 
 def conv_transpose(x: da.Array, w: np.ndarray, bias: np.ndarray | None, layer: ConvGeometry) -> da.Array:
-    """Return the transpose of the layer, each block from the inputs that reach it."""
+    """Return the transpose of the layer, each block from the inputs that reach it.
+
+    Examples
+    --------
+    >>> import konvlib
+    >>> x = da.from_array([[[1, 3, 2, 0, 4]]], chunks=2)
+    >>> konvlib.conv_transpose1d(x, [[[2, 1]]]).compute().tolist()
+    [[[2, 7, 7, 2, 8, 4]]]
+    """
     axes = {}
     for i in range(layer.axes):
         window = _window(layer, i)
@@ -122,6 +170,13 @@ def conv_input_grad(dy: da.Array, w: np.ndarray, layer: ConvGeometry) -> da.Arra
     ------
     ValueError
         If padding shows samples, which then receive what their images do.
+
+    Examples
+    --------
+    >>> import konvlib
+    >>> x = da.from_array([[[1, 3, 2, 0, 4]]], chunks=2)
+    >>> konvlib.conv1d_input_grad(x, [[[2, 1]]], input_size=6).compute().tolist()
+    [[[2, 7, 7, 2, 8, 4]]]
     """
     if layer.padding_mode != "zeros" and any(layer.sides):
         raise ValueError(f"padding_mode must be 'zeros' for the lazy input gradient, got {layer.padding_mode!r}")
@@ -129,17 +184,42 @@ def conv_input_grad(dy: da.Array, w: np.ndarray, layer: ConvGeometry) -> da.Arra
 
 
 def conv_bias_grad(dy: da.Array, shape: tuple[int, ...]) -> da.Array:
-    """Return the sum of each output channel."""
-    return dy.sum((0, *range(2, dy.ndim)), dtype=dy.dtype)
+    """Return the sum of each output channel; halves and singles are summed as doubles.
+
+    Examples
+    --------
+    >>> import konvlib
+    >>> x = da.from_array([[[1, 3, 2, 0, 4]]], chunks=2)
+    >>> konvlib.conv1d_bias_grad(x).compute().tolist()
+    [10]
+    """
+    sums = {"e": np.float64, "f": np.float64, "F": np.complex128}.get(dy.dtype.char, dy.dtype)
+    return dy.sum((0, *range(2, dy.ndim)), dtype=sums).astype(dy.dtype)
 
 
 def convolve(f: da.Array, g: np.ndarray, part: SequenceGeometry) -> da.Array:
-    """Return the convolution along the last axis."""
+    """Return the convolution along the last axis.
+
+    Examples
+    --------
+    >>> import konvlib
+    >>> x = da.from_array([[[1, 3, 2, 0, 4]]], chunks=2)
+    >>> konvlib.convolve(x[0, 0], [2, 1, -1]).compute().tolist()
+    [2, 7, 6, -1, 6, 4, -4]
+    """
     return _by_taps(sequences.convolve, geometry.convolution_geometry, f, g, part)
 
 
 def correlate(f: da.Array, g: np.ndarray, part: SequenceGeometry) -> da.Array:
-    """Return the correlation along the last axis."""
+    """Return the correlation along the last axis.
+
+    Examples
+    --------
+    >>> import konvlib
+    >>> x = da.from_array([[[1, 3, 2, 0, 4]]], chunks=2)
+    >>> konvlib.correlate(x[0, 0], [2, 1, -1]).compute().tolist()
+    [3, 8, 0]
+    """
     return _by_taps(sequences.correlate, geometry.correlation_geometry, f, g, part)
 
 

@@ -133,3 +133,13 @@ def test_graphs_stay_small():
     with dask.config.set(scheduler="sync"):
         y = konvlib.conv2d(da.zeros((1, 1, 10**6, 10**6), chunks=(1, 1, 10**5, 10**5)), np.ones((1, 1, 3, 3)))
     assert len(dict(y.__dask_graph__())) < 100 * 20
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64])
+def test_sums_of_blocks_are_taken_wide_and_rounded_once(dtype):
+    dy = np.random.default_rng(3).integers(0, 9, (3, 2, 400)).astype(dtype)
+    dy[0, 0, 0] = 2048  # from here on a sum in float16 would lose ones
+    found = konvlib.conv1d_bias_grad(da.from_array(dy, chunks=(2, 1, 37)))
+    assert isinstance(found, da.Array)
+    assert np.array_equal(found.compute(), konvlib.conv1d_bias_grad(dy))
+    assert found.dtype == dtype
