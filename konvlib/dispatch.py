@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 from konvlib.geometry.arguments import shown
 from konvlib.geometry.batches import lacks_batch, told_rank
 from konvlib.geometry.memory import check_memory
-from konvlib.geometry.operands import as_array, check_ordered, check_together
+from konvlib.geometry.operands import as_array, check_ordered, check_together, is_dask
 
 
 class ArrayOrTensor(Protocol):
@@ -110,7 +110,7 @@ def prepared(
                 for name, operand in operands.items()
             }
         except TypeError:
-            if not any(map(_is_dask, operands.values())):
+            if not any(map(is_dask, operands.values())):
                 raise
             backend, plan_of, given = _lazy(arrays, operands)
         if any([array is not None and array.dtype.kind == "O" for array in given.values()]):
@@ -123,10 +123,6 @@ def prepared(
             if given[name].ndim != rank and rank:
                 return _without_batch(backend, plan_of, check, given, arguments, batched)
     return backend, list(given.values()), plan_of(check, given, arguments)
-
-
-def _is_dask(operand: Any) -> bool:
-    return type(operand).__module__.partition(".")[0] == "dask"
 
 
 def _lazy(arrays: ModuleType, operands: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -66,6 +67,12 @@ def runs_kernel(tensor: torch.Tensor) -> bool:
     come to the operator, which asks again for the shards.
     """
     return (triton is not None and (tensor.is_cuda or INTERPRET)) or type(tensor) in SHARDED
+
+
+@lru_cache(64)
+def is_hopper(device: torch.device) -> bool:
+    """Return whether a CUDA device is of the generation that the kernels in Gluon are written for."""
+    return torch.cuda.get_device_capability(device) == (9, 0)
 
 
 def on_device_of(tensor: torch.Tensor) -> AbstractContextManager[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from konvlib.geometry.layers import source_index
+from konvlib.geometry.layers import ConvGeometry, PoolGeometry, source_index
 
 Interval = tuple[int, int]
 AxisLayer = tuple[int, int, int, int]
@@ -44,6 +44,23 @@ class Read(NamedTuple):
     def samples(self) -> int:
         """How many samples are read."""
         return sum([stop - start for start, stop in self.spans])
+
+
+def window_of(layer: ConvGeometry | PoolGeometry, i: int) -> dict[str, int]:
+    """Return the window along a spatial axis, as the functions here take it.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> window_of(conv_geometry((1, 1, 9), (1, 1, 3), axes=1, stride=2, padding=1), 0)
+    {'kernel': 3, 'stride': 2, 'dilation': 1, 'before': 1}
+    """
+    return {
+        "kernel": layer.kernel_size[i],
+        "stride": layer.stride[i],
+        "dilation": layer.dilation[i],
+        "before": layer.padding[i][0],
+    }
 
 
 def inputs_of(start: int, stop: int, *, kernel: int, stride: int = 1, dilation: int = 1, before: int = 0) -> Interval:

@@ -73,8 +73,19 @@ def conv_bias_grad(dy: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     >>> conv_bias_grad(np.array([[[1, 5], [2, 0]]]), (1, 2, 2))
     array([6, 2])
     """
-    sums = {"e": np.float64, "f": np.float64, "F": np.complex128}.get(dy.dtype.char, dy.dtype)
-    return dy.sum(axis=(0, *range(2, len(shape))), dtype=sums).astype(dy.dtype, copy=False)
+    axes = (0, *range(2, len(shape)))
+    return dy.sum(axis=axes, dtype=bias_sum_dtype(dy.dtype)).astype(dy.dtype, copy=False)
+
+
+def bias_sum_dtype(dtype: np.dtype) -> np.dtype:
+    """Return in which dtype the gradient by a bias is summed.
+
+    Examples
+    --------
+    >>> bias_sum_dtype(np.dtype(np.float16)), bias_sum_dtype(np.dtype(np.int8))
+    (dtype('float64'), dtype('int8'))
+    """
+    return np.dtype({"e": np.float64, "f": np.float64, "F": np.complex128}.get(dtype.char, dtype))
 
 
 def unpad(dx: np.ndarray, layer: ConvGeometry) -> np.ndarray:

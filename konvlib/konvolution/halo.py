@@ -80,12 +80,7 @@ def serves(x: torch.Tensor, layer: ConvGeometry) -> bool:
     >>> serves(x, conv_geometry(x.shape, (64, 64, 3), axes=1))
     False
     """
-    return TensorDescriptor is not None and x.is_cuda and _is_hopper(x.device) and fits(layer, x.dtype)
-
-
-@lru_cache(64)
-def _is_hopper(device: torch.device) -> bool:
-    return torch.cuda.get_device_capability(device) == (9, 0)
+    return TensorDescriptor is not None and x.is_cuda and runtime.is_hopper(x.device) and fits(layer, x.dtype)
 
 
 @lru_cache(1024)

@@ -94,12 +94,10 @@ def constants_of(plan: Plan, x: Tensor) -> Constants:
             [[-1.]]]), one=tensor([1.]), sees=(tensor([[0., 1., 1., 1.],
             [1., 1., 1., 0.]]),))
     """
-    if type(x) in runtime.SHARDED:
-        return runtime.replicated(
-            _kept(plan.layer, plan.masked, plan.scales, x.shape[2:], sum_dtype(x.dtype), x.device), x
-        )
-    make = _kept if is_plain(x) else _made
-    return make(plan.layer, plan.masked, plan.scales, x.shape[2:], sum_dtype(x.dtype), x.device)
+    sharded = type(x) in runtime.SHARDED
+    make = _kept if sharded or is_plain(x) else _made
+    constants = make(plan.layer, plan.masked, plan.scales, x.shape[2:], sum_dtype(x.dtype), x.device)
+    return runtime.replicated(constants, x) if sharded else constants
 
 
 @lru_cache(1024)

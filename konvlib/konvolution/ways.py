@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch.nn import functional
@@ -43,11 +44,8 @@ def konv(
     ...     konv(x, kappa, None, conv_geometry(x.shape, (1, 1, 2), axes=1), Expansion(2, "monomial"))
     tensor([[[14., 12.]]])
     """
-    others = _forward(x, kappa, lambda: bias, layer, expansion)
-    if not halo.serves(x, layer):
-        return autotune.choose(_kind("konv", expansion), layer, x, others)
-    ways = {"halo": lambda: halo.konv(x, kappa, bias, layer, expansion), **others}
-    return autotune.choose(_kind("konv", expansion), layer, x, ways)
+    by_halo = partial(halo.konv, x, kappa, bias, layer, expansion)
+    return _forward(x, kappa, lambda: bias, layer, expansion, by_halo)
 
 
 def whole_konv(
@@ -72,11 +70,8 @@ def whole_konv(
     ...     whole_konv(x, kappa, None, degree_0, layer, Expansion(2, "monomial"))
     tensor([[[25., 23.]]])
     """
-    others = _forward(x, kappa[:, 1:], degree_0, layer, expansion)
-    if not halo.serves(x, layer):
-        return autotune.choose(_kind("konv", expansion), layer, x, others)
-    ways = {"halo": lambda: halo.whole_konv(x, kappa, bias, layer, expansion), **others}
-    return autotune.choose(_kind("konv", expansion), layer, x, ways)
+    by_halo = partial(halo.whole_konv, x, kappa, bias, layer, expansion)
+    return _forward(x, kappa[:, 1:], degree_0, layer, expansion, by_halo)
 
 
 def _forward(
@@ -85,8 +80,9 @@ def _forward(
     added: Callable[[], torch.Tensor | None],
     layer: ConvGeometry,
     expansion: Expansion,
-) -> dict[str, Callable[[], torch.Tensor]]:
-    """The ways of every layer; ``added`` returns a bias, or a map of biases."""
+    by_halo: Callable[[], torch.Tensor],
+) -> torch.Tensor:
+    """The layer by the way to choose; ``added`` returns a bias, or a map of biases, where ``by_halo`` is not it."""
     w = kappa.flatten(1, 2)
 
     def expanded() -> torch.Tensor:
@@ -100,7 +96,9 @@ def _forward(
         y = y if plain is bias else y.add_(bias)
         return y if memory.is_channels_last(x) else y.contiguous()
 
-    return {"fused": lambda: forward.conv(x, w, added(), layer, expansion), "expanded": expanded, "library": library}
+    ways = {"halo": by_halo} if halo.serves(x, layer) else {}
+    ways |= {"fused": lambda: forward.conv(x, w, added(), layer, expansion), "expanded": expanded, "library": library}
+    return autotune.choose(_kind("konv", expansion), layer, x, ways)
 
 
 def konv_input_grad(

@@ -242,7 +242,7 @@ def write_weight_grad(
     options = {"DEGREE": degree, "BASIS": basis, "SQUASH": squash, "MASKED": masked}
     taps, in_channels = math.prod(layer.kernel_size), layer.in_channels // layer.groups
     among = autotune.tiles_of(x.dtype, expanded=basis != "none", summed=True)
-    sizes = layer.out_channels // layer.groups, taps * in_channels, layer.groups
+    rows, columns, programs = layer.out_channels // layer.groups, taps * in_channels, layer.groups
     with runtime.on_device_of(dw):
         if basis == "none" and weight_grad_hopper.serves(x, dy, layer):
             x_view, dy_view, boxes = weight_grad_hopper.viewed(x, dy, layer)
@@ -256,10 +256,9 @@ def write_weight_grad(
                     _launcher(dw, x, dy, layer, options)(tile)
 
             if likely:
-                likely = [*likely, *autotune.candidates(among, *sizes, at_once)[:1]]
+                likely = [*likely, *autotune.candidates(among, rows, columns, programs, at_once)[:1]]
                 return autotune.launch("conv_weight_grad boxes", layer, x, run, likely=likely)
         name = "conv_weight_grad" if basis == "none" else f"conv_weight_grad {basis} {squash} {degree}"
-        rows, columns, programs = layer.out_channels // layer.groups, taps * in_channels, layer.groups
         launch = _launcher(dw, x, dy, layer, options)
         autotune.launch(name, layer, x, launch, rows=rows, columns=columns, programs=programs, among=among)
 

@@ -8,7 +8,6 @@ no addresses to compute and no masks. Boxes of which a tap shows nothing are lef
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 
 import torch
 
@@ -185,7 +184,7 @@ def could_serve(x: torch.Tensor, layer: ConvGeometry) -> bool:
     """Whether it does where the operands are laid well: on Hopper, in halves, in one group, with channels enough."""
     if runtime.gluon is None or not x.is_cuda or x.dtype not in runtime.HALVES or layer.axes > 2 or layer.groups > 1:
         return False
-    return min(layer.in_channels, layer.out_channels) >= LEAST_CHANNELS and is_hopper(x.device)
+    return min(layer.in_channels, layer.out_channels) >= LEAST_CHANNELS and runtime.is_hopper(x.device)
 
 
 def fits(x: torch.Tensor) -> bool:
@@ -199,11 +198,6 @@ def fits(x: torch.Tensor) -> bool:
     """
     steps = x.stride(0), *x.stride()[2:]
     return x.stride(1) == 1 and x.shape[1] % 8 == 0 and x.data_ptr() % 16 == 0 and all(step % 8 == 0 for step in steps)
-
-
-@lru_cache
-def is_hopper(device: torch.device) -> bool:
-    return torch.cuda.get_device_capability(device) == (9, 0)
 
 
 def write_sums(

@@ -13,6 +13,7 @@ import numpy as np
 
 from konvlib import geometry
 from konvlib.geometry import ConvGeometry, KonvGeometry, PoolGeometry, SequenceGeometry, halos
+from konvlib.gradients import arrays as gradients
 from konvlib.images import arrays as images
 from konvlib.konvolution import arrays as konvolution
 from konvlib.scale.blocks import Part, by_blocks, parts_of
@@ -156,7 +157,7 @@ def conv_transpose(x: da.Array, w: np.ndarray, bias: np.ndarray | None, layer: C
     """
     axes = {}
     for i in range(layer.axes):
-        window = _window(layer, i)
+        window = halos.window_of(layer, i)
         cuts = halos.outputs_beside_transposed(_bounds(x, i + 2), layer.input_size[i], **window)
         axes[i + 2] = parts_of(cuts, partial(_read_transposed, size=layer.output_size[i], window=window))
     function = partial(_transposed_block, w=w, bias=bias, layer=layer)
@@ -193,8 +194,7 @@ def conv_bias_grad(dy: da.Array, shape: tuple[int, ...]) -> da.Array:
     >>> konvlib.conv1d_bias_grad(x).compute().tolist()
     [10]
     """
-    sums = {"e": np.float64, "f": np.float64, "F": np.complex128}.get(dy.dtype.char, dy.dtype)
-    return dy.sum((0, *range(2, dy.ndim)), dtype=sums).astype(dy.dtype)
+    return dy.sum((0, *range(2, dy.ndim)), dtype=gradients.bias_sum_dtype(dy.dtype)).astype(dy.dtype)
 
 
 def convolve(f: da.Array, g: np.ndarray, part: SequenceGeometry) -> da.Array:
@@ -270,16 +270,6 @@ def _common(x: Any, w: Any, bias: Any) -> np.dtype:
     return np.result_type(x.dtype, w.dtype, *([] if bias is None else [bias.dtype]))
 
 
-def _window(layer: ConvGeometry | PoolGeometry, i: int) -> dict[str, int]:
-    """The window along spatial axis ``i``."""
-    return {
-        "kernel": layer.kernel_size[i],
-        "stride": layer.stride[i],
-        "dilation": layer.dilation[i],
-        "before": layer.padding[i][0],
-    }
-
-
 def _read(start: int, stop: int, size: int, mode: str, window: dict[str, int]) -> halos.Read:
     return halos.read(*halos.inputs_of(start, stop, **window), size, mode)
 
@@ -292,7 +282,7 @@ def _parts(x: da.Array, layer: ConvGeometry | PoolGeometry) -> dict[int, list[Pa
     """The parts of each spatial axis of a layer or a pooling."""
     mode, axes = getattr(layer, "padding_mode", "zeros"), {}
     for i in range(layer.axes):
-        window = _window(layer, i)
+        window = halos.window_of(layer, i)
         cuts = halos.outputs_beside(_bounds(x, i + 2), layer.output_size[i], **window)
         axes[i + 2] = parts_of(cuts, partial(_read, size=layer.input_size[i], mode=mode, window=window))
     return axes

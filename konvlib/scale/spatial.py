@@ -131,8 +131,7 @@ def plan_of(layer: nn.Module, shape: tuple[int, ...], bounds: Sequence[int], me:
         )
     size, i = bounds[-1], axis - 2
     whole = _geometry(layer, (*shape[:axis], size, *shape[axis + 1 :]))
-    one = {"kernel": whole.kernel_size[i], "stride": whole.stride[i], "dilation": whole.dilation[i]}
-    one["before"] = whole.padding[i][0]
+    one = halos.window_of(whole, i)
     if isinstance(layer, TRANSPOSES):
         cuts = halos.outputs_beside_transposed(bounds, whole.input_size[i], **one)
         spans = [halos.inputs_of_transposed(a, b, size, **one) for a, b in pairwise(cuts)]
@@ -224,11 +223,10 @@ def _apply(layer: Any, block: Tensor, plan: Plan, me: int, axis: int, group: Any
     if isinstance(layer, TRANSPOSES):
         function = getattr(konvlib, f"conv_transpose{axes}d")
         sides = [(0, 0) if place == i else pair for place, pair in enumerate(whole.padding)]
-        step, extra = whole.stride[i], [0] * axes
         extra = [0 if place == i else e for place, e in enumerate(_per_axis(layer.output_padding, axes))]
         options = {"stride": whole.stride, "dilation": whole.dilation, "groups": whole.groups}
         y = function(block, shared["weight"], padding=sides, output_padding=extra, **options)
-        at = start + whole.padding[i][0] - read.spans[0][0] * step
+        at = start + whole.padding[i][0] - read.spans[0][0] * whole.stride[i]
         short = [max(-at, 0), max(at + stop - start - y.shape[axis], 0)]  # outputs that no input reaches
         y = nn.functional.pad(y, [0, 0] * (axes - 1 - i) + short).narrow(axis, at + short[0], stop - start)
         bias = shared.get("bias")
@@ -244,15 +242,12 @@ def _apply(layer: Any, block: Tensor, plan: Plan, me: int, axis: int, group: Any
             options["count_include_pad"] = layer.count_include_pad
         return getattr(konvlib, f"{kind}_pool{axes}d")(block, whole.kernel_size, **options)
     sides = [read.zeros if place == i else pair for place, pair in enumerate(whole.padding)]
-    if whole.padding_mode != "zeros":
-        block, sides = (
-            borders.pad(block, [(0, 0) if p == i else s for p, s in enumerate(sides)], whole.padding_mode),
-            None,
-        )
-    sides = tuple(sides or ((0, 0),) * axes)
+    if whole.padding_mode != "zeros":  # along the cut axis the block has what padding shows
+        sides[i] = (0, 0)
+        block, sides = borders.pad(block, sides, whole.padding_mode), [(0, 0)] * axes
     if isinstance(layer, KonvLayer):
         local = copy.copy(layer)
-        local.padding, local.padding_mode = sides, "zeros"
+        local.padding, local.padding_mode = tuple(sides), "zeros"
         return torch.func.functional_call(local, shared, (block,))
     options = {"stride": whole.stride, "dilation": whole.dilation, "groups": whole.groups, "padding": sides}
     return getattr(konvlib, f"conv{axes}d")(block, shared["weight"], shared.get("bias"), **options)
