@@ -274,8 +274,8 @@ MUTANTS = [
     (
         "arrays",
         "bias's gradient in halves",
-        'sums = {"e": np.float64, "f"',
-        'sums = {"f"',
+        '{"e": np.float64, "f"',
+        '{"f"',
     ),
     (
         "arrays",
