@@ -10,12 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from konvlib.scale.chains import PaddedLayer, chain
     from konvlib.scale.sharding import register
     from konvlib.scale.spatial import strips
+    from konvlib.scale.stored import from_store
 
-_HOMES = {"register": "sharding", "strips": "spatial"}
+_HOMES = {
+    "PaddedLayer": "chains", "chain": "chains", "from_store": "stored", "register": "sharding", "strips": "spatial",
+}  # fmt: skip
 
-__all__ = ["register", "strips"]
+__all__ = ["PaddedLayer", "chain", "from_store", "register", "strips"]
 
 
 def __getattr__(name: str) -> Any:
