@@ -115,8 +115,8 @@ def by_slices(
             spans.append([(span,) for span in pairwise(accumulate(sizes, initial=0))])
     sliced = partial(_sliced, function=function, store=store, spans=spans, axes=axes)
     # A name of its own: the store may hold other samples at the next call.
-    token = uuid4().hex
-    return da.map_blocks(sliced, chunks=chunks, dtype=dtype, meta=np.empty((0,) * len(chunks), dtype), token=token)
+    name = f"from-store-{uuid4().hex}"
+    return da.map_blocks(sliced, chunks=chunks, dtype=dtype, meta=np.empty((0,) * len(chunks), dtype), name=name)
 
 
 def slices_of(store: Any, spans: Sequence[tuple[Interval, ...]]) -> np.ndarray:

@@ -107,19 +107,20 @@ def chain(x: Any, layers: Sequence[Any], *, chunks: Any = None) -> da.Array:
     (((1,), (1,), (2, 2, 2)), [[[3, 8, 14, 20, 26, 10]]])
     """
     every = _regular(layers)
-    return lazily({"x": x}, {f"layers[{number}]: ": layer for number, layer in enumerate(every)}, chunks)
+    x = lazy.checked({"x": x})["x"] if isinstance(x, da.Array) else checked_store(x, "x")
+    return lazily(x, "x", {f"layers[{number}]: ": layer for number, layer in enumerate(every)}, chunks)
 
 
-def lazily(operand: dict[str, Any], layers: dict[str, Any], chunks: Any) -> da.Array:
-    """Return the chain of a Dask array or a store, which an error calls by its name, as it begins with the layer's.
+def lazily(x: Any, name: str, layers: dict[str, Any], chunks: Any) -> da.Array:
+    """Return the chain of a Dask array or a store that was checked, which errors call by its name.
+
+    Errors about a layer begin with its key.
 
     Examples
     --------
-    >>> lazily({"store": np.arange(5)}, {"": PaddedLayer([2, 1])}, None).compute()
+    >>> lazily(np.arange(5), "store", {"": PaddedLayer([2, 1])}, None).compute()
     array([ 1,  4,  7, 10])
     """
-    ((name, x),) = operand.items()
-    x = lazy.checked(operand)[name] if isinstance(x, da.Array) else checked_store(x, name)
     steps, missing = _steps(x, name, layers)
     last, dtype = steps[-1].layer, steps[-1].dtype
     x = x[(None,) * missing] if isinstance(x, da.Array) else Store(x, missing)
@@ -207,16 +208,17 @@ def _checked_function(function: Any, channels: int, axes: int, dtype: np.dtype) 
     """The dtype that a function gives, seen on a small array, where it must look at each place by itself."""
     shape = (2, channels, *(2, 3, 4)[:axes])
     probe = np.arange(prod(shape)).reshape(shape).astype(dtype)
-    part = (slice(1, None), slice(None), *[slice(1, None)] * axes)
+    first, last = ((side, slice(None), *[side] * axes) for side in (slice(1), slice(1, None)))
     try:
         with np.errstate(all="ignore"):
-            whole, alone = function(probe), function(probe[part])
+            whole, *alone = [function(part) for part in (probe, probe[first], probe[last])]
     except Exception as error:
         raise TypeError(f"a function must take an array, and raised {type(error).__name__}: {error}") from error
     if not isinstance(whole, np.ndarray) or whole.shape != shape:
         raise ValueError(f"a function must give an array of the shape that it gets, got {told(whole)}")
-    if not np.allclose(whole[part], alone, equal_nan=True):
-        raise ValueError("a function must look at each place by itself, got one that looks at others too")
+    for place, part in zip((first, last), alone, strict=True):
+        if np.shape(part) != whole[place].shape or not np.allclose(whole[place], part, equal_nan=True):
+            raise ValueError("a function must look at each place by itself, got one that looks at others too")
     return whole.dtype
 
 

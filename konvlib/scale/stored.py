@@ -8,6 +8,7 @@ import dask.array as da
 
 from konvlib.geometry import Padding, PaddingMode, PerAxis
 from konvlib.scale.chains import PaddedLayer, lazily
+from konvlib.scale.stores import checked_store
 
 
 def from_store(
@@ -71,4 +72,4 @@ def from_store(
     (((1,), (1,), (2, 2, 1)), [[[-2, 3, 8, 0, 4]]])
     """
     layer = PaddedLayer(w, stride, dilation, bias, groups, padding, padding_mode)
-    return lazily({"store": store}, {"": layer}, chunks)
+    return lazily(checked_store(store, "store"), "store", {"": layer}, chunks)
