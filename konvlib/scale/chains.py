@@ -289,8 +289,5 @@ def _chain_block(block: np.ndarray, parts: dict[int, Part], steps: Sequence[Step
 
 def _step_block(x: np.ndarray, parts: dict[int, Part], step: Step) -> np.ndarray:
     if step.function is not None:
-        return step.function(x)
-    size = [part.stop - part.start for part in parts.values()]
-    if 0 in size:  # the next layer sees its zeros only
-        return np.zeros((len(x), step.layer.out_channels, *size), step.dtype)
+        return step.function(x) if x.size else x.astype(step.dtype)
     return lazy._conv_block(x, parts, step.w, step.bias, step.layer)

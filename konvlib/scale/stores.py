@@ -40,7 +40,8 @@ class Store:
 
     @property
     def dtype(self) -> np.dtype:
-        return np.dtype(self.source.dtype)
+        """In this machine's order of bytes."""
+        return np.dtype(self.source.dtype).newbyteorder("=")
 
     @property
     def chunks(self) -> tuple[tuple[int, ...], ...]:
@@ -53,7 +54,7 @@ class Store:
         return da.core.normalize_chunks(wish, self.shape, dtype=self.dtype)
 
     def __getitem__(self, at: tuple[slice, ...]) -> np.ndarray:
-        return np.asarray(self.source[at[self.missing :]])[(None,) * self.missing]
+        return np.asarray(self.source[at[self.missing :]], self.dtype)[(None,) * self.missing]
 
 
 def checked_store(store: Any, name: str) -> Any:

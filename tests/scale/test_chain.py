@@ -48,12 +48,51 @@ def test_one_read_is_layer_by_layer(stored, count):
         source = Source(x)
         lazy = da.from_array(source, chunks=tuple([cut(rng, n) for n in x.shape]), asarray=False, meta=x[:0])
         chunks = (cut(rng, len(want)), want.shape[1], *[cut(rng, n) for n in want.shape[2:]])
-        got = chain(source if stored else lazy, layers, chunks=chunks if rng.integers(2) else None)
+        given = bool(rng.integers(2))
+        got = chain(source if stored else lazy, layers, chunks=chunks if given else None)
         assert source.reads == 0
+        assert not given or got.chunks == (chunks[0], (chunks[1],), *chunks[2:])
         value = got.compute(scheduler="sync")
         assert value.shape == want.shape == got.shape
         assert value.dtype == want.dtype == got.dtype
         assert (value == want).all(), (x.shape, layers, got.chunks)
+
+
+@pytest.mark.parametrize(
+    ("x", "first", "bias", "second"),
+    [("u1", "i1", None, "f4"), (">i2", "i2", "i4", "i8"), ("f4", "f4", "f8", "f4"), ("?", "u1", None, "u2")],
+)
+def test_dtypes_are_those_of_layer_by_layer(x, first, bias, second):
+    rng = np.random.default_rng(8)
+    x, first, second = (
+        rng.integers(0, 2, shape).astype(dtype)
+        for shape, dtype in (((1, 2, 19), x), ((3, 2, 3), first), ((2, 3, 4), second))
+    )
+    layers = [
+        PaddedLayer(first, bias=None if bias is None else np.arange(3, dtype=bias)),
+        np.negative,
+        PaddedLayer(second),
+    ]
+    layers = layers if x.dtype != bool else [layers[0], layers[2]]
+    want = layer_by_layer(x.astype(x.dtype.newbyteorder("=")), layers)
+    for given in (x, da.from_array(x, chunks=6)):
+        got = chain(given, layers, chunks=(1, 2, 5))
+        value = got.compute(scheduler="sync")
+        assert value.dtype == got.dtype == want.dtype
+        assert np.array_equal(value, want)
+
+
+def test_a_function_is_not_asked_about_nothing():
+    """Where a layer sees its padding only, what is before it has no samples."""
+
+    def function(y):
+        assert y.size
+        return y + 1
+
+    x = np.arange(4).reshape(1, 1, 4)
+    layers = [function, PaddedLayer([[[1]]], padding=4)]
+    got = chain(x, layers, chunks=(1, 1, 2)).compute(scheduler="sync")
+    assert got.tolist() == [[[0, 0, 0, 0, 1, 2, 3, 4, 0, 0, 0, 0]]]
 
 
 def test_windows_wholly_in_padding_read_nothing():

@@ -73,6 +73,18 @@ def test_each_block_reads_what_its_windows_see(mode):
             assert len(source.spans) <= 1 + (mode == "circular")
 
 
+@pytest.mark.parametrize("dtype", ["u1", ">i2", ">f4", "f2", "c8"])
+def test_dtypes_are_those_of_one_call(tmp_path, dtype):
+    x = np.random.default_rng(6).integers(0, 9, (1, 2, 20)).astype(dtype)
+    store = zarr.create_array(tmp_path / "x", shape=x.shape, chunks=(1, 2, 6), dtype=dtype)
+    store[...] = x
+    w = np.ones((1, 2, 3), "i1")
+    want, got = konvlib.conv1d(x, w), from_store(store, w)
+    value = got.compute(scheduler="sync")
+    assert value.dtype == got.dtype == want.dtype
+    assert np.array_equal(value, want)
+
+
 def test_a_computed_store_is_read_anew():
     store = np.arange(6).reshape(1, 1, 6)
     first = from_store(store, [[[1, 1]]])
