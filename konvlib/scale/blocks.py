@@ -1,17 +1,18 @@
-"""Blocks of Dask arrays: each block of outputs is computed from the samples that it reads, gathered axis by axis."""
+"""Blocks of outputs: each is computed from the samples that it reads, of a Dask array or of a store."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
 
-from konvlib.geometry.halos import Read
+from konvlib.geometry.halos import Interval, Read
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,68 @@ def by_blocks(
     return da.map_blocks(computed, x, chunks=tuple(chunks), dtype=dtype, meta=np.empty((0,) * x.ndim, dtype))
 
 
+def by_slices(
+    function: Callable[..., np.ndarray], store: Any, axes: dict[int, list[Part]], chunks: Any, dtype: Any
+) -> da.Array:
+    """Return the array of which ``function(block, parts)`` gives each block, which slices a store itself, lazily.
+
+    Parameters
+    ----------
+    function : callable
+        As for `by_blocks`.
+    store : object with shape and slices
+        Sent to workers, which read it there; a span after the other where a block sees two.
+    axes : dict
+        The parts along each axis that is read with its neighbours.
+    chunks : tuple of tuple of int
+        Of the result. Along axes without parts, blocks see what lies at their own place, and all of an axis that has
+        one chunk.
+    dtype : dtype
+        Of the result.
+
+    Examples
+    --------
+    >>> ends = [Part(0, 2, Read(((0, 3),), (0, 3))), Part(2, 5, Read(((2, 6),), (0, 4)))]
+    >>> y = by_slices(lambda block, parts: np.diff(block), np.arange(6), {0: ends}, ((2, 3),), int)
+    >>> y.compute()
+    array([1, 1, 1, 1, 1])
+    """
+    spans: list[list[tuple[Interval, ...]]] = []
+    for axis, (size, sizes) in enumerate(zip(store.shape, chunks, strict=True)):
+        if axis in axes:
+            spans.append([part.read.spans for part in axes[axis]])
+        elif len(sizes) == 1:
+            spans.append([((0, size),)])
+        else:
+            spans.append([(span,) for span in pairwise(accumulate(sizes, initial=0))])
+    sliced = partial(_sliced, function=function, store=store, spans=spans, axes=axes)
+    # A name of its own: the store may hold other samples at the next call.
+    name = f"from-store-{uuid4().hex}"
+    return da.map_blocks(sliced, chunks=chunks, dtype=dtype, meta=np.empty((0,) * len(chunks), dtype), name=name)
+
+
+def slices_of(store: Any, spans: Sequence[tuple[Interval, ...]]) -> np.ndarray:
+    """Return the samples of a store at spans along each axis; nothing is read where an axis has none.
+
+    Examples
+    --------
+    >>> slices_of(np.arange(12).reshape(2, 6), [((0, 2),), ((0, 1), (4, 6))])
+    array([[ 0,  4,  5],
+           [ 6, 10, 11]])
+    """
+    if not all(spans):
+        return np.zeros([sum([stop - start for start, stop in each]) for each in spans], store.dtype)
+
+    def along(at: tuple[slice, ...]) -> np.ndarray:
+        axis = len(at)
+        if axis == len(spans):
+            return np.asarray(store[at])
+        pieces = [along((*at, slice(*span))) for span in spans[axis]]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis)
+
+    return along(())
+
+
 def shown(block: np.ndarray, axis: int, read: Read) -> np.ndarray:
     """Return what is seen along an axis of the samples that were read, without zeros.
 
@@ -97,6 +160,15 @@ def shown(block: np.ndarray, axis: int, read: Read) -> np.ndarray:
 def _computed(block: np.ndarray, function: Any, axes: dict[int, list[Part]], block_info: Any = None) -> np.ndarray:
     place = block_info[0]["chunk-location"]
     parts = {axis: row[place[axis]] for axis, row in axes.items()}
+    for axis, part in parts.items():
+        block = shown(block, axis, part.read)
+    return function(block, parts)
+
+
+def _sliced(function: Any, store: Any, spans: Any, axes: dict[int, list[Part]], block_info: Any = None) -> np.ndarray:
+    place = block_info[None]["chunk-location"]
+    parts = {axis: row[place[axis]] for axis, row in axes.items()}
+    block = slices_of(store, [each[at] for each, at in zip(spans, place, strict=True)])
     for axis, part in parts.items():
         block = shown(block, axis, part.read)
     return function(block, parts)

@@ -1,0 +1,93 @@
+"""What is sliced where it lies: Zarr arrays, memory maps, HDF5 datasets, checked and made alike."""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from konvlib.geometry.arguments import shown
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A memory map that is sent by the name of its file, not by its samples."""
+
+    filename: str
+    dtype: np.dtype
+    offset: int
+    shape: tuple[int, ...]
+    order: Any
+
+    def __getitem__(self, at: Any) -> np.ndarray:
+        return np.array(np.memmap(self.filename, self.dtype, "r", self.offset, self.shape, self.order)[at])
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store with axes of one sample before its own, so that it has a batch and channels."""
+
+    source: Any
+    missing: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (1,) * self.missing + tuple(self.source.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """In this machine's order of bytes."""
+        return np.dtype(self.source.dtype).newbyteorder("=")
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """How the store itself is cut: into shards, or chunks, or as Dask likes it, with all channels in one."""
+        own = getattr(self.source, "shards", None) or getattr(self.source, "chunks", None)
+        if own:
+            own = da.core.normalize_chunks(tuple(own), self.source.shape)
+            return tuple([(1,)] * self.missing) + own
+        wish = tuple(["auto", -1] + ["auto"] * (len(self.shape) - 2))
+        return da.core.normalize_chunks(wish, self.shape, dtype=self.dtype)
+
+    def __getitem__(self, at: tuple[slice, ...]) -> np.ndarray:
+        return np.asarray(self.source[at[self.missing :]], self.dtype)[(None,) * self.missing]
+
+
+def checked_store(store: Any, name: str) -> Any:
+    """Return what is sliced where it lies; a memory map by the name of its file.
+
+    Raises
+    ------
+    TypeError
+        If it is a Dask array or a tensor, if it has no shape, dtype or slices, or if it holds no machine numbers.
+
+    Examples
+    --------
+    >>> checked_store(np.array([None]), "store")
+    Traceback (most recent call last):
+    ...
+    TypeError: store must hold machine numbers, got dtype object
+    """
+    wanted = "as a Zarr array, a memory map or an HDF5 dataset"
+    if isinstance(store, da.Array):
+        raise TypeError(f"{name} must be sliced where it lies, {wanted}, got a Dask array; the functions of konvlib "
+                        "take it as it is")  # fmt: skip
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(store, torch.Tensor):
+        raise TypeError(f"{name} must be sliced where it lies, {wanted}, got a torch tensor")
+    if not all([hasattr(store, part) for part in ("shape", "dtype", "__getitem__")]) or isinstance(store, type):
+        raise TypeError(f"{name} must have a shape, a dtype and slices, {wanted}, got {shown(store)}")
+    try:
+        kind = np.dtype(store.dtype).kind
+    except TypeError:
+        kind = ""
+    if kind not in tuple("biufc"):
+        raise TypeError(f"{name} must hold machine numbers, got dtype {store.dtype}")
+    if isinstance(store, np.memmap) and isinstance(store.base, mmap.mmap) and store.filename:
+        order = "C" if store.flags.c_contiguous else "F"
+        return Mapped(str(store.filename), store.dtype, store.offset, store.shape, order)
+    return store
