@@ -102,7 +102,6 @@ def test_what_has_no_lazy_form_is_refused_and_not_loaded():
     for function in (
         lambda: konvlib.im2col(x, (2, 2)),
         lambda: konvlib.conv_matrix(x, (8, 8)),
-        lambda: konvlib.conv2d_weight_grad(x, x, kernel_size=1),
         lambda: konvlib.resample(x, [1, 1], 2),
         lambda: konvlib.conv2d(np.ones((1, 1, 8, 8)), x),
     ):
