@@ -25,6 +25,7 @@ FUNCTIONS = {
     "max_pool_and_indices": lazy.max_pool_and_indices,
     "max_pool_grad": lazy_gradients.max_pool_grad,
     "normalized_correlation": lazy_sequences.normalized_correlation,
+    "resample": lazy_sequences.resample,
 }
 
 
