@@ -16,6 +16,7 @@ from torch.nn.parameter import is_lazy
 from konvlib import dispatch
 from konvlib.geometry.arguments import shown
 from konvlib.geometry.memory import MOST_BYTES, check_memory
+from konvlib.geometry.operands import is_dask
 from konvlib.registration import PLAIN, lowers
 from konvlib.runtime import REALS
 
@@ -60,6 +61,8 @@ def check_tensors(operands: dict[str, Any], dtypes: Sequence[torch.dtype] = REAL
 def _named(operand: Any) -> str:
     if isinstance(operand, Proxy):
         return "a Proxy of torch.fx: wrap the function, as with torch.fx.wrap('conv2d'), or use torch.export"
+    if is_dask(operand):
+        return "a Dask array; give torch.from_numpy of its compute()"
     return "None" if operand is None else type(operand).__name__
 
 

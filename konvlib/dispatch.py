@@ -127,12 +127,13 @@ def prepared(
 
 def _lazy(arrays: ModuleType, operands: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
     """The backend for Dask arrays, what plans for it, and the operands as it takes them; they fit in no memory."""
-    from konvlib.scale import lazy
+    from konvlib.scale.lazy import checked
+    from konvlib.scale.lazy_backend import Backend
 
     def plan_of(check: Callable[..., Any], given: dict[str, Any], arguments: dict[str, Any]) -> Any:
         return planned(check, [None if array is None else array.shape for array in given.values()], arguments)
 
-    return lazy.Backend(arrays.__name__.rpartition(".")[0]), plan_of, lazy.checked(operands)
+    return Backend(arrays.__name__.rpartition(".")[0]), plan_of, checked(operands)
 
 
 def _without_batch(

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from konvlib.geometry.layers import ConvGeometry, PoolGeometry, source_index
+from konvlib.geometry.layers import ConvGeometry, PoolGeometry
+from konvlib.geometry.sequences import boundary_places
 
 Interval = tuple[int, int]
 AxisLayer = tuple[int, int, int, int]
@@ -107,6 +108,8 @@ def inputs_of_transposed(
 def read(start: int, stop: int, size: int, padding_mode: str = "zeros") -> Read:
     """Return what shows the samples ``start <= j < stop`` of an axis of ``size`` that goes on in its padding.
 
+    The modes are those of layers, and ``symmetric``, in which sequences go on.
+
     Examples
     --------
     >>> read(-2, 5, 9)
@@ -127,7 +130,7 @@ def read(start: int, stop: int, size: int, padding_mode: str = "zeros") -> Read:
         return Read(spans, (0, high - low), (before, stop - start - before - (high - low)))
     left = range(start, min(stop, 0))
     right = range(max(start, size), stop)
-    sources = [[source_index(place, size, padding_mode) or 0 for place in side] for side in (left, right)]
+    sources = [[boundary_places(place, size, padding_mode) for place in side] for side in (left, right)]
     spans = _spans(start, stop, size, padding_mode, [low, high - 1][: 2 * (high - low)] + sources[0] + sources[1])
     at = _places(spans)
     core = (at(low), at(low) + high - low) if low < high else (0, 0)

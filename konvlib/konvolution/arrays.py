@@ -286,14 +286,21 @@ def _shows_all(layer: ConvGeometry) -> bool:
 
 def _where_shown(x: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     """The input, with zeros where no window shows it, so that what is NaN there has no part in a gradient."""
-    shown = [_shown_along(layer, axis) for axis in range(layer.axes)]
+    shown = [shown_along(layer, axis) for axis in range(layer.axes)]
     if all(axis.all() for axis in shown):
         return x
     return np.where(reduce(np.multiply.outer, shown), x, x.dtype.type(0) if x.dtype.kind != "O" else 0)
 
 
-def _shown_along(layer: ConvGeometry, axis: int) -> np.ndarray:
-    """Which samples of an axis windows show: the gradient by its input of a layer of booleans, whose sums are or."""
+def shown_along(layer: ConvGeometry, axis: int) -> np.ndarray:
+    """Return which samples of an axis windows show: the gradient by its input for booleans, whose sums are or.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> shown_along(conv_geometry((1, 1, 5), (1, 1, 1), axes=1, stride=2), 0)
+    array([ True, False,  True, False,  True])
+    """
     names = ("input_size", "kernel_size", "stride", "padding", "dilation", "output_size")
     one = {name: getattr(layer, name)[axis : axis + 1] for name in names}
     alone = replace(_of_one_channel(layer), out_channels=1, **one)

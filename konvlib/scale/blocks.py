@@ -42,8 +42,10 @@ def by_blocks(
     dtype: Any,
     *,
     whole: dict[int, int] | None = None,
+    beside: Sequence[da.Array] = (),
+    chunks: tuple[tuple[int, ...], ...] | None = None,
 ) -> da.Array:
-    """Return the array of which ``function(block, parts)`` gives each block, lazily.
+    """Return the array of which ``function(block, parts, *beside)`` gives each block, lazily.
 
     Parameters
     ----------
@@ -58,6 +60,10 @@ def by_blocks(
         Of the result.
     whole : dict, optional
         Axes of which a block sees all, with their size in the result.
+    beside : sequence of dask.array.Array, optional
+        Arrays with as many blocks along each axis; the function gets the one of each that has the block's place.
+    chunks : tuple, optional
+        Those of the result, if its blocks are not as the parts and ``whole`` say.
 
     Examples
     --------
@@ -69,14 +75,13 @@ def by_blocks(
     whole = whole or {}
     x = x.rechunk(dict.fromkeys(whole, -1))
     for axis, parts in axes.items():
-        x = _gathered(x, axis, [part.read for part in parts])
-    chunks = list(x.chunks)
-    for axis, size in whole.items():
-        chunks[axis] = (size,)
-    for axis, parts in axes.items():
-        chunks[axis] = tuple([part.stop - part.start for part in parts])
+        x = gathered(x, axis, [part.read for part in parts])
+    if chunks is None:
+        sizes = {axis: (size,) for axis, size in whole.items()}
+        sizes |= {axis: tuple([part.stop - part.start for part in parts]) for axis, parts in axes.items()}
+        chunks = tuple([sizes.get(axis, given) for axis, given in enumerate(x.chunks)])
     computed = partial(_computed, function=function, axes=axes)
-    return da.map_blocks(computed, x, chunks=tuple(chunks), dtype=dtype, meta=np.empty((0,) * x.ndim, dtype))
+    return da.map_blocks(computed, x, *beside, chunks=chunks, dtype=dtype, meta=np.empty((0,) * x.ndim, dtype))
 
 
 def by_slices(
@@ -157,12 +162,32 @@ def shown(block: np.ndarray, axis: int, read: Read) -> np.ndarray:
     return np.concatenate([left, core, right], axis)
 
 
-def _computed(block: np.ndarray, function: Any, axes: dict[int, list[Part]], block_info: Any = None) -> np.ndarray:
+def gathered(x: da.Array, axis: int, reads: Sequence[Read]) -> da.Array:
+    """Return an array with one chunk for each read along an axis.
+
+    Where nothing is read one sample stands, which `shown` drops, since chunks are not empty.
+
+    Examples
+    --------
+    >>> gathered(da.arange(6, chunks=2), 0, [Read(((0, 3),), (0, 3)), Read(((2, 6),), (0, 4))]).compute()
+    array([0, 1, 2, 2, 3, 4, 5])
+    """
+    blocks = []
+    for read in reads:
+        pieces = [x[(slice(None),) * axis + (slice(*span),)] for span in read.spans or ((0, 1),)]
+        block = da.concatenate(pieces, axis) if len(pieces) > 1 else pieces[0]
+        blocks.append(block.rechunk({axis: -1}))
+    return da.concatenate(blocks, axis) if len(blocks) > 1 else blocks[0]
+
+
+def _computed(
+    block: np.ndarray, *beside: np.ndarray, function: Any, axes: dict[int, list[Part]], block_info: Any = None
+) -> np.ndarray:
     place = block_info[0]["chunk-location"]
     parts = {axis: row[place[axis]] for axis, row in axes.items()}
     for axis, part in parts.items():
         block = shown(block, axis, part.read)
-    return function(block, parts)
+    return function(block, parts, *beside)
 
 
 def _sliced(function: Any, store: Any, spans: Any, axes: dict[int, list[Part]], block_info: Any = None) -> np.ndarray:
@@ -172,13 +197,3 @@ def _sliced(function: Any, store: Any, spans: Any, axes: dict[int, list[Part]], 
     for axis, part in parts.items():
         block = shown(block, axis, part.read)
     return function(block, parts)
-
-
-def _gathered(x: da.Array, axis: int, reads: Sequence[Read]) -> da.Array:
-    """One chunk per read; where nothing is read one sample stands, which is dropped, since chunks are not empty."""
-    blocks = []
-    for read in reads:
-        pieces = [x[(slice(None),) * axis + (slice(*span),)] for span in read.spans or ((0, 1),)]
-        block = da.concatenate(pieces, axis) if len(pieces) > 1 else pieces[0]
-        blocks.append(block.rechunk({axis: -1}))
-    return da.concatenate(blocks, axis) if len(blocks) > 1 else blocks[0]

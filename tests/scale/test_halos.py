@@ -5,6 +5,7 @@ from itertools import product
 import pytest
 
 from konvlib.geometry import PADDING_MODES, conv_size, conv_transpose_size, halos, pool_size, source_index
+from konvlib.geometry.sequences import boundary_places
 
 WINDOWS = list(product(range(1, 5), range(1, 4), range(1, 4), range(4)))  # kernel, stride, dilation, padding before
 
@@ -27,6 +28,15 @@ def test_what_is_read_shows_the_padded_axis(mode):
             needed = {source_index(j, size, mode) for j in range(start, stop)} - {None}
             assert samples == sorted(needed), (size, start, stop)
             assert read.samples == len(needed), (size, start, stop)
+
+
+def test_what_is_read_shows_what_goes_on_symmetrically():
+    for size in range(1, 6):
+        for start, stop in ((a, b) for a in range(-9, 14) for b in range(a + 1, 16)):
+            read, places = halos.read(start, stop, size, "symmetric"), range(start, stop)
+            shown = [boundary_places(j, size, "symmetric") for j in places]
+            assert _seen(read) == shown == [min(j % (2 * size), 2 * size - 1 - j % (2 * size)) for j in places]
+            assert [j for a, b in read.spans for j in range(a, b)] == sorted(set(shown))
 
 
 def test_inputs_of_a_block_are_those_that_its_windows_meet():
