@@ -114,13 +114,17 @@ class PoolGeometry:
     sides: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # As in a layer; but ``is_even`` is False too where padding is more than half a kernel, which PyTorch does not
-        # take, and ``sides`` is what windows show beyond the input, with ``ceil_mode`` more than the padding.
+        # As in a layer; but ``is_even`` is False too where padding is more than half a kernel, or the only window
+        # hangs over, which PyTorch does not take, and ``sides`` is what windows show beyond the input, with
+        # ``ceil_mode`` more than the padding.
         each = zip(
             self.input_size, self.kernel_size, self.stride, self.padding, self.dilation, self.output_size, strict=True
         )
         shown = [(b, max((o - 1) * s + d * (k - 1) + 1 - n - b, 0)) for n, k, s, (b, _), d, o in each]
-        even = [b == a and b <= k // 2 for (b, a), k in zip(self.padding, self.kernel_size, strict=True)]
+        even = [
+            b == a and b <= k // 2 and (not self.ceil_mode or n + b + a >= k)
+            for (b, a), k, n in zip(self.padding, self.kernel_size, self.input_size, strict=True)
+        ]
         object.__setattr__(self, "axes", len(self.kernel_size))
         object.__setattr__(self, "before", tuple([before for before, _ in self.padding]))
         object.__setattr__(self, "is_even", all(even))

@@ -124,6 +124,7 @@ _ROWS: dict[str, Callable[[Any], list[Row]]] = {
     ),
     "conv_weight_grad": _dense(([P], [BATCH, BATCH]), ([Shard(0)], [R, CHANNELS]), ([Shard(1)], [CHANNELS, R])),
     "konv": _konv,
+    "whole_konv": _konv,
     "konv_input_grad": _dense(
         ([BATCH], [BATCH, BATCH, R]), ([P], [CHANNELS, R, Shard(0)]), ([CHANNELS], [R, CHANNELS, Shard(2)])
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import zlib
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -10,7 +11,6 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed._functional_collectives import all_to_all_single_autograd
 
 import konvlib
 from konvlib import geometry
@@ -25,8 +25,9 @@ AVG_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 
 
 class Plan(NamedTuple):
-    """Who computes what: outputs ``cuts[r] <= i < cuts[r + 1]`` on rank r, which sees ``reads[r]``."""
+    """Who computes what: from ``bounds[r]`` on rank r has samples, from ``cuts[r]`` on outputs, and it sees ``reads[r]``."""
 
+    bounds: tuple[int, ...]
     cuts: tuple[int, ...]
     reads: list[halos.Read]
     whole: Any
@@ -42,19 +43,21 @@ def strips(
 
     .. math:: [\,i_0 s - p,\; (i_1 - 1)\, s - p + d(k-1) + 1\,)
 
-    It is differentiable once: what was received sends its gradient back, and the gradients of the layer's parameters
-    are the sums over all ranks, equal on each, so that no other reduction may follow.
+    It is differentiable as often as the layer: what was received sends its gradient back, and the gradients of the
+    layer's parameters are the sums over all ranks, equal on each, so that no other reduction may follow. The loss is
+    the sum of what the ranks call theirs.
 
     Parameters
     ----------
     layer : module
-        A `torch.nn` convolution, transposed convolution, max or average pooling, or a Konvolution; alike on all ranks.
+        A `torch.nn` convolution, transposed convolution, max or average pooling, or a Konvolution; alike on all ranks,
+        in what is differentiated, too.
     x : tensor, shape (N, C, *size)
         This rank's strip.
     bounds : sequence of int
         From 0 to the size of the whole axis, rising; one more than ranks; alike on all ranks.
     group : process group, optional
-        By default, all processes.
+        By default, all processes. Those that are not in it may not call.
     axis : int
         The axis of ``x`` that is cut: 2 is the first spatial one.
 
@@ -69,7 +72,8 @@ def strips(
     ------
     ValueError, TypeError
         On every rank, if the layer is none of these, if bounds do not rise or go with the number of ranks, if some
-        rank's strip does not go with them, or if a rank would have no outputs, or only outputs that see no sample.
+        rank's strip does not go with them, if ranks differ in layer, bounds or axis, or if a rank would have no
+        outputs, or only outputs that see no sample.
 
     See Also
     --------
@@ -86,24 +90,42 @@ def strips(
     >>> dist.destroy_process_group()
     """
     group = dist.group.WORLD if group is None else group
-    me, plan, error = dist.get_rank(group), None, None
+    me, world = dist.get_rank(group), dist.get_world_size(group)
+    if me < 0:
+        raise ValueError("group must contain the rank that calls, got one of other ranks")
+    plan, error = None, None
     try:
-        plan = plan_of(layer, tuple(x.shape), bounds, me, dist.get_world_size(group), axis)
-    except (ValueError, TypeError) as caught:
+        if not isinstance(x, Tensor):
+            raise TypeError(f"x must be a tensor, got {type(x).__name__}")
+        plan = plan_of(layer, tuple(x.shape), bounds, me, world, axis)
+    except Exception as caught:  # whatever it is: raised here at once, it would leave the others waiting
         error = caught
     # Only a rank itself knows that its strip is wrong: all say so before the exchange, and whether they need slopes.
-    said = torch.tensor([error is not None, x.requires_grad and torch.is_grad_enabled()], dtype=torch.int32)
-    said = said.to(x.device)
+    slopes = plan is not None and x.requires_grad and torch.is_grad_enabled()
+    alike = 0 if plan is None else _digest(layer, x, axis, plan)
+    said = torch.tensor([error is not None, slopes, alike, -alike], device=getattr(x, "device", None))
     dist.all_reduce(said, dist.ReduceOp.MAX, group=group)
-    wrong, slopes = said.tolist()
+    wrong, slopes, most, least = said.tolist()
     if error is not None:
         raise error
     if wrong or plan is None:
         raise ValueError("x, bounds or layer of another rank were refused; see what that rank raised")
+    if most != -least:
+        raise ValueError(
+            f"ranks must give alike layers, bounds, axes and dtypes, and differentiate alike; others do not as "
+            f"this one, which gave {layer}, bounds {plan.bounds}, axis {axis} and {x.dtype}"
+        )
     if slopes and not x.requires_grad:
         x = x.detach().requires_grad_()
-    block = _exchanged(x, axis, bounds, plan.reads, me, group)
+    block = _exchanged(x, axis, plan.bounds, plan.reads, me, group)
     return _apply(layer, block, plan, me, axis, group), plan.cuts
+
+
+def _digest(layer: nn.Module, x: Tensor, axis: int, plan: Plan) -> int:
+    """A number that differs, but for one chance in billions, between ranks that would not exchange the same."""
+    parameters = [(name, p.shape, p.dtype, p.requires_grad) for name, p in layer.named_parameters()]
+    told = type(layer).__name__, axis, plan, x.dtype, parameters, torch.is_grad_enabled()
+    return zlib.crc32(repr(told).encode())
 
 
 def plan_of(layer: nn.Module, shape: tuple[int, ...], bounds: Sequence[int], me: int, world: int, axis: int) -> Plan:
@@ -119,7 +141,7 @@ def plan_of(layer: nn.Module, shape: tuple[int, ...], bounds: Sequence[int], me:
     >>> plan_of(nn.MaxPool2d(2), (1, 1, 4, 6), (0, 4, 8), 0, 2, 2).cuts
     (0, 2, 4)
     """
-    bounds = [geometry.integer(bound, "bounds", least=0) for bound in bounds]
+    bounds = tuple([geometry.integer(bound, "bounds", least=0) for bound in bounds])
     if len(bounds) != world + 1 or bounds[0] != 0 or any([a >= b for a, b in pairwise(bounds)]):
         raise ValueError(f"bounds must rise from 0, {world + 1} of them for {world} ranks, got {bounds}")
     if not 2 <= axis < len(shape):
@@ -145,7 +167,7 @@ def plan_of(layer: nn.Module, shape: tuple[int, ...], bounds: Sequence[int], me:
         if a == b or not read.samples:
             what = "no outputs" if a == b else f"outputs {a} to {b}, which see no sample"
             raise ValueError(f"bounds {bounds} leave rank {rank} {what}; give it more samples, or take fewer ranks")
-    return Plan(tuple(cuts), reads, whole)
+    return Plan(bounds, tuple(cuts), reads, whole)
 
 
 def _geometry(layer: nn.Module, shape: tuple[int, ...]) -> Any:
@@ -192,11 +214,26 @@ def _exchanged(x: Tensor, axis: int, bounds: Sequence[int], reads: Sequence[halo
     given = torch.cat([part for parts in sent for part in parts] or [rows[:0]]).reshape(-1)
     to = [width * sum([len(part) for part in parts]) for parts in sent]
     come = [width * sum([b - a for a, b in shares(me, owner)]) for owner in ranks]
-    got = all_to_all_single_autograd(given, come, to, group).reshape(-1, *rest)
+    got = _Sent.apply(given, come, to, group).reshape(-1, *rest)
     first, last = reads[me].core
     shown = [torch.tensor(at, device=x.device, dtype=torch.long) for at in reads[me].shown]
     parts = [got[shown[0]], got[first:last], got[shown[1]]] if any(map(len, shown)) else [got[first:last]]
     return torch.cat(parts).movedim(0, axis)
+
+
+class _Sent(torch.autograd.Function):
+    """Samples to and from all ranks, so many each. Its derivative is itself, the other way round."""
+
+    @staticmethod
+    def forward(ctx: Any, given: Tensor, come: list[int], to: list[int], group: Any) -> Tensor:
+        ctx.back = to, come, group
+        got = given.new_empty(sum(come))
+        dist.all_to_all_single(got, given.contiguous(), come, to, group=group)
+        return got
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
+        return _Sent.apply(*grad_outputs, *ctx.back), None, None, None
 
 
 class _Summed(torch.autograd.Function):
@@ -209,9 +246,22 @@ class _Summed(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        total = grad_outputs[0].contiguous().clone()
-        dist.all_reduce(total, group=ctx.group)
-        return total, None
+        return _Total.apply(*grad_outputs, ctx.group), None
+
+
+class _Total(torch.autograd.Function):
+    """The sum over all ranks, on each; its derivative is the same sum."""
+
+    @staticmethod
+    def forward(ctx: Any, term: Tensor, group: Any) -> Tensor:
+        ctx.group = group
+        total = term.contiguous().clone()
+        dist.all_reduce(total, group=group)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        return _Total.apply(*grad_outputs, ctx.group), None
 
 
 def _apply(layer: Any, block: Tensor, plan: Plan, me: int, axis: int, group: Any) -> Tensor:
@@ -219,7 +269,9 @@ def _apply(layer: Any, block: Tensor, plan: Plan, me: int, axis: int, group: Any
     whole, read, i = plan.whole, plan.reads[me], axis - 2
     start, stop = plan.cuts[me], plan.cuts[me + 1]
     axes = whole.axes
-    shared = {name: _Summed.apply(p, group) for name, p in layer.named_parameters()}
+    names = [name for name, _ in layer.named_parameters()] if isinstance(layer, KonvLayer) else ("weight", "bias")
+    given = {name: layer.get_parameter(name) if "." in name else getattr(layer, name, None) for name in names}
+    shared = {name: _Summed.apply(p, group) for name, p in given.items() if p is not None}
     if isinstance(layer, TRANSPOSES):
         function = getattr(konvlib, f"conv_transpose{axes}d")
         sides = [(0, 0) if place == i else pair for place, pair in enumerate(whole.padding)]
@@ -243,7 +295,6 @@ def _apply(layer: Any, block: Tensor, plan: Plan, me: int, axis: int, group: Any
         return getattr(konvlib, f"{kind}_pool{axes}d")(block, whole.kernel_size, **options)
     sides = [read.zeros if place == i else pair for place, pair in enumerate(whole.padding)]
     if whole.padding_mode != "zeros":  # along the cut axis the block has what padding shows
-        sides[i] = (0, 0)
         block, sides = borders.pad(block, sides, whole.padding_mode), [(0, 0)] * axes
     if isinstance(layer, KonvLayer):
         local = copy.copy(layer)

@@ -132,6 +132,13 @@ def test_average_pooling_on_more_axes_is_torchs(backend):
         assert (y == expected).all()
 
 
+def test_the_only_window_of_three_axes_may_hang_over(backend):
+    """Where PyTorch's own pooling wants the kernel to fit."""
+    x = boxes.integers(1, 1, 3, 4, 2) * 12
+    y = call(backend, "avg_pool#d", 3, x, (3, 4, 3), stride=2, ceil_mode=True)
+    assert y.tolist() == [[[[[x.sum() / x.size]]]]]
+
+
 def test_pooling_by_default_side_by_side_and_padded_on_one_side(backend):
     x = boxes.integers(1, 2, 6, 9) * 12
     for name in ("max", "avg"):

@@ -1,0 +1,108 @@
+"""Sharpness: each mistake, made on purpose in a copy of a module, is found by what tests of processes compare."""
+
+from __future__ import annotations
+
+import importlib
+import random
+import types
+from itertools import product
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+import konvlib
+import konvlib.scale
+from tests.scale import ranks
+from tests.scale.test_processes import CHANNELS, COLUMNS, OPTIONS, columns_are_exact, layer_is_exact, layouts
+from tests.scale.test_processes_strips import agreed, drawn, is_exact, penalties_are_exact
+
+pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch was built without its distributed package")
+
+STRIPS = [
+    ("a parameter's gradient is this rank's alone", "_Summed.apply(p, group) for name, p", "p for name, p"),
+    ("padding stands between strips", "[read.zeros if place == i else pair", "[pair if place == i else pair"),
+    ("both sides of the mirror change places", "[got[shown[0]], got[first:last], got[shown[1]]]",
+     "[got[shown[1]], got[first:last], got[shown[0]]]"),
+    ("what hangs over counts as padding", "halos.pool_sides(read, sides[i][1])", "read.zeros"),
+    ("the stride is forgotten where transposed strips begin", "- read.spans[0][0] * whole.stride[i]",
+     "- read.spans[0][0]"),
+    ("the padding is forgotten where transposed strips begin", "at = start + whole.padding[i][0]", "at = start"),
+    ("outputs that no input reaches are left out before", "short = [max(-at, 0),", "short = [0,"),
+]  # fmt: skip
+PENALTIES = [
+    ("the exchange is differentiated once", "_Sent.apply(*grad_outputs,", "_Sent.apply(grad_outputs[0].detach(),"),
+    ("a sum's derivative is this rank's alone", "        return _Total.apply(*grad_outputs, ctx.group), None\n\n\ndef",
+     "        return grad_outputs[0], None\n\n\ndef"),
+]  # fmt: skip
+SHARDS = [
+    ("a bias counts once for each rank", "([P], [CHANNELS, Shard(1), P])", "([P], [CHANNELS, Shard(1), R])"),
+    ("a transposed bias, too", "([P], [CHANNELS, Shard(0), P])", "([P], [CHANNELS, Shard(0), R])"),
+    ("and a Konvolution's", "([P], [CHANNELS, Shard(2), P])", "([P], [CHANNELS, Shard(2), R])"),
+    ("a weight's slope is not summed", '"conv_weight_grad": _dense(([P]', '"conv_weight_grad": _dense(([R]'),
+    ("nor is that of kappa", '"konv_kappa_grad": _dense(([P]', '"konv_kappa_grad": _dense(([R]'),
+    ("groups shard channels", "rows if given[-1] == 1 else rows[:1]", "rows"),
+    ("columns shard channels", '"col2im": _each(1, 1, BATCH)', '"col2im": _each(1, 1, BATCH, CHANNELS)'),
+    ("what is remembered knows no strides", "RuntimeSchemaInfo(sum(is_tensor), ", "RuntimeSchemaInfo(100, "),
+]  # fmt: skip
+
+
+def mutated(module, old, new):
+    """A copy of a module of konvlib.scale with another text in it."""
+    source = Path(importlib.import_module(f"konvlib.scale.{module}").__file__).read_text(encoding="utf-8")
+    assert source.count(old) == 1, f"the text to replace occurs {source.count(old)} times in {module}: {old}"
+    copy = types.ModuleType("mutant")
+    exec(compile(source.replace(old, new), "mutant", "exec"), vars(copy))
+    return copy
+
+
+def strips_kill(rank, world):
+    alive = []
+    for rows, check, kinds in (
+        (STRIPS, is_exact, ("conv", "konv", "transpose", "avg")), (PENALTIES, penalties_are_exact, ("conv",)),
+    ):  # fmt: skip
+        for name, old, new in rows:
+            draw = random.Random(17)
+            torch.manual_seed(17)
+            cases = (drawn(draw, world, kinds=kinds) for _ in range(80))
+            function = mutated("spatial", old, new).strips
+            if not any(check(case, rank, function) is False for case in cases):
+                alive.append(name)
+    assert not alive, alive
+
+
+def test_mistakes_in_strips_are_found(tmp_path):
+    ranks.run(strips_kill, 2, tmp_path)
+
+
+def shards_kill(rank, world):
+    """Each mistake on sizes of its own: of others torch remembers how they were placed."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Shard
+
+    mesh, alive = init_device_mesh("cpu", (world,)), []
+    torch.manual_seed(17)
+    for number, (name, old, new) in enumerate([("none", "", ""), *SHARDS]):
+        module = mutated("sharding", old, new) if old else importlib.import_module("konvlib.scale.sharding")
+        konvlib.runtime.SHARDED = ()
+        module.register()
+        size = 8 + number, 9
+        calls = [(layer_is_exact, kind, mesh, layout, keywords, size)
+                 for kind in CHANNELS for layout, keywords in product(layouts(kind), OPTIONS)]  # fmt: skip
+        calls += [(columns_are_exact, kind, mesh, Shard(dim), 1, size) for kind, dim in product(COLUMNS, (0, 1))]
+        if all(is_right(*call) for call in calls) is not (name == "none"):
+            alive.append(name)
+    assert not alive, alive
+
+
+def is_right(check, *given):
+    try:
+        right = check(*given) is not False
+    except (ValueError, RuntimeError):
+        right = False
+    return agreed(right)
+
+
+def test_mistakes_in_placements_are_found(tmp_path):
+    ranks.run(shards_kill, 2, tmp_path)
