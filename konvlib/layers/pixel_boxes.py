@@ -120,4 +120,4 @@ def descriptor(x: torch.Tensor, box: list[int]) -> Any:
 
 def fit(x: torch.Tensor, y: torch.Tensor, packed: torch.Tensor) -> bool:
     """Whether a layer's tensors and its weight ``(C_out, taps, C_in)`` lie as the copies can address them."""
-    return weight_grad_hopper.fits(x) and weight_grad_hopper.fits(y) and packed.data_ptr() % 16 == 0
+    return all(weight_grad_hopper.fits(z) and min(z.stride()) > 0 for z in (x, y)) and packed.data_ptr() % 16 == 0

@@ -9,7 +9,7 @@ import torch
 
 from konvlib import runtime
 from konvlib.geometry import conv_geometry
-from konvlib.layers import forward_hopper, memory, pixel_boxes
+from konvlib.layers import forward_hopper, input_grad_hopper, memory, pixel_boxes
 from konvlib.layers.autotune import BoxTile, Tile
 from tests.kernels.offline.compiling import Row
 
@@ -30,6 +30,13 @@ def forward(layer: list[int], tile: list[int], dtype: str, bias: bool) -> tuple[
     geometry, x, y, packed = operands(layer, dtype)
     given = packed.new_ones(geometry.out_channels) if bias else None
     return launched(forward_hopper, "conv_boxes_kernel", "write_conv", tile, (y, x, packed, given, geometry))
+
+
+def input_grad(layer: list[int], tile: list[int], dtype: str, bias: bool) -> tuple[Any, dict[str, Any]]:
+    """The same for its input gradient."""
+    geometry, x, y, packed = operands(layer, dtype)
+    given = (x, y, packed, packed.new_ones(geometry.in_channels) if bias else None, geometry)
+    return launched(input_grad_hopper, "conv_input_grad_boxes_kernel", "write_input_grad", tile, given)
 
 
 def operands(layer: list[int], dtype: str) -> tuple[Any, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -70,5 +77,8 @@ ROWS = [
     *(_row("forward", "56", tile) for tile in pixel_boxes.TILES),
     *(_row("forward", name, pixel_boxes.TILES[7]) for name in LAYERS if name != "56"),
     _row("forward", "7", pixel_boxes.TILES[0], "float16"),
+    *(_row("input_grad", "56", tile) for tile in pixel_boxes.TILES),
+    *(_row("input_grad", name, pixel_boxes.TILES[7]) for name in ("28", "14", "7", "points", "strided")),
+    _row("input_grad", "7", pixel_boxes.TILES[0], "float16"),
 ] if runtime.gluon else []  # fmt: skip
 PRODUCTS = GEMMS = ROWS
