@@ -1,7 +1,9 @@
 """Layers on a CUDA device against cuDNN in its benchmark mode: bfloat16, channels last, the tables of known networks.
 
 ``python -m benchmarks.layers_gpu`` prints the tables, their means and worst cases, and writes the records; without a
-CUDA device it says so. ``--choices PATH`` keeps the tiles that were found quickest, for `konvlib.layers.autotune`.
+CUDA device it says so. ``--choices PATH`` keeps the tiles that were found quickest, for `konvlib.layers.autotune`: it
+sets ``KONVLIB_TUNE=all`` unless that is set, so layers in boxes of pixels are measured too, also where the file of the
+device names a tile of the other form.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import functools
 import importlib.util
 import json
 import math
+import os
 import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -206,6 +209,8 @@ def main() -> int:
     parser.add_argument("--choices", type=Path, help="where to keep the tiles that were found quickest")
     parser.add_argument("--warm", type=int, default=0, help="first compile everything, in so many processes")
     chosen = parser.parse_args()
+    if chosen.choices:
+        os.environ.setdefault("KONVLIB_TUNE", "all")
     torch.backends.cudnn.benchmark = True
     timer, wrong, lines = harness.GpuTimer(graphs=True), 0, []
     tables = {name: list(columns() if name == "im2col" else cases(*TABLES[name])) for name in chosen.tables}

@@ -11,7 +11,8 @@ one by ``w`` its weight gradient. So the three operators are each other's deriva
 - ``konvlib.layers.operators`` registers them with torch;
 - ``konvlib.layers.forward`` computes the layer, ``konvlib.layers.input_grad`` its input gradient,
   ``konvlib.layers.weight_grad`` its weight gradient; ``konvlib.layers.depthwise``, ``depthwise_input_grad`` and
-  ``depthwise_weight_grad`` do where each output channel reads one input channel;
+  ``depthwise_weight_grad`` do where each output channel reads one input channel; ``forward_hopper``,
+  ``input_grad_hopper`` and ``weight_grad_hopper`` do in boxes of pixels, for halves on Hopper;
 - ``konvlib.layers.polynomials`` is what these kernels make of a sample where the layer is one of polynomials, and
   ``konvlib.layers.polynomial_input_grad`` the input gradient of such a layer;
 - ``konvlib.layers.aten`` is what runs where no kernel does;

@@ -3,8 +3,8 @@
 ``choices/<device>.json`` beside this file, if there is one, holds what was measured on a device; the benchmarks write
 one with ``--choices``. On another geometry the first call times the tiles of the list, unless a CUDA graph is being
 captured or ``KONVLIB_TUNE=0``, when the first of the list is taken. Where an operator knows several ways of computing,
-the file names the one to take; others than the first may take more memory, so they are timed only with
-``KONVLIB_TUNE=all``, which the benchmarks set.
+the file names the one to take; others than the first may take more memory, or compile long, so they are timed only
+with ``KONVLIB_TUNE=all``, which the benchmarks set.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Tile(NamedTuple):
 
 
 class BoxTile(NamedTuple):
-    """A tile of sums over pixels, in so many parts, and how many images, rows and columns a box of pixels has."""
+    """A tile, in how many parts it is summed, and how many images, rows and columns a box of pixels has."""
 
     block_m: int
     block_n: int
@@ -198,6 +198,37 @@ def launch(
             return run(likely[0])
         tile = _measured[name] = _quickest(likely, run) if _may_measure(y) else likely[0]
     run(tile)
+
+
+def launch_either(
+    kind: str, layer: ConvGeometry, y: torch.Tensor, run: Callable[[Any], None], boxes: Sequence[BoxTile], **sizes: Any
+) -> None:
+    """`launch` a kernel, or another one with a tile of ``boxes``, where that is known to be quicker.
+
+    The file names one of them, or the other kernel's tile, as ``kind`` with boxes; where it does not they are measured
+    only with ``KONVLIB_TUNE=all``, beside the tile that `launch` takes. ``run`` runs the kernel that a tile is of.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> layer, y = conv_geometry((1, 1, 9), (1, 1, 3), axes=1), torch.ones(1, 1, 7, dtype=torch.float64)
+    >>> launch_either("conv", layer, y, print, [BoxTile(64, 64, 64, 4, 4, 1, 1, 1, 64)], rows=7)
+    Tile(block_m=32, block_n=16, block_k=16, num_warps=4, num_stages=3)
+    """
+    taken: list[Any] = []
+
+    def noted(tile: Any) -> None:
+        taken.append(tile)
+        run(tile)
+
+    name = key(f"{kind} boxes", layer, y) if boxes else ""
+    tile = (_known(y).get(name) or _measured.get(name)) if boxes else None
+    if tile is not None:
+        return run(tile)
+    launch(kind, layer, y, noted, **sizes)
+    if boxes and _may_measure(y) and os.environ.get("KONVLIB_TUNE") == "all":
+        _measured[name] = _quickest([taken[-1], *boxes], run)
+        run(_measured[name])
 
 
 def choose(

@@ -17,8 +17,8 @@ import torch
 
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
-from konvlib.layers import autotune, memory
-from konvlib.layers.autotune import Tile
+from konvlib.layers import autotune, forward_hopper, memory
+from konvlib.layers.autotune import BoxTile, Tile
 from konvlib.layers.memory import LAYER_SIZES, NOWHERE, pixel_of
 from konvlib.layers.polynomials import PLAIN, Expansion, expanded
 from konvlib.runtime import cdiv, tl
@@ -204,15 +204,19 @@ def conv(
     given |= {"MASKED": expansion.masked, "ACC_DTYPE": runtime.sum_type(y), "INPUT_PRECISION": runtime.precision(y)}
     given["INT64"] = memory.is_wide(x, y, packed) or pixels >= 2**31 - 2**10
 
-    def launch(tile: Tile) -> None:
+    def launch(tile: Tile | BoxTile) -> None:
+        if isinstance(tile, BoxTile):
+            return forward_hopper.write_conv(y, x, packed, bias, layer, tile)
         kernel, blocks = autotune.tiled(tile, in_channels, taps, conv_forward_kernel, conv_forward_few_kernel)
         programs = cdiv(pixels, blocks["BLOCK_M"]) * cdiv(out_channels, blocks["BLOCK_N"]) * layer.groups
         kernel[(programs,)](**given, **blocks)
 
     with runtime.on_device_of(y):
         name = "conv" if expansion == PLAIN else f"conv {expansion.basis} {expansion.squash} {expansion.degrees}"
+        boxes = forward_hopper.tiles(y, x, packed, bias, layer) if expansion == PLAIN else ()
+        sizes = {"rows": pixels, "columns": out_channels, "programs": layer.groups}
         among = autotune.tiles_of(y.dtype, expanded=expansion != PLAIN)
-        autotune.launch(name, layer, y, launch, rows=pixels, columns=out_channels, programs=layer.groups, among=among)
+        autotune.launch_either(name, layer, y, launch, boxes, among=among, **sizes)
     return y
 
 

@@ -18,8 +18,8 @@ import torch
 
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
-from konvlib.layers import autotune, memory
-from konvlib.layers.autotune import Tile
+from konvlib.layers import autotune, input_grad_hopper, memory
+from konvlib.layers.autotune import BoxTile, Tile
 from konvlib.layers.memory import LAYER_SIZES, NOWHERE, pixel_of
 from konvlib.runtime import cdiv, tl
 
@@ -204,8 +204,8 @@ def conv_transpose(dy: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None,
     """
     dx = memory.empty(dy, layer.input_shape)
     given = {"bias_ptr": dx if bias is None else bias.contiguous(), "HAS_BIAS": bias is not None}
-    kernels = (conv_input_grad_kernel, conv_input_grad_few_kernel)
-    launch_by_phases(kernels, given, dx, dy, w, layer, name="conv_transpose", among=autotune.tiles_of(dx.dtype))
+    kernels, among = (conv_input_grad_kernel, conv_input_grad_few_kernel), autotune.tiles_of(dx.dtype)
+    launch_by_phases(kernels, given, dx, dy, w, layer, name="conv_transpose", among=among, in_boxes=True)
     return dx
 
 
@@ -219,10 +219,12 @@ def launch_by_phases(
     *,
     name: str,
     among: tuple[Tile, ...],
+    in_boxes: bool = False,
 ) -> None:
     """Launch one of two kernels that write ``dx``, for many channels or for few, with its own arguments ``given``.
 
-    The second one may be missing.
+    The second one may be missing. With ``in_boxes``, what they compute is the input gradient with a bias, and boxes of
+    pixels may compute it too.
 
     Examples
     --------
@@ -252,11 +254,15 @@ def launch_by_phases(
     operands = [tensor for tensor in given.values() if isinstance(tensor, torch.Tensor)]
     given["INT64"] = memory.is_wide(*operands) or pixels >= 2**31 - 2**10
 
-    def launch(tile: Tile) -> None:
+    def launch(tile: Tile | BoxTile) -> None:
+        if isinstance(tile, BoxTile):
+            bias = given["bias_ptr"] if given["HAS_BIAS"] else None
+            return input_grad_hopper.write_input_grad(dx, dy, packed, bias, layer, tile)
         kernel, blocks = autotune.tiled(tile, out_channels, taps, *kernels)
         programs = cdiv(pixels, blocks["BLOCK_M"]) * cdiv(in_channels, blocks["BLOCK_N"]) * layer.groups * phases
         kernel[(programs,)](**given, **blocks)
 
     with runtime.on_device_of(dx):
-        programs = phases * layer.groups
-        autotune.launch(name, layer, dx, launch, rows=pixels, columns=in_channels, programs=programs, among=among)
+        boxes = input_grad_hopper.tiles(dx, dy, packed, layer) if in_boxes else ()
+        sizes = {"rows": pixels, "columns": in_channels, "programs": phases * layer.groups}
+        autotune.launch_either(name, layer, dx, launch, boxes, among=among, **sizes)

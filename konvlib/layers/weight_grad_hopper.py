@@ -168,7 +168,7 @@ def viewed(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> tuple[torc
     stride = tuple(1 if one else s for one, s in zip(alone, stride, strict=True))
     if all(alone):
         x = x[:, : out[0], : out[1]]
-        if x.is_contiguous() and dy.is_contiguous():
+        if x.shape[:3] == dy.shape[:3] and x.is_contiguous() and dy.is_contiguous():
             x, dy = x.reshape(1, 1, -1, x.shape[-1]), dy.reshape(1, 1, -1, dy.shape[-1])
             out = (1, dy.shape[2])
     sizes = tuple(x.shape[1:3]), out, kernel, stride, before, dilation

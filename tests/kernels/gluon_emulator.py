@@ -118,24 +118,34 @@ class Memory:
     def read(self) -> np.ndarray:
         return self.place().copy()
 
+    def store(self, value: Value) -> None:
+        self.place()[...] = value.value
+
 
 class Descriptor:
-    """A tensor that boxes are copied of; there are zeros around it."""
+    """A tensor that boxes are copied of, or to; there are zeros around it, and nothing is written there."""
 
     def __init__(self, array: np.ndarray, box: Any, dtype: Any):
         self.array, self.box, self.dtype, self.layout = array, tuple(box), Type(dtype), None
 
     def read(self, place: Any) -> np.ndarray:
         found = np.zeros(self.box, self.array.dtype)
+        there, inside = self._overlap(place)
+        found[there] = self.array[inside]
+        return found
+
+    def write(self, place: Any, values: np.ndarray) -> None:
+        there, inside = self._overlap(place)
+        self.array[inside] = values[there]
+
+    def _overlap(self, place: Any) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+        """Of a box and of the tensor, what they have in common."""
         spans = [
             (max(at, 0), max(min(at + size, n), max(at, 0)))
             for at, size, n in zip(map(int, place), self.box, self.array.shape, strict=True)
         ]
         there = tuple(slice(begin - int(at), end - int(at)) for (begin, end), at in zip(spans, place, strict=True))
-        inside = all(end > begin for begin, end in spans)
-        if inside:
-            found[there] = self.array[tuple(slice(begin, end) for begin, end in spans)]
-        return found
+        return there, tuple(slice(begin, end) for begin, end in spans)
 
 
 class Barrier:
@@ -187,6 +197,10 @@ def _language(program: int, late: bool) -> dict[str, Any]:
         else:
             np.copyto(memory.place(), values)
 
+    def copy_back(desc: Descriptor, place: Any, memory: Memory) -> None:
+        assert memory.shape == desc.box
+        desc.write([int(bare(value)) for value in place], memory.read())
+
     def product(a: Memory, b: Memory, acc: Sum, is_async: bool = False) -> Sum:
         acc.queue.append((a, b))
         return acc
@@ -224,8 +238,11 @@ def _language(program: int, late: bool) -> dict[str, Any]:
     mbarrier = SimpleNamespace(
         init=init, wait=wait, expect=expect, invalidate=lambda _: None, MBarrierLayout=lambda: None
     )
+    tma = SimpleNamespace(
+        async_copy_global_to_shared=copy, async_copy_shared_to_global=copy_back, store_wait=lambda outstanding: None
+    )
     hopper = SimpleNamespace(
-        mbarrier=mbarrier, tma=SimpleNamespace(async_copy_global_to_shared=copy), fence_async_shared=lambda: None,
+        mbarrier=mbarrier, tma=tma, fence_async_shared=lambda: None,
         warpgroup_mma=product, warpgroup_mma_wait=products,
         warpgroup_mma_init=lambda value: value if isinstance(value, Sum) else Sum(bare(value)),
     )  # fmt: skip

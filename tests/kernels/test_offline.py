@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.kernels.offline import boxes as offline_boxes
 from tests.kernels.offline import halo as offline_halo
 from tests.kernels.offline import layers as offline_layers
 from tests.kernels.offline import pooling as offline_pooling
@@ -25,11 +26,12 @@ triton = pytest.importorskip("triton")
 FAMILIES = {
     "sequences": offline_sequences,
     "layers": offline_layers,
+    "boxes": offline_boxes,
     "halo": offline_halo,
     "preparation": offline_preparation,
     "pooling and columns": offline_pooling,
 }
-BOUNDED = ("layers", "halo", "preparation", "pooling and columns")
+BOUNDED = ("layers", "boxes", "halo", "preparation", "pooling and columns")
 BOUNDS = json.loads(Path(__file__).with_name("offline").joinpath("bounds.json").read_text(encoding="utf-8"))
 """Of each row's main loop: matrix products, asynchronous copies, waits, drains, instructions of the machine."""
 
