@@ -2,8 +2,9 @@
 
 The fused way never writes the expanded input, nor does that by a halo, which is taken where it serves a layer. Where
 ``choices/<device>.json`` names another as quicker for a geometry, that is taken: ``"expanded"`` multiplies by the
-layer's own kernel, ``"library"`` by cuDNN's convolution. The gradient by the coefficients sums once for each degree
-where it is fused: if the kernel for Hopper serves the expanded input, that way comes first.
+layer's own kernel, ``"library"`` by cuDNN's convolution, and ``"columns"`` sums the gradient by the input for all
+degrees in one product. The gradient by the coefficients sums once for each degree where it is fused: if the kernel for
+Hopper serves the expanded input, that way comes first.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from konvlib.geometry import ConvGeometry
-from konvlib.konvolution import halo, kernels
+from konvlib.konvolution import columns, halo, kernels
 from konvlib.layers import (
     aten,
     autotune,
@@ -128,6 +129,8 @@ def konv_input_grad(
         "expanded": expanded,
         "library": library,
     }
+    if columns.serves(x, layer, expansion):  # not the first: it is taken only where it was measured to be quicker
+        ways["columns"] = lambda: columns.conv_transpose(dy, kappa, x, layer, expansion)
     return autotune.choose(_kind("konv_input_grad", expansion), layer, x, ways)
 
 

@@ -245,7 +245,7 @@ def choose(
     """
     name = key(kind, layer, y)
     way = _known(y).get(name) or _measured.get(name)
-    if way is None:
+    if way not in ways:  # unknown, or one that does not serve these operands
         way = next(iter(ways))
         if _may_measure(y) and os.environ.get("KONVLIB_TUNE") == "all":
             seconds = {other: _seconds(ways[other]) for other in ways}

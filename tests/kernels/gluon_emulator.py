@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+COLUMNS = 64
+"""So many 16-bit columns of a tensor lie together in shared memory: the 128 bytes of a swizzle."""
+
 
 class Value:
     """A tensor or a scalar."""
@@ -24,6 +27,19 @@ class Value:
 
     def to(self, dtype: Any) -> Value:
         return Value(self.value.astype(dtype.dtype if isinstance(dtype, Type) else dtype))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.value.shape
+
+    def reshape(self, shape: Any) -> Value:
+        return Value(self.value.reshape(shape))
+
+    def permute(self, order: Any) -> Value:
+        return Value(self.value.transpose(order))
+
+    def split(self) -> tuple[Value, Value]:
+        return Value(self.value[..., 0]), Value(self.value[..., 1])
 
     def __getitem__(self, index: Any) -> Value:
         return Value(self.value[index])
@@ -112,11 +128,23 @@ class Memory:
         turned.read = lambda: self.read().transpose(order)
         return turned
 
-    def place(self) -> np.ndarray:
-        return self.line[self.begin : self.begin + int(np.prod(self.shape))].reshape(self.shape)
+    def blocks(self) -> np.ndarray:
+        """The elements as blocks of at most 64 columns, 128 bytes, which lie one after the other."""
+        columns = self.shape[-1] if self.shape else 1
+        width = COLUMNS if columns % COLUMNS == 0 else columns
+        size = int(np.prod(self.shape))
+        return self.line[self.begin : self.begin + size].reshape(columns // width, -1, width)
+
+    def write(self, values: Any) -> None:
+        blocks = self.blocks()
+        values = np.broadcast_to(values, self.shape).reshape(blocks.shape[1], blocks.shape[0], -1)
+        blocks[...] = values.transpose(1, 0, 2)
 
     def read(self) -> np.ndarray:
-        return self.place().copy()
+        return self.blocks().transpose(1, 0, 2).reshape(self.shape)
+
+    def _keep_alive(self) -> None:
+        """Tells the compiler only."""
 
     def store(self, value: Value) -> None:
         self.place()[...] = value.value
@@ -165,11 +193,12 @@ class Barrier:
 
 class Sum:
     def __init__(self, value: np.ndarray):
-        self.value, self.queue = value, []
+        self.value = value
 
 
 def _language(program: int, late: bool) -> dict[str, Any]:
     barriers: dict[int, Barrier] = {}
+    queue: list[tuple[Sum, Memory, Memory]] = []
 
     def of(bar: Memory) -> Barrier:
         return barriers[(id(bar.line), bar.begin)]
@@ -190,27 +219,27 @@ def _language(program: int, late: bool) -> dict[str, Any]:
             return
         assert memory.shape == desc.box
         values, at = desc.read([int(bare(value)) for value in place]), of(bar)
-        at.arrived += memory.place().size * desc.dtype.primitive_bitwidth // 8
+        at.arrived += values.size * desc.dtype.primitive_bitwidth // 8
         if late:
-            memory.place()[...] = np.nan
-            at.pending.append(lambda: np.copyto(memory.place(), values))
+            memory.write(np.nan)
+            at.pending.append(lambda: memory.write(values))
         else:
-            np.copyto(memory.place(), values)
+            memory.write(values)
 
     def copy_back(desc: Descriptor, place: Any, memory: Memory) -> None:
         assert memory.shape == desc.box
         desc.write([int(bare(value)) for value in place], memory.read())
 
     def product(a: Memory, b: Memory, acc: Sum, is_async: bool = False) -> Sum:
-        acc.queue.append((a, b))
+        queue.append((acc, a, b))
         return acc
 
     def products(outstanding: int, deps: Any) -> Any:
-        (acc,) = deps
-        while len(acc.queue) > outstanding:
-            a, b = acc.queue.pop(0)
+        while len(queue) > outstanding:
+            acc, a, b = queue.pop(0)
             acc.value = acc.value + a.read() @ b.read()
-        return acc if outstanding else Value(acc.value)
+        done = [acc if outstanding else Value(acc.value) for acc in deps]
+        return done[0] if len(done) == 1 else tuple(done)
 
     def load(pointer: Pointer, mask: Any = True, other: Any = 0) -> Value:
         at, kept = np.broadcast_arrays(pointer.at, bare(mask))
@@ -229,7 +258,7 @@ def _language(program: int, late: bool) -> dict[str, Any]:
         **nothing, constexpr=None, int32=np.int32, int64=np.int64, float32=np.float32, load=load, store=store,
         program_id=lambda axis: Value(program), cdiv=lambda a, b: (Value(bare(a)) + (b - 1)) // b,
         arange=lambda begin, end, layout=None: Value(np.arange(begin, end)), static_range=range,
-        zeros=lambda shape, *_: Value(np.zeros(shape)), convert_layout=lambda value, _: value,
+        zeros=lambda shape, *_: Value(np.zeros(shape)), convert_layout=lambda value, *_, **__: value,
         where=lambda c, a, b: Value(np.where(bare(c), bare(a), bare(b))),
         maximum=lambda a, b: Value(np.maximum(bare(a), bare(b))),
         minimum=lambda a, b: Value(np.minimum(bare(a), bare(b))),
@@ -250,20 +279,22 @@ def _language(program: int, late: bool) -> dict[str, Any]:
 
 
 def run(
-    kernels: list[Any], grid: int, *, late: bool = False, mutant: tuple[str, str] | None = None, **arguments: Any
-) -> None:
+    kernels: list[Any], grid: int, *, late: bool = False, mutant: tuple[str, str] | None = None,
+    names: dict[str, Any] | None = None, **arguments: Any,
+) -> None:  # fmt: skip
     """Run the last of the Gluon functions, which may call the others, for each program of the grid.
 
-    ``mutant`` is a place in their source, and what stands there instead.
+    ``mutant`` is a place in their source, and what stands there instead; ``names`` are other names that they know.
     """
     sources = [textwrap.dedent(inspect.getsource(kernel.fn)) for kernel in kernels]
     plain = "\n".join(source[source.index("def ") :].replace(": gl.constexpr", "") for source in sources)
     if mutant:
         assert plain.count(mutant[0]) == 1, mutant
         plain = plain.replace(*mutant)
+    code = compile(plain, "kernel", "exec")
     for program in range(grid):
-        space = _language(program, late)
-        exec(plain, space)
+        space = _language(program, late) | (names or {})
+        exec(code, space)
         space[kernels[-1].fn.__name__](**{name: _given(name, value) for name, value in arguments.items()})
 
 

@@ -1,0 +1,302 @@
+"""Konvolution's input gradient by columns of a degree and a channel: which layers it serves, its tiles and its launch.
+
+It takes layers in halves on Hopper, without groups, on one or two axes, where channels lie together; all others go
+other ways. It has not been timed: `konvlib.konvolution.ways` takes it where a file of choices names it, or measures it
+with the other ways under ``KONVLIB_TUNE=all``.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import torch
+
+from konvlib import runtime
+from konvlib.geometry import ConvGeometry
+from konvlib.konvolution.columns_kernel import konv_columns_kernel
+from konvlib.layers import autotune, memory
+from konvlib.layers.autotune import Tile
+from konvlib.layers.polynomials import BASES, Expansion
+from konvlib.layers.weight_grad_hopper import fits
+from konvlib.runtime import cdiv, gl, power_of_2
+
+LEAST = 16
+"""The fewest channels of the input: a tile has so many at least."""
+
+MOST_DEGREES = 8
+
+WIDTH = 64
+"""Columns of one box of coefficients, as the kernel copies them."""
+
+MOST_COLUMNS, MOST_SUMS = 256, 128
+"""Columns of a product, and sums of a thread."""
+
+SHARED_MEMORY, SLOTS = 227 * 1024 - 2**11, 6
+"""What the ring and the samples may take, and how many slots are enough."""
+
+SHARED_BY_PHASES = 20 * 2**20
+"""Phases of a larger gradient by the output come by turns: between two whole ones it would leave the cache."""
+
+TRIED = 3
+"""So many tiles are measured."""
+
+
+class Pixels(NamedTuple):
+    """A layer of two axes, its pixels those of the input."""
+
+    batch: int
+    size: tuple[int, int]
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    dilation: tuple[int, int]
+
+    @property
+    def of_a_phase(self) -> tuple[int, int, int]:
+        """Images, rows and columns of the inputs that leave the same remainder by the stride."""
+        return (self.batch, *(cdiv(n, s) for n, s in zip(self.size, self.stride, strict=True)))
+
+    def taps(self, phase: tuple[int, int]) -> int:
+        """How many taps show the inputs of a phase."""
+        each = zip(phase, self.padding, self.dilation, self.stride, self.kernel, strict=True)
+        return math.prod(sum((r + p - d * u) % s == 0 for u in range(k)) for r, p, d, s, k in each)
+
+
+def serves(x: torch.Tensor, layer: ConvGeometry, expansion: Expansion) -> bool:
+    """Whether the kernel computes the gradient by this input: on Hopper, in halves, where its channels lie together.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> x = torch.ones(1, 64, 9, dtype=torch.bfloat16)
+    >>> serves(x, conv_geometry(x.shape, (64, 64, 1), axes=1), Expansion(3, "chebyshev"))
+    False
+    """
+    if runtime.gluon is None or not x.is_cuda or not runtime.is_hopper(x.device):
+        return False
+    return could_serve(layer, x.dtype, expansion) and memory.is_channels_last(x)
+
+
+def could_serve(layer: ConvGeometry, dtype: torch.dtype, expansion: Expansion) -> bool:
+    """Whether it does where the channels of the input lie together.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> layer = conv_geometry((2, 64, 9, 9), (64, 64, 3, 3), axes=2, stride=2, dilation=2)
+    >>> [could_serve(layer, dtype, Expansion(3, "hermite")) for dtype in (torch.bfloat16, torch.float32)]
+    [True, False]
+    """
+    if dtype not in runtime.HALVES or layer.groups > 1 or layer.axes > 2:
+        return False
+    if 0 in (*layer.input_shape, *layer.output_shape) or layer.batch * math.prod(layer.input_size) >= 2**30:
+        return False
+    if not 0 < expansion.degrees <= MOST_DEGREES or expansion.basis not in BASES:
+        return False
+    return layer.in_channels >= LEAST and layer.out_channels % 8 == 0
+
+
+def conv_transpose(
+    dy: torch.Tensor, kappa: torch.Tensor, x: torch.Tensor, layer: ConvGeometry, expansion: Expansion
+) -> torch.Tensor:
+    """The gradient by the input, as `konvlib.konvolution.operators.konv_input_grad`, where the kernel serves it."""
+    dx = memory.empty(x, layer.input_shape)
+    if not fits(dy):  # the copies would not find its pixels
+        dy = dy.movedim(1, -1).clone(memory_format=torch.contiguous_format).movedim(-1, 1)
+    packed: dict[int, torch.Tensor] = {}
+
+    def launch(tile: Tile) -> None:
+        if tile.block_n not in packed:
+            packed[tile.block_n] = side_by_side(kappa, tile.block_n)
+        kernel, grid, arguments = launched(dx, dy, x, packed[tile.block_n], layer, expansion, tile)
+        kernel[grid](**arguments)
+
+    with runtime.on_device_of(dx):
+        name = f"konv_transpose columns {expansion.basis} {expansion.squash} {expansion.degrees}"
+        likely = likely_tiles(layer, expansion.degrees, autotune.multiprocessors(dx))
+        autotune.launch(name, layer, dx, launch, likely=likely)
+    return dx
+
+
+def side_by_side(kappa: torch.Tensor, channels: int) -> torch.Tensor:
+    """Coefficients as ``(C_out, columns)``: by tap, then by so many channels, then by degree; zeros fill the last.
+
+    Examples
+    --------
+    >>> side_by_side(torch.tensor([[[[1, 2]], [[3, 4]]]]), 32)[:, ::32]
+    tensor([[1, 3, 2, 4]])
+    """
+    outputs, degrees, inputs, *kernel = kappa.shape
+    span, blocks, taps = span_of(degrees, channels), cdiv(inputs, channels), math.prod(kernel)
+    columns = kappa.flatten(3).permute(0, 3, 1, 2)
+    if (span, blocks * channels) != (degrees, inputs):
+        filled = kappa.new_zeros(outputs, taps, span, blocks * channels)
+        filled[:, :, :degrees, :inputs] = columns
+        columns = filled
+    return columns.unflatten(3, (blocks, channels)).transpose(2, 3).reshape(outputs, -1)
+
+
+@lru_cache(256)
+def span_of(degrees: int, channels: int) -> int:
+    """How many degrees' columns a product has: one or two powers of two, and whole boxes of columns.
+
+    Examples
+    --------
+    >>> [span_of(degrees, 32) for degrees in range(1, 9)]
+    [2, 2, 4, 4, 6, 6, 8, 8]
+    """
+    return next(
+        n
+        for n in range(degrees, 4 * MOST_DEGREES)
+        if n.bit_count() <= 2 and n * channels % WIDTH == 0 and main_of(n) * channels % WIDTH == 0
+    )
+
+
+def main_of(span: int) -> int:
+    """The largest power of two in a number of degrees: they are the columns of one product.
+
+    Examples
+    --------
+    >>> [main_of(span) for span in (1, 3, 4, 6)]
+    [1, 2, 4, 4]
+    """
+    return 1 << span.bit_length() - 1
+
+
+@lru_cache(1024)
+def tiles_of(layer: ConvGeometry, degrees: int) -> tuple[Tile, ...]:
+    """Pixels and channels of a tile, products at a time, warps and slots: all that fit.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> tiles_of(conv_geometry((32, 64, 56, 56), (64, 64, 3, 3), axes=2, padding=1), 4)[0]
+    Tile(block_m=128, block_n=64, block_k=64, num_warps=8, num_stages=4)
+    """
+    block_k, tiles = 32 if layer.out_channels <= 32 else 64, []
+    for channels in (128, 64, 32, 16):
+        columns = span_of(degrees, channels) * channels
+        if channels >= 2 * power_of_2(layer.in_channels) or columns > MOST_COLUMNS:
+            continue
+        for block_m, warps in ((128, 8), (64, 4), (256, 8)):
+            sums = block_m * columns // (32 * warps)
+            left = SHARED_MEMORY // programs_of(sums) - block_m * (2 * channels + 16)
+            slots = min(left // (2 * block_k * (block_m + columns)), SLOTS)
+            if sums <= MOST_SUMS and slots > 2:
+                tiles.append(Tile(block_m, channels, block_k, warps, slots))
+    return tuple(tiles)
+
+
+def programs_of(sums: int) -> int:
+    """How many programs a multiprocessor runs beside one another, by the sums of a thread."""
+    return 1 if sums > MOST_SUMS // 2 else 2
+
+
+def likely_tiles(layer: ConvGeometry, degrees: int, at_once: int) -> list[Tile]:
+    """The tiles worth trying, the likeliest first.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> likely_tiles(conv_geometry((32, 64, 56, 56), (64, 64, 3, 3), axes=2, padding=1), 4, 132)[0]
+    Tile(block_m=128, block_n=64, block_k=64, num_warps=8, num_stages=4)
+    """
+    return sorted(tiles_of(layer, degrees), key=lambda tile: cost(layer, degrees, tile, at_once))[:TRIED]
+
+
+def cost(layer: ConvGeometry, degrees: int, tile: Tile, at_once: int) -> float:
+    """A guess of the cycles that a launch takes, from the rates that are known of an H100."""
+    pixels, columns = pixels_of(layer), span_of(degrees, tile.block_n) * tile.block_n
+    boxes = boxes_of(tile.block_m, pixels.of_a_phase)[1]
+    # 2048 products a cycle; from the cache come 40 bytes a cycle, 128 from shared memory, where each 64 rows read all.
+    products = tile.block_m * columns * tile.block_k / 2048
+    copied = 2 * tile.block_k * (tile.block_m + columns)
+    read = 2 * tile.block_k * (tile.block_m + tile.block_m // 64 * columns)
+    step = max(products, copied / 40, (copied + read) / 128)
+    steps = math.prod(layer.kernel_size) / math.prod(layer.stride) * cdiv(layer.out_channels, tile.block_k)
+    after = 2000 + tile.block_m * tile.block_n * (16 + 3 * degrees) / 128
+    together = programs_of(tile.block_m * columns // (32 * tile.num_warps))
+    count = boxes * math.prod(layer.stride) * cdiv(layer.in_channels, tile.block_n)
+    waves = cdiv(count, at_once * together)
+    return waves * (together * step * steps + after)
+
+
+@lru_cache(1024)
+def pixels_of(layer: ConvGeometry) -> Pixels:
+    """A layer of one or two axes as one of two."""
+    each = ((layer.kernel_size, 1), (layer.stride, 1), (layer.before, 0), (layer.dilation, 1))
+    return Pixels(layer.batch, *(memory.three(values, fill)[1:] for values, fill in ((layer.input_size, 1), *each)))
+
+
+@lru_cache(1024)
+def boxes_of(pixels: int, sizes: tuple[int, int, int]) -> tuple[tuple[int, int, int], int]:
+    """The box of so many pixels, in images, rows and columns, that covers the sizes most often whole; how many do.
+
+    Examples
+    --------
+    >>> boxes_of(128, (32, 56, 56))
+    ((2, 8, 8), 784)
+    """
+    powers = [1 << i for i in range(pixels.bit_length())]
+    boxes = [(n, h, pixels // (n * h)) for n in powers for h in powers if n * h <= pixels]
+    counts = {box: math.prod(map(cdiv, sizes, box)) for box in boxes}
+    box = min(boxes, key=lambda box: (counts[box], box[0], abs(box[1] - box[2])))
+    return box, counts[box]
+
+
+def launched(
+    dx: torch.Tensor, dy: torch.Tensor, x: torch.Tensor, w: torch.Tensor, layer: ConvGeometry, expansion: Expansion,
+    tile: Tile,
+) -> tuple[Any, tuple[int], dict[str, Any]]:  # fmt: skip
+    """The kernel, its grid and its arguments; all channels lie together, and ``w`` is that of `side_by_side`."""
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+    dx, dy, x = (t.movedim(1, -1) if layer.axes == 2 else t.movedim(1, -1).unsqueeze(1) for t in (dx, dy, x))
+    pixels = pixels_of(layer)
+    plain = math.prod(layer.kernel_size) == math.prod(layer.stride) == 1 and not any(map(sum, layer.padding))
+    if plain and all(t.is_contiguous() for t in (dx, dy, x)):  # all pixels in one row
+        dx, dy, x = (t.reshape(1, 1, -1, t.shape[-1]) for t in (dx, dy, x))
+        pixels = pixels._replace(batch=1, size=(1, x.shape[2]))
+    box, boxes = boxes_of(tile.block_m, pixels.of_a_phase)
+    blocks = [cdiv(n, extent) for n, extent in zip(pixels.of_a_phase, box, strict=True)]
+    phases, span = math.prod(pixels.stride), span_of(expansion.degrees, tile.block_n)
+    blocks_c = cdiv(layer.in_channels, tile.block_n)
+    common = [math.gcd(s, d) for s, d in zip(pixels.stride, pixels.dilation, strict=True)]
+    inverse = [pow(d // g, -1, s // g) for s, d, g in zip(pixels.stride, pixels.dilation, common, strict=True)]
+    arguments = {
+        "dy_desc": TensorDescriptor(dy, list(dy.shape), list(dy.stride()), [*box, tile.block_k], _layout(tile, 4)),
+        "w_desc": TensorDescriptor.from_tensor(w, [tile.block_k, WIDTH], gl.NVMMASharedLayout(128, 16, 2)),
+        "x_ptr": x, "dx_ptr": dx,
+        "blocks_c": blocks_c, "blocks_h": blocks[1], "blocks_w": blocks[2], "boxes": boxes, "phases": phases,
+        "order": _order(pixels, dy), "batch": x.shape[0],
+        "in_channels": layer.in_channels, "out_channels": layer.out_channels,
+        **_both("in", pixels.size), **_both("kernel", pixels.kernel), **_both("stride", pixels.stride),
+        **_both("padding", pixels.padding), **_both("dilation", pixels.dilation),
+        **_both("gcd", common), **_both("inverse", inverse),
+        **dict(zip(("stride_xn", "stride_xh", "stride_xw"), x.stride(), strict=False)),
+        **dict(zip(("stride_dxn", "stride_dxh", "stride_dxw"), dx.stride(), strict=False)),
+        "DEGREES": expansion.degrees, "MAIN": main_of(span), "REST": span - main_of(span),
+        "BASIS": expansion.basis, "SQUASH": expansion.squash,
+        "EVEN_C": layer.in_channels % tile.block_n == 0, "INT64": memory.is_wide(x, dx),
+        "BOX_N": box[0], "BOX_H": box[1], "BOX_W": box[2], "BLOCK_M": tile.block_m, "BLOCK_C": tile.block_n,
+        "BLOCK_K": tile.block_k, "SLOTS": tile.num_stages, "num_warps": tile.num_warps,
+    }  # fmt: skip
+    return konv_columns_kernel, (blocks_c * boxes * phases,), arguments
+
+
+def _layout(tile: Tile, rank: int) -> Any:
+    return gl.NVMMASharedLayout(swizzle_byte_width=2 * tile.block_k, element_bitwidth=16, rank=rank)
+
+
+def _order(pixels: Pixels, dy: torch.Tensor) -> int:
+    """How phases follow one another: 0 by turns, 1 from the first, 2 from the last; those with most taps first."""
+    last = pixels.stride[0] - 1, pixels.stride[1] - 1
+    if last == (0, 0) or dy.numel() * dy.element_size() > SHARED_BY_PHASES:
+        return 0
+    return 1 if pixels.taps((0, 0)) >= pixels.taps(last) else 2
+
+
+def _both(name: str, values: Any) -> dict[str, int]:
+    return {f"{name}_h": values[0], f"{name}_w": values[1]}
