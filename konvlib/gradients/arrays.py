@@ -99,34 +99,24 @@ def unpad(dx: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     """
     for axis, (size, padding) in enumerate(zip(layer.input_size, layer.padding, strict=True), start=2):
         for before, after, mode in reversed(geometry.padding_steps(size, padding, layer.padding_mode)):
-            dx = unpad_axis(dx, axis, before, after, mode)
+            dx = _unpad_axis(dx, axis, before, after, mode)
     return np.ascontiguousarray(dx)
 
 
-def unpad_axis(dx: np.ndarray, axis: int, before: int, after: int, mode: str) -> np.ndarray:
-    """Return ``dx`` without the padding of an axis, what that received added to what it showed; it may be Dask's.
-
-    The padding reaches no further than the samples.
-
-    Examples
-    --------
-    >>> unpad_axis(np.array([10, 1, 2, 3, 20]), 0, 1, 1, "reflect")
-    array([ 1, 32,  3])
-    """
+def _unpad_axis(dx: np.ndarray, axis: int, before: int, after: int, mode: str) -> np.ndarray:
+    """What padding of one axis received, which reaches no further than the samples, added to what it showed."""
     size = dx.shape[axis] - before - after
     part = partial(_part, dx.ndim, axis)
     first, inside, last = dx[part(0, before)], dx[part(before, before + size)], dx[part(before + size, None)]
-    received: tuple = ()
     if mode == "reflect":
-        received = (1, before + 1, np.flip(first, axis)), (size - 1 - after, size - 1, np.flip(last, axis))
+        inside[part(1, before + 1)] += np.flip(first, axis)
+        inside[part(size - 1 - after, size - 1)] += np.flip(last, axis)
     elif mode == "replicate":
-        ends = [side.sum(axis, dtype=dx.dtype, keepdims=True) for side in (first, last)]
-        received = (0, 1, ends[0]), (size - 1, size, ends[1])
+        inside[part(0, 1)] += first.sum(axis, dtype=dx.dtype, keepdims=True)
+        inside[part(size - 1, size)] += last.sum(axis, dtype=dx.dtype, keepdims=True)
     elif mode == "circular":
-        received = (size - before, size, first), (0, after, last)
-    for side, (start, stop, values) in zip((before, after), received, strict=False):
-        if side:
-            inside[part(start, stop)] += values
+        inside[part(size - before, size)] += first
+        inside[part(0, after)] += last
     return inside
 
 
