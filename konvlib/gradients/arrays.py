@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from konvlib import geometry
 from konvlib.finite import bilinear
-from konvlib.geometry import ConvGeometry
+from konvlib.geometry import ConvGeometry, halos
 from konvlib.gradients.pooling_arrays import avg_pool_grad, max_pool_grad
 from konvlib.images import arrays as images
 from konvlib.images.arrays import pad
@@ -198,11 +198,10 @@ def _convolve(layer: ConvGeometry, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
         x, layer = pad(x, layer), layer.of_padded()
     x = x.reshape(layer.batch, layer.groups, -1, *layer.input_size).swapaxes(0, 2)
     inside, margins = [], []
-    for axis, (before, _) in enumerate(layer.padding):
-        # From the first place that a window of ``dy`` sees to the last.
-        end = layer.stride[axis] * (layer.output_size[axis] - 1) + layer.dilation[axis] * (layer.kernel_size[axis] - 1)
-        inside.append(slice(0, max(end + 1 - before, 0)))
-        margins.append((min(before, end + 1), max(end + 1 - before - layer.input_size[axis], 0)))
+    for axis, outputs in enumerate(layer.output_size):
+        read = halos.read_by(layer, axis, 0, outputs)
+        inside.append(read.interval)
+        margins.append(read.zeros)
     x = x.reshape(len(x), -1, *layer.input_size)[(..., *inside)]
     if not x.size:
         return np.zeros(layer.weight_shape, dtype=x.dtype)

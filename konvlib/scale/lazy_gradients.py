@@ -232,7 +232,7 @@ def _seen(part: Part, pool: PoolGeometry, i: int) -> halos.Read:
     """The samples that the windows of a block show."""
     if not part.read.spans:
         return part.read
-    return halos.read(*halos.inputs_of(*part.read.spans[0], **halos.window_of(pool, i)), pool.input_size[i])
+    return halos.read_by(pool, i, *part.read.spans[0])
 
 
 def _pool_grad_block(
