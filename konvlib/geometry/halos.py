@@ -46,6 +46,11 @@ class Read(NamedTuple):
         """How many samples are read."""
         return sum([stop - start for start, stop in self.spans])
 
+    @property
+    def interval(self) -> slice:
+        """The samples that are read, where they are one interval or none."""
+        return slice(*self.spans[0]) if self.spans else slice(0, 0)
+
 
 def window_of(layer: ConvGeometry | PoolGeometry, i: int) -> dict[str, int]:
     """Return the window along a spatial axis, as the functions here take it.
@@ -135,6 +140,18 @@ def read(start: int, stop: int, size: int, padding_mode: str = "zeros") -> Read:
     at = _places(spans)
     core = (at(low), at(low) + high - low) if low < high else (0, 0)
     return Read(spans, core, (0, 0), (tuple(map(at, sources[0])), tuple(map(at, sources[1]))))
+
+
+def read_by(layer: ConvGeometry | PoolGeometry, i: int, start: int, stop: int) -> Read:
+    """Return what outputs ``start`` to ``stop`` of a layer, padded with zeros, or of a pooling read along an axis.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> read_by(conv_geometry((1, 1, 9), (1, 1, 3), axes=1, stride=2, padding=1), 0, 0, 2)
+    Read(spans=((0, 4),), core=(0, 4), zeros=(1, 0), shown=((), ()))
+    """
+    return read(*inputs_of(start, stop, **window_of(layer, i)), layer.input_size[i])
 
 
 def _spans(start: int, stop: int, size: int, padding_mode: str, sources: Sequence[int]) -> tuple[Interval, ...]:

@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from konvlib import geometry
 from konvlib.finite import bilinear
-from konvlib.geometry import ConvGeometry
+from konvlib.geometry import ConvGeometry, halos
 from konvlib.gradients.pooling_arrays import avg_pool_grad, max_pool_grad
 from konvlib.images import arrays as images
 from konvlib.images.arrays import pad
@@ -99,34 +99,24 @@ def unpad(dx: np.ndarray, layer: ConvGeometry) -> np.ndarray:
     """
     for axis, (size, padding) in enumerate(zip(layer.input_size, layer.padding, strict=True), start=2):
         for before, after, mode in reversed(geometry.padding_steps(size, padding, layer.padding_mode)):
-            dx = unpad_axis(dx, axis, before, after, mode)
+            dx = _unpad_axis(dx, axis, before, after, mode)
     return np.ascontiguousarray(dx)
 
 
-def unpad_axis(dx: np.ndarray, axis: int, before: int, after: int, mode: str) -> np.ndarray:
-    """Return ``dx`` without the padding of an axis, what that received added to what it showed; it may be Dask's.
-
-    The padding reaches no further than the samples.
-
-    Examples
-    --------
-    >>> unpad_axis(np.array([10, 1, 2, 3, 20]), 0, 1, 1, "reflect")
-    array([ 1, 32,  3])
-    """
+def _unpad_axis(dx: np.ndarray, axis: int, before: int, after: int, mode: str) -> np.ndarray:
+    """What padding of one axis received, which reaches no further than the samples, added to what it showed."""
     size = dx.shape[axis] - before - after
     part = partial(_part, dx.ndim, axis)
     first, inside, last = dx[part(0, before)], dx[part(before, before + size)], dx[part(before + size, None)]
-    received: tuple = ()
     if mode == "reflect":
-        received = (1, before + 1, np.flip(first, axis)), (size - 1 - after, size - 1, np.flip(last, axis))
+        inside[part(1, before + 1)] += np.flip(first, axis)
+        inside[part(size - 1 - after, size - 1)] += np.flip(last, axis)
     elif mode == "replicate":
-        ends = [side.sum(axis, dtype=dx.dtype, keepdims=True) for side in (first, last)]
-        received = (0, 1, ends[0]), (size - 1, size, ends[1])
+        inside[part(0, 1)] += first.sum(axis, dtype=dx.dtype, keepdims=True)
+        inside[part(size - 1, size)] += last.sum(axis, dtype=dx.dtype, keepdims=True)
     elif mode == "circular":
-        received = (size - before, size, first), (0, after, last)
-    for side, (start, stop, values) in zip((before, after), received, strict=False):
-        if side:
-            inside[part(start, stop)] += values
+        inside[part(size - before, size)] += first
+        inside[part(0, after)] += last
     return inside
 
 
@@ -208,11 +198,10 @@ def _convolve(layer: ConvGeometry, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
         x, layer = pad(x, layer), layer.of_padded()
     x = x.reshape(layer.batch, layer.groups, -1, *layer.input_size).swapaxes(0, 2)
     inside, margins = [], []
-    for axis, (before, _) in enumerate(layer.padding):
-        # From the first place that a window of ``dy`` sees to the last.
-        end = layer.stride[axis] * (layer.output_size[axis] - 1) + layer.dilation[axis] * (layer.kernel_size[axis] - 1)
-        inside.append(slice(0, max(end + 1 - before, 0)))
-        margins.append((min(before, end + 1), max(end + 1 - before - layer.input_size[axis], 0)))
+    for axis, outputs in enumerate(layer.output_size):
+        read = halos.read_by(layer, axis, 0, outputs)
+        inside.append(read.interval)
+        margins.append(read.zeros)
     x = x.reshape(len(x), -1, *layer.input_size)[(..., *inside)]
     if not x.size:
         return np.zeros(layer.weight_shape, dtype=x.dtype)

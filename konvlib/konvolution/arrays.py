@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from konvlib.geometry import ConvGeometry, KonvGeometry
+from konvlib.geometry import ConvGeometry, KonvGeometry, halos
 from konvlib.gradients import arrays as gradients
 from konvlib.images import arrays as images
 from konvlib.konvolution import bases
@@ -165,21 +165,16 @@ def bands(given: KonvGeometry, itemsize: int) -> Iterator[tuple[tuple[slice, ...
     """
     layer, whole = given.layer, (slice(None),) * (given.layer.axes + 2)
     axis = layer.output_size.index(max(layer.output_size))
-    size, outputs, (before, after) = layer.input_size[axis], layer.output_size[axis], layer.padding[axis]
-    stride, reach = layer.stride[axis], layer.dilation[axis] * (layer.kernel_size[axis] - 1)
+    outputs, reach = layer.output_size[axis], layer.dilation[axis] * (layer.kernel_size[axis] - 1)
     step = max(1, outputs * BLOCK // (prod(layer.input_size) * itemsize))
-    if step >= outputs or max(before, after) > reach or (layer.padding_mode != "zeros" and any(layer.sides)):
+    if step >= outputs or max(layer.padding[axis]) > reach or (layer.padding_mode != "zeros" and any(layer.sides)):
         yield whole, whole, given
         return
     for start in range(0, outputs, step):
         stop = min(start + step, outputs)
-        begin, end = start * stride - before, (stop - 1) * stride - before + reach + 1
-        places = slice(max(begin, 0), min(end, size)), slice(start, stop)
-        sizes = {
-            "input_size": min(end, size) - max(begin, 0),
-            "padding": (max(-begin, 0), max(end - size, 0)),
-            "output_size": stop - start,
-        }
+        read = halos.read_by(layer, axis, start, stop)
+        places = read.interval, slice(start, stop)
+        sizes = {"input_size": read.samples, "padding": read.zeros, "output_size": stop - start}
         part = {name: (*getattr(layer, name)[:axis], n, *getattr(layer, name)[axis + 1 :]) for name, n in sizes.items()}
         cut = ((*whole[: axis + 2], place, *whole[axis + 3 :]) for place in places)
         yield *cut, replace(given, layer=replace(layer, **part))

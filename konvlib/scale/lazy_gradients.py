@@ -50,7 +50,7 @@ def conv_input_grad(dy: da.Array, w: np.ndarray, layer: ConvGeometry) -> da.Arra
     dx = conv_transpose(dy.astype(_sums_of(dtype)), w, None, layer.of_padded())
     for axis, (size, padding) in enumerate(zip(layer.input_size, layer.padding, strict=True), start=2):
         for before, after, mode in reversed(geometry.padding_steps(size, padding, layer.padding_mode)):
-            dx = gradients.unpad_axis(dx, axis, before, after, mode)
+            dx = _unpadded(dx, axis, before, after, mode)
     return dx.astype(dtype)
 
 
@@ -155,6 +155,25 @@ def avg_pool_grad(dy: da.Array, pool: PoolGeometry) -> da.Array:
     return by_blocks(partial(_pool_grad_block, pool=pool, dtype=dtype), dy, axes, dtype)
 
 
+def _unpadded(dx: da.Array, axis: int, before: int, after: int, mode: str) -> da.Array:
+    """What the padding of an axis received, which reaches no further than the samples, added to what it showed."""
+    at, size = (slice(None),) * axis, dx.shape[axis] - before - after
+    whole = (0, before), (before, before + size), (before + size, None)
+    first, inside, last = (dx[(*at, slice(*ends))] for ends in whole)
+    if mode == "reflect":
+        received = (1, da.flip(first, axis)), (size - 1 - after, da.flip(last, axis))
+    elif mode == "replicate":
+        received = (0, first.sum(axis, dx.dtype, keepdims=True)), (size - 1, last.sum(axis, dx.dtype, keepdims=True))
+    else:
+        received = (size - before, first), (0, last)
+    for side, (start, values) in zip((before, after), received, strict=True):
+        if side:  # by pieces: assigned to, Dask would look through all of its graph for each block
+            ends = (0, start), (start, start + values.shape[axis]), (start + values.shape[axis], size)
+            left, shown, right = (inside[(*at, slice(*pair))] for pair in ends)
+            inside = da.concatenate([left, shown + values, right], axis).rechunk(inside.chunks)
+    return inside
+
+
 def _sums_of(dtype: np.dtype) -> np.dtype:
     """In which dtype parts of a sum are added: halves as singles, rounded once."""
     return np.dtype(np.float32) if dtype.char == "e" else dtype
@@ -213,7 +232,7 @@ def _seen(part: Part, pool: PoolGeometry, i: int) -> halos.Read:
     """The samples that the windows of a block show."""
     if not part.read.spans:
         return part.read
-    return halos.read(*halos.inputs_of(*part.read.spans[0], **halos.window_of(pool, i)), pool.input_size[i])
+    return halos.read_by(pool, i, *part.read.spans[0])
 
 
 def _pool_grad_block(

@@ -98,8 +98,8 @@ MUTANTS = [
         GRADIENTS,
         "_seen",
         "first window of the channel",
-        "*part.read.spans[0], **",
-        "0, part.read.spans[0][1], **",
+        "*part.read.spans[0])",
+        "0, part.read.spans[0][1])",
         "max_pool_grad",
     ),
     (

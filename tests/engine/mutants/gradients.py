@@ -130,20 +130,20 @@ MUTANTS = [
     (
         "arrays",
         "reflection repeats the first sample",
-        "(1, before + 1, np.flip(first, axis))",
-        "(0, before, np.flip(first, axis))",
+        "inside[part(1, before + 1)] += np.flip(first, axis)",
+        "inside[part(0, before)] += np.flip(first, axis)",
     ),
     (
         "arrays",
         "reflection not reversed",
-        "np.flip(last, axis))",
-        "last)",
+        "+= np.flip(last, axis)",
+        "+= last",
     ),
     (
         "arrays",
         "replicated padding only by its nearest sample",
-        "for side in (first, last)]",
-        "for side in (first[part(before - 1, before)], last)]",
+        "inside[part(0, 1)] += first.sum(axis, dtype=dx.dtype, keepdims=True)",
+        "inside[part(0, 1)] += first[part(before - 1, before)].sum(axis, dtype=dx.dtype, keepdims=True)",
     ),
     (
         "arrays",
@@ -154,8 +154,8 @@ MUTANTS = [
     (
         "arrays",
         "circular padding on the same side",
-        "(size - before, size, first)",
-        "(0, before, first)",
+        "inside[part(size - before, size)] += first",
+        "inside[part(0, before)] += first",
     ),
     (
         "pooling_arrays",

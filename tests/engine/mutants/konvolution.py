@@ -214,14 +214,14 @@ MUTANTS = [
     (
         "arrays",
         "pieces without the samples that they share",
-        "begin, end = start * stride - before, (stop - 1) * stride - before + reach + 1",
-        "begin, end = start * stride - before, (stop - 1) * stride - before + 1",
+        "read_by(layer, axis, start, stop)",
+        "read_by(replace(layer, dilation=(1,) * layer.axes), axis, start, stop)",
     ),
     (
         "arrays",
         "pieces padded on the wrong side",
-        '"padding": (max(-begin, 0), max(end - size, 0)),',
-        '"padding": (max(end - size, 0), max(-begin, 0)),',
+        '"padding": read.zeros,',
+        '"padding": read.zeros[::-1],',
     ),
     (
         "arrays",
