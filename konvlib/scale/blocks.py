@@ -162,16 +162,6 @@ def shown(block: np.ndarray, axis: int, read: Read) -> np.ndarray:
     return np.concatenate([left, core, right], axis)
 
 
-def _computed(
-    block: np.ndarray, *beside: np.ndarray, function: Any, axes: dict[int, list[Part]], block_info: Any = None
-) -> np.ndarray:
-    place = block_info[0]["chunk-location"]
-    parts = {axis: row[place[axis]] for axis, row in axes.items()}
-    for axis, part in parts.items():
-        block = shown(block, axis, part.read)
-    return function(block, parts, *beside)
-
-
 def gathered(x: da.Array, axis: int, reads: Sequence[Read]) -> da.Array:
     """Return an array with one chunk for each read along an axis.
 
@@ -188,7 +178,6 @@ def gathered(x: da.Array, axis: int, reads: Sequence[Read]) -> da.Array:
         block = da.concatenate(pieces, axis) if len(pieces) > 1 else pieces[0]
         blocks.append(block.rechunk({axis: -1}))
     return da.concatenate(blocks, axis) if len(blocks) > 1 else blocks[0]
-<<<<<<< HEAD
 
 
 def _computed(
@@ -208,5 +197,3 @@ def _sliced(function: Any, store: Any, spans: Any, axes: dict[int, list[Part]], 
     for axis, part in parts.items():
         block = shown(block, axis, part.read)
     return function(block, parts)
-=======
->>>>>>> d2
