@@ -44,7 +44,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,17 +72,20 @@ class Case:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call: the median and the quartiles of ``samples`` measurements."""
+    """Seconds per call: the median and the quartiles of ``samples`` measurements, and what else was measured."""
 
     median: float
     low: float
     high: float
     samples: int
+    beside: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, seconds: Sequence[float]) -> Timing:
-        low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
-        return cls(median, low, high, len(seconds))
+    def of(cls, seconds: Sequence[float], **beside: Any) -> Timing:
+        low, median, high = statistics.quantiles(
+            seconds if len(seconds) > 1 else [*seconds] * 2, n=4, method="inclusive"
+        )
+        return cls(median, low, high, len(seconds), beside)
 
 
 class Timer(Protocol):
@@ -310,6 +313,7 @@ def _row(case: Case, errors: Mapping[str, float | str], timings: Mapping[str, Ti
             "seconds": timings[name].median if name in timings else None,
             "quartiles": [timings[name].low, timings[name].high] if name in timings else None,
             "samples": timings[name].samples if name in timings else 0,
+            **(timings[name].beside if name in timings else {}),
         }
         for name, error in errors.items()
     }
