@@ -201,18 +201,23 @@ def launch(
 
 
 def launch_either(
-    kind: str, layer: ConvGeometry, y: torch.Tensor, run: Callable[[Any], None], boxes: Sequence[BoxTile], **sizes: Any
+    kind: str,
+    layer: ConvGeometry,
+    y: torch.Tensor,
+    run: Callable[[Any], None],
+    boxes: Callable[[], Sequence[BoxTile]],
+    **sizes: Any,
 ) -> None:
-    """`launch` a kernel, or another one with a tile of ``boxes``, where that is known to be quicker.
+    """`launch` a kernel, or another one with a tile of ``boxes()`` where that is known to be quicker.
 
-    The file names one of them, or the other kernel's tile, as ``kind`` with boxes; where it does not they are measured
+    The file names one of them, or the first kernel's tile, as ``kind`` with boxes; where it does not they are measured
     only with ``KONVLIB_TUNE=all``, beside the tile that `launch` takes. ``run`` runs the kernel that a tile is of.
 
     Examples
     --------
     >>> from konvlib.geometry import conv_geometry
     >>> layer, y = conv_geometry((1, 1, 9), (1, 1, 3), axes=1), torch.ones(1, 1, 7, dtype=torch.float64)
-    >>> launch_either("conv", layer, y, print, [BoxTile(64, 64, 64, 4, 4, 1, 1, 1, 64)], rows=7)
+    >>> launch_either("conv", layer, y, print, lambda: [BoxTile(64, 64, 64, 4, 4, 1, 1, 1, 64)], rows=7)
     Tile(block_m=32, block_n=16, block_k=16, num_warps=4, num_stages=3)
     """
     taken: list[Any] = []
@@ -221,14 +226,15 @@ def launch_either(
         taken.append(tile)
         run(tile)
 
-    name = key(f"{kind} boxes", layer, y) if boxes else ""
-    tile = (_known(y).get(name) or _measured.get(name)) if boxes else None
-    if tile is not None:
+    name = key(f"{kind} boxes", layer, y)
+    tile = _known(y).get(name) or _measured.get(name)
+    found = boxes() if tile is not None or _may_measure_all(y) else ()
+    if found and tile is not None:
         return run(tile)
     launch(kind, layer, y, noted, **sizes)
-    if boxes and _may_measure(y) and os.environ.get("KONVLIB_TUNE") == "all":
-        _measured[name] = _quickest([taken[-1], *boxes], run)
-        run(_measured[name])
+    if found:
+        tile = _measured[name] = _quickest([taken[-1], *found], run)
+        run(tile)
 
 
 def choose(
@@ -247,7 +253,7 @@ def choose(
     way = _known(y).get(name) or _measured.get(name)
     if way not in ways:  # unknown, or one that does not serve these operands
         way = next(iter(ways))
-        if _may_measure(y) and os.environ.get("KONVLIB_TUNE") == "all":
+        if _may_measure_all(y):
             seconds = {other: _seconds(ways[other]) for other in ways}
             quickest = min(seconds, key=seconds.__getitem__)
             way = quickest if seconds[quickest] < MARGIN * seconds[way] else way
@@ -316,6 +322,10 @@ def _slug(device: str) -> str:
 
 def _may_measure(y: torch.Tensor) -> bool:
     return y.is_cuda and os.environ.get("KONVLIB_TUNE") != "0" and not _is_captured(y)
+
+
+def _may_measure_all(y: torch.Tensor) -> bool:
+    return os.environ.get("KONVLIB_TUNE") == "all" and _may_measure(y)
 
 
 def _is_captured(y: torch.Tensor) -> bool:

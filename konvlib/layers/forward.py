@@ -11,6 +11,7 @@ Before it is multiplied, a sample may become a polynomial of it: see ``konvlib.l
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -213,10 +214,13 @@ def conv(
 
     with runtime.on_device_of(y):
         name = "conv" if expansion == PLAIN else f"conv {expansion.basis} {expansion.squash} {expansion.degrees}"
-        boxes = forward_hopper.tiles(y, x, packed, bias, layer) if expansion == PLAIN else ()
-        sizes = {"rows": pixels, "columns": out_channels, "programs": layer.groups}
-        among = autotune.tiles_of(y.dtype, expanded=expansion != PLAIN)
-        autotune.launch_either(name, layer, y, launch, boxes, among=among, **sizes)
+        sizes: dict[str, Any] = {"rows": pixels, "columns": out_channels, "programs": layer.groups}
+        sizes["among"] = autotune.tiles_of(y.dtype, expanded=expansion != PLAIN)
+        if expansion == PLAIN:
+            boxes = partial(forward_hopper.tiles, y, x, packed, bias, layer)
+            autotune.launch_either(name, layer, y, launch, boxes, **sizes)
+        else:
+            autotune.launch(name, layer, y, launch, **sizes)
     return y
 
 

@@ -12,6 +12,7 @@ are few channels, over taps and channels together.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -263,6 +264,9 @@ def launch_by_phases(
         kernel[(programs,)](**given, **blocks)
 
     with runtime.on_device_of(dx):
-        boxes = input_grad_hopper.tiles(dx, dy, packed, layer) if in_boxes else ()
-        sizes = {"rows": pixels, "columns": in_channels, "programs": phases * layer.groups}
-        autotune.launch_either(name, layer, dx, launch, boxes, among=among, **sizes)
+        sizes: dict[str, Any] = {"rows": pixels, "columns": in_channels, "programs": phases * layer.groups}
+        if in_boxes:
+            boxes = partial(input_grad_hopper.tiles, dx, dy, packed, layer)
+            autotune.launch_either(name, layer, dx, launch, boxes, among=among, **sizes)
+        else:
+            autotune.launch(name, layer, dx, launch, among=among, **sizes)

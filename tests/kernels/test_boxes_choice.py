@@ -103,6 +103,15 @@ def test_boxes_are_measured_where_all_is_beside_the_tile_that_is_known(on_hopper
         assert not autotune._measured
 
 
+@each_form
+def test_nothing_is_looked_at_where_nothing_names_boxes(on_hopper, monkeypatch, form):
+    """It would take each call some microseconds."""
+    x, w, layer = operands_of(form, (2, 40, 8, 6), (72, 40, 3, 3), padding=1)
+    monkeypatch.setattr(weight_grad_hopper, "could_serve", lambda *_: pytest.fail("boxes were looked for"))
+    FORMS[form](x, w, None, layer)
+    assert len(on_hopper) == 1
+
+
 def test_a_choice_is_read_as_it_was_written(tmp_path, monkeypatch):
     tiles = {"conv boxes": BoxTile(64, 64, 64, 4, 4, 1, 2, 4, 8), "conv": Tile(128, 64, 64, 4, 4)}
     monkeypatch.setattr(autotune, "_measured", tiles)
