@@ -28,7 +28,7 @@ LEAST = 16
 MOST_DEGREES = 8
 
 WIDTH = 64
-"""Columns of one box of coefficients, as the kernel copies them."""
+"""Columns that lie together in shared memory, 128 bytes: products have as many, or a multiple."""
 
 MOST_COLUMNS, MOST_SUMS = 256, 128
 """Columns of a product, and sums of a thread."""
@@ -265,9 +265,11 @@ def launched(
     blocks_c = cdiv(layer.in_channels, tile.block_n)
     common = [math.gcd(s, d) for s, d in zip(pixels.stride, pixels.dilation, strict=True)]
     inverse = [pow(d // g, -1, s // g) for s, d, g in zip(pixels.stride, pixels.dilation, common, strict=True)]
+    block_k, parts = tile.block_k, (main_of(span), span - main_of(span) or main_of(span))
+    of_dy = TensorDescriptor(dy, list(dy.shape), list(dy.stride()), [*box, block_k], _layout(block_k, 4))
+    of_w = [TensorDescriptor.from_tensor(w, [block_k, n * tile.block_n], _layout(WIDTH, 2)) for n in parts]
     arguments = {
-        "dy_desc": TensorDescriptor(dy, list(dy.shape), list(dy.stride()), [*box, tile.block_k], _layout(tile, 4)),
-        "w_desc": TensorDescriptor.from_tensor(w, [tile.block_k, WIDTH], gl.NVMMASharedLayout(128, 16, 2)),
+        "dy_desc": of_dy, "w_desc": of_w[0], "more_desc": of_w[1],
         "x_ptr": x, "dx_ptr": dx,
         "blocks_c": blocks_c, "blocks_h": blocks[1], "blocks_w": blocks[2], "boxes": boxes, "phases": phases,
         "order": _order(pixels, dy), "batch": x.shape[0],
@@ -286,8 +288,8 @@ def launched(
     return konv_columns_kernel, (blocks_c * boxes * phases,), arguments
 
 
-def _layout(tile: Tile, rank: int) -> Any:
-    return gl.NVMMASharedLayout(swizzle_byte_width=2 * tile.block_k, element_bitwidth=16, rank=rank)
+def _layout(columns: int, rank: int) -> Any:
+    return gl.NVMMASharedLayout(swizzle_byte_width=2 * columns, element_bitwidth=16, rank=rank)
 
 
 def _order(pixels: Pixels, dy: torch.Tensor) -> int:

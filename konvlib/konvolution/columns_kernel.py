@@ -23,13 +23,10 @@ SIZES = (
 )
 """Arguments that change from call to call: one compiled kernel serves them all."""
 
-WIDTH = gl.constexpr(64) if gl else 64
-"""Columns of one box of coefficients: 128 bytes."""
-
 
 @runtime.gluon_jit(do_not_specialize=SIZES)
 def konv_columns_kernel(
-    dy_desc, w_desc, x_ptr, dx_ptr,
+    dy_desc, w_desc, more_desc, x_ptr, dx_ptr,
     # Blocks of channels, the boxes along rows, columns and in all, the phases and in which order they come; the layer.
     blocks_c, blocks_h, blocks_w, boxes, phases, order, batch, in_channels, out_channels, in_h, in_w,
     kernel_h, kernel_w, stride_h, stride_w, padding_h, padding_w, dilation_h, dilation_w,
@@ -44,11 +41,9 @@ def konv_columns_kernel(
     BLOCK_K: gl.constexpr, SLOTS: gl.constexpr, num_warps: gl.constexpr,
 ):  # fmt: skip
     """dx[n, c, j] = sum_k p_k'(x[n, c, j]) sum_{u, o} dy[n, o, i] kappa[o, k, c, u] over s i + d u - p = j."""
-    COPIES: gl.constexpr = (MAIN + REST) * BLOCK_C // WIDTH
-    BYTES: gl.constexpr = 2 * BLOCK_K * (BLOCK_M + COPIES * WIDTH)
+    BLOCK_N: gl.constexpr = (MAIN + REST) * BLOCK_C
     dtype: gl.constexpr = dy_desc.dtype
     flat_dy: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=2 * BLOCK_K, element_bitwidth=16, rank=2)
-    flat_w: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
     main_sums: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, MAIN * BLOCK_C, 16])
     sums: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, BLOCK_C, 16])
     # Which channels, which phase and which box are this program's? Programs next to each other read the same pixels.
@@ -62,13 +57,16 @@ def konv_columns_kernel(
     # The taps of the phase, the outputs to which the first of them shows the box, and its first coefficients.
     at_h, gap_h, u_h, unit_h, taps_h = taps_of_phase(r_h, padding_h, stride_h, dilation_h, gcd_h, inverse_h, kernel_h)
     at_w, gap_w, u_w, unit_w, taps_w = taps_of_phase(r_w, padding_w, stride_w, dilation_w, gcd_w, inverse_w, kernel_w)
-    columns = blocks_c * (COPIES * WIDTH)
-    row = (u_h * kernel_w + u_w) * columns + block * (COPIES * WIDTH)
+    columns = blocks_c * BLOCK_N
+    row = (u_h * kernel_w + u_w) * columns + block * BLOCK_N
     next_tap, next_row = unit_w * columns, unit_h * kernel_w * columns
     steps = taps_h * taps_w * gl.cdiv(out_channels, BLOCK_K)
     # A ring of slots that copies fill ahead, each with a barrier that tells when they have arrived.
     dy_smem = gl.allocate_shared_memory(dtype, [SLOTS, BOX_N, BOX_H, BOX_W, BLOCK_K], dy_desc.layout)
-    w_smem = gl.allocate_shared_memory(dtype, [SLOTS * COPIES, BLOCK_K, WIDTH], w_desc.layout)
+    w_smem = gl.allocate_shared_memory(dtype, [SLOTS, BLOCK_K, MAIN * BLOCK_C], w_desc.layout)
+    more_smem = w_smem
+    if REST > 0:
+        more_smem = gl.allocate_shared_memory(dtype, [SLOTS, BLOCK_K, REST * BLOCK_C], w_desc.layout)
     full = gl.allocate_shared_memory(gl.int64, [SLOTS, 1], hopper.mbarrier.MBarrierLayout())
     for i in gl.static_range(SLOTS):
         hopper.mbarrier.init(full.index(i), count=1)
@@ -78,8 +76,9 @@ def konv_columns_kernel(
     k, v_w, i_w, tap = 0, 0, first_w, row
     for i in gl.static_range(SLOTS - 1):
         k, v_w, i_h, i_w, row, tap = copy_step(
-            dy_desc, w_desc, dy_smem, w_smem, full, i, i < steps, n, k, v_w, i_h, i_w, row, tap,
-            first_w, gap_h, gap_w, next_row, next_tap, taps_w, out_channels, COPIES, BYTES, BLOCK_K,
+            dy_desc, w_desc, more_desc, dy_smem, w_smem, more_smem, full, i, i < steps,
+            n, k, v_w, i_h, i_w, row, tap, first_w, gap_h, gap_w, next_row, next_tap, taps_w, out_channels,
+            MAIN, REST, BLOCK_M, BLOCK_C, BLOCK_K,
         )  # fmt: skip
     # The samples, 16 bytes of channels a thread; they come while the ring is filled.
     LANES: gl.constexpr = BLOCK_C // 8
@@ -104,13 +103,10 @@ def konv_columns_kernel(
     for step in range(steps):
         hopper.mbarrier.wait(full.index(slot), turn)
         dy = dy_smem.index(slot)._reinterpret(dtype, [BLOCK_M, BLOCK_K], flat_dy)
-        w = w_smem.index(slot * COPIES)._reinterpret(dtype, [BLOCK_K, MAIN * BLOCK_C], flat_w)
-        acc = hopper.warpgroup_mma(dy, w, acc, is_async=True)
+        acc = hopper.warpgroup_mma(dy, w_smem.index(slot), acc, is_async=True)
         # The products of the step before are done here, and after the barrier everywhere: its slot is free.
         if REST > 0:
-            w = w_smem.index(slot * COPIES + MAIN * BLOCK_C // WIDTH)
-            w = w._reinterpret(dtype, [BLOCK_K, REST * BLOCK_C], flat_w)
-            more = hopper.warpgroup_mma(dy, w, more, is_async=True)
+            more = hopper.warpgroup_mma(dy, more_smem.index(slot), more, is_async=True)
             acc, more = hopper.warpgroup_mma_wait(2, [acc, more])
             more = hopper.warpgroup_mma_init(more)
         else:
@@ -118,9 +114,10 @@ def konv_columns_kernel(
         acc = hopper.warpgroup_mma_init(acc)
         barrier()
         k, v_w, i_h, i_w, row, tap = copy_step(
-            dy_desc, w_desc, dy_smem, w_smem, full, gl.where(slot == 0, SLOTS - 1, slot - 1), step + SLOTS - 1 < steps,
-            n, k, v_w, i_h, i_w, row, tap,
-            first_w, gap_h, gap_w, next_row, next_tap, taps_w, out_channels, COPIES, BYTES, BLOCK_K,
+            dy_desc, w_desc, more_desc, dy_smem, w_smem, more_smem, full,
+            gl.where(slot == 0, SLOTS - 1, slot - 1), step + SLOTS - 1 < steps,
+            n, k, v_w, i_h, i_w, row, tap, first_w, gap_h, gap_w, next_row, next_tap, taps_w, out_channels,
+            MAIN, REST, BLOCK_M, BLOCK_C, BLOCK_K,
         )  # fmt: skip
         turn = gl.where(slot == SLOTS - 1, turn ^ 1, turn)
         slot = gl.where(slot == SLOTS - 1, 0, slot + 1)
@@ -133,6 +130,7 @@ def konv_columns_kernel(
         each = by_degree(hopper.warpgroup_mma_wait(0, [acc]), MAIN)
     dy_smem._keep_alive()
     w_smem._keep_alive()
+    more_smem._keep_alive()
     for i in gl.static_range(SLOTS):
         hopper.mbarrier.invalidate(full.index(i))
     dx = with_slopes(each, t, sums, DEGREES, BASIS)
@@ -160,17 +158,18 @@ def taps_of_phase(phase, padding, stride, dilation, gcd, inverse, kernel):
 
 @runtime.gluon_jit()
 def copy_step(
-    dy_desc, w_desc, dy_smem, w_smem, full, slot, go, n, k, v_w, i_h, i_w, row, tap,
-    first_w, gap_h, gap_w, next_row, next_tap, taps_w, out_channels,
-    COPIES: gl.constexpr, BYTES: gl.constexpr, BLOCK_K: gl.constexpr,
+    dy_desc, w_desc, more_desc, dy_smem, w_smem, more_smem, full, slot, go,
+    n, k, v_w, i_h, i_w, row, tap, first_w, gap_h, gap_w, next_row, next_tap, taps_w, out_channels,
+    MAIN: gl.constexpr, REST: gl.constexpr, BLOCK_M: gl.constexpr, BLOCK_C: gl.constexpr, BLOCK_K: gl.constexpr,
 ):  # fmt: skip
     """Queue the copies of a step into a slot of the ring; return where the next step is."""
-    hopper.mbarrier.expect(full.index(slot), BYTES, pred=go)
-    hopper.tma.async_copy_global_to_shared(dy_desc, [n, i_h, i_w, k], full.index(slot), dy_smem.index(slot), pred=go)
-    for i in gl.static_range(COPIES):
-        hopper.tma.async_copy_global_to_shared(
-            w_desc, [k, tap + i * WIDTH], full.index(slot), w_smem.index(slot * COPIES + i), pred=go
-        )
+    bar = full.index(slot)
+    hopper.mbarrier.expect(bar, 2 * BLOCK_K * (BLOCK_M + (MAIN + REST) * BLOCK_C), pred=go)
+    hopper.tma.async_copy_global_to_shared(dy_desc, [n, i_h, i_w, k], bar, dy_smem.index(slot), pred=go)
+    hopper.tma.async_copy_global_to_shared(w_desc, [k, tap], bar, w_smem.index(slot), pred=go)
+    if REST > 0:
+        at = tap + MAIN * BLOCK_C
+        hopper.tma.async_copy_global_to_shared(more_desc, [k, at], bar, more_smem.index(slot), pred=go)
     # Channels first, then the taps of a row, then the next row.
     k += BLOCK_K
     ends = k >= out_channels
