@@ -199,9 +199,9 @@ def with_workers(job: Job) -> Measured:
         with (
             dask.config.set(temporary_directory=folder),
             LocalCluster(silence_logs=logging.ERROR, **options) as cluster,
+            Client(cluster) as client,
         ):
-            with Client(cluster) as client:
-                return on_cluster(job, cluster, client)
+            return on_cluster(job, cluster, client)
     finally:
         removed(folder)
 

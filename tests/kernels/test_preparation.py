@@ -7,14 +7,13 @@ from itertools import product
 import pytest
 import torch
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import konvlib
 from konvlib import geometry
 from konvlib.geometry import conv_geometry, konv_geometry
 from konvlib.konvolution import aten, plans, tensors
-from konvlib.operators import OPERATORS
 from tests.engine import backends
+from tests.kernels.launches import Counted, Launches
 from tests.kernels.operators import integers, poisoned, running
 
 pytest.importorskip("triton.experimental.gluon", reason="Gluon came with Triton 3.5")
@@ -122,35 +121,6 @@ def test_a_whole_layer_and_its_gradients(emulated, mode, pad, axes, basis):
         patch.setattr(halo, "serves", lambda x, layer: False)
         for ours, theirs in zip(torch.autograd.grad(y, (x, kappa, bias), dy), expected, strict=True):
             assert torch.equal(ours, theirs.half())
-
-
-class Launches(TorchDispatchMode):
-    """Counts what would be launched: operations of ATen that compute, and kernels."""
-
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function.namespace == "konvlib":
-            with self:
-                return OPERATORS[function._opname]._computed(*args)
-        result = function(*args, **(kwargs or {}))
-        name, given = function._schema.name, [value for value in args if isinstance(value, torch.Tensor)]
-        is_view = any(value.untyped_storage().data_ptr() == result.untyped_storage().data_ptr() for value in given)
-        if name not in ("aten::new_empty", "aten::empty") and (not is_view or name.endswith("_")):
-            self.names.append(name)
-        return result
-
-
-class Counted:
-    """A kernel that is not launched, but counted."""
-
-    def __init__(self, name, names):
-        self.name, self.names = name, names
-
-    def __getitem__(self, grid):
-        return lambda **arguments: self.names.append(self.name)
 
 
 @pytest.mark.skipif(backends.DEVICE != "cpu", reason="launches are counted, not made")

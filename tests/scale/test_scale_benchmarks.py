@@ -1,4 +1,4 @@
-"""The benchmarks beyond one machine, on images so small that their figures say nothing: that rows are right and kept."""
+"""The benchmarks beyond one machine, on images so small that their figures say nothing: rows are right and kept."""
 
 from __future__ import annotations
 

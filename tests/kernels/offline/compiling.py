@@ -1,13 +1,14 @@
 """Compile Triton kernels for a GPU that is not there, and read what the compiler says about them.
 
-``python -m tests.kernels.offline.compiling`` reads kernels as JSON from standard input and writes their figures as
-JSON. It is a program of its own because Triton decides at import whether kernels are interpreted, which is what the
-tests need, or compiled.
-`figures` runs it.
+``python -m tests.kernels.offline.compiling figures`` reads kernels as JSON from standard input and writes their figures
+as JSON; with ``keys`` it writes what tells one source from another. It is a program of its own because Triton decides
+at import whether kernels are interpreted, which is what the tests need, or compiled. `figures` and `keys` run it.
 """
 
 from __future__ import annotations
 
+import ast
+import hashlib
 import importlib
 import json
 import os
@@ -15,7 +16,10 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +35,15 @@ WAIT = re.compile(r"(?:wgmma|cp\.async)\.wait_group")
 COPY = re.compile(r"cp\.async\.c[ag]\.")
 PRODUCT = re.compile(r"wgmma\.mma_async|mma\.sync|fma\.rn\.f64")
 ACCESS = re.compile(r"(?:ld|st)\.global[\w.:]*?\.(?:v(\d)\.)?b(\d+)")
+COPIED = re.compile(r"cp\.async\.c[ag]\.shared\.global[^;]*?\],\s*(0x[0-9a-f]+|\d+)")
+BOX = re.compile(r"cp\.async\.bulk\.tensor")
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/")
+STATEMENT = re.compile(r"^\s*(?:@!?%\w+\s+)?[a-z][\w.:]*\s[^;]*;", re.MULTILINE)
+STEP = 128 * 128 * 64
+"""The products of a step in which main loops of all tiles are compared; eight warps share them."""
+
+MULTIPLY = re.compile(r"\b(HGMMA\.|DMMA\.|HMMA\.|wgmma\.mma_async.*?\.m|mma\.sync.*?\.m)(\d+)(?:[xn](\d+)[xk](\d+))?")
+"""Instructions that make so many rows by columns by steps of products, of SASS and of PTX."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +68,19 @@ class Row:
 
 def figures(rows: list[Row]) -> dict[str, dict[str, Any]]:
     """Return the figures of each row by its name: registers, spilled bytes, shared memory, and the PTX's own."""
+    return _asked("figures", rows)
+
+
+def keys(rows: list[Row]) -> dict[str, str]:
+    """Return by a row's name what changes with the source of its kernel, with its constants and with the compiler."""
+    return _asked("keys", rows)
+
+
+def _asked(what: str, rows: list[Row]) -> dict[str, Any]:
+    if not rows:
+        return {}
     environment = {**os.environ, "TRITON_INTERPRET": "0"}
-    command = [sys.executable, "-m", "tests.kernels.offline.compiling"]
+    command = [sys.executable, "-m", "tests.kernels.offline.compiling", what]
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -73,34 +96,71 @@ def figures(rows: list[Row]) -> dict[str, dict[str, Any]]:
 
 def compiled(row: Row) -> dict[str, Any]:
     """Compile one row for Hopper and assemble its PTX once more, for the assembler's report."""
-    binary = _compiled_kernel(row) if row.types else _compiled_launch(row)
+    import triton
+
+    source, options = _source_of(row)
+    binary = triton.compile(source, target=_target(), options=options)
     return {"shared": binary.metadata.shared, "warps": row.warps, **_assembled(binary.asm["ptx"])}
 
 
-def _compiled_launch(row: Row) -> Any:
+def key_of(row: Row) -> str:
+    """What changes with a kernel's source, those it calls, its constants, the compiler, and what is read of a result.
+
+    Where in its file a kernel begins is left out.
+    """
+    import triton
+
+    _leave_out_places()
+    source, options = _source_of(row)
+    reader = ast.dump(ast.parse(Path(__file__).read_text(encoding="utf-8")))
+    parts = (triton.__version__, reader, source.hash(), json.dumps(options, sort_keys=True, default=str))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _leave_out_places() -> None:
+    from triton.runtime.jit import JITCallable
+
+    JITCallable.starting_line_number = Nowhere()
+
+
+class Nowhere:
+    """The first line of every kernel: 0."""
+
+    def __get__(self, *_: Any) -> int:
+        return 0
+
+    def __set__(self, *_: Any) -> None: ...
+
+
+def _target() -> Any:
+    from triton.backends.compiler import GPUTarget
+
+    return GPUTarget("cuda", HOPPER, 32)
+
+
+def _source_of(row: Row) -> tuple[Any, dict[str, Any]]:
+    return _source_of_types(row) if row.types else _source_of_launch(row)
+
+
+def _source_of_launch(row: Row) -> tuple[Any, dict[str, Any]]:
     """What a launch would compile: as Triton's launcher does, without a device."""
     import triton
-    from triton.backends.compiler import GPUTarget
     from triton.compiler import make_backend
     from triton.experimental.gluon._runtime import GluonASTSource
     from triton.runtime.jit import create_function_from_signature
 
     kernel, arguments = getattr(importlib.import_module(row.module), row.kernel)(**row.constants)
-    target = GPUTarget("cuda", HOPPER, 32)
-    backend = make_backend(target)
+    backend = make_backend(_target())
     binder = create_function_from_signature(kernel.signature, kernel.params, backend)
     mode = triton.knobs.compilation.instrumentation_mode
     arguments = {**arguments, "debug": False, "instrumentation_mode": mode}
     bound, specialised, options = binder(**arguments)
     options, signature, constants, attributes = kernel._pack_args(backend, arguments, bound, specialised, options)
-    source = GluonASTSource(kernel, signature, constants, attributes)
-    return triton.compile(source, target=target, options=options.__dict__)
+    return GluonASTSource(kernel, signature, constants, attributes), options.__dict__
 
 
-def _compiled_kernel(row: Row) -> Any:
-    import triton
+def _source_of_types(row: Row) -> tuple[Any, dict[str, Any]]:
     import triton.language as tl
-    from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
     from triton.experimental.gluon._runtime import GluonASTSource
 
@@ -117,8 +177,7 @@ def _compiled_kernel(row: Row) -> Any:
     attributes = {position[name]: [["tt.divisibility", 16]] for name in (*pointers, *row.aligned)}
     make = GluonASTSource if kernel.is_gluon() else ASTSource
     source = make(kernel, signature, {position[name]: value for name, value in constants.items()}, attributes)
-    options = {"num_warps": row.warps, "num_stages": row.stages}
-    return triton.compile(source, target=GPUTarget("cuda", HOPPER, 32), options=options)
+    return source, {"num_warps": row.warps, "num_stages": row.stages}
 
 
 def _assembled(ptx: str) -> dict[str, Any]:
@@ -130,8 +189,7 @@ def _assembled(ptx: str) -> dict[str, Any]:
         target = re.search(r"^\.target (\w+)", ptx, re.MULTILINE)[1]
         command = [nvidia.ptxas.path, "-v", f"-arch={target}", str(source), "-o", str(binary)]
         report = subprocess.run(command, check=True, capture_output=True, text=True).stderr
-        command = [nvidia.nvdisasm.path, "-c", str(binary)]
-        sass = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        sass = _disassembled(binary)
     spills = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report)
     return {
         "registers": int(re.search(r"Used (\d+) registers", report)[1]),
@@ -140,22 +198,67 @@ def _assembled(ptx: str) -> dict[str, Any]:
         "tensor_core": "wgmma" in ptx or "mma.sync" in ptx,
         "asynchronous": "wgmma.mma_async" in ptx and "cp.async" in ptx,
         "drains": sum(len(DRAIN.findall(loop)) for loop in _loops(ptx)),
-        "widths": sorted({int(many or 1) * int(bits) // 8 for many, bits in ACCESS.findall(ptx)}),
+        "widths": _counts(int(many or 1) * int(bits) // 8 for many, bits in ACCESS.findall(ptx)),
+        "copied": _counts(int(size, 0) for size in COPIED.findall(ptx)),
+        "boxes": len(BOX.findall(ptx)),
         **_counted(ptx, sass),
     }
 
 
-def _counted(ptx: str, sass: str) -> dict[str, int]:
-    """What the main loop, the longest of the innermost, is made of; all zero where there is none."""
+def _disassembled(binary: Path) -> str:
+    """The machine's instructions; none where Triton came without a disassembler."""
+    from triton.knobs import nvidia
+
+    try:
+        command = [nvidia.nvdisasm.path, "-c", str(binary)]
+    except RuntimeError:
+        return ""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _counts(values: Iterable[int]) -> dict[str, int]:
+    """How often each value is there, by its digits, since JSON has no other names."""
+    return {str(value): count for value, count in sorted(Counter(values).items())}
+
+
+def _counted(ptx: str, sass: str) -> dict[str, Any]:
+    """What the main loop, the longest of the innermost, is made of; all zero where there is none.
+
+    ``listing`` says what the instructions are counted in: SASS, or PTX where there is no disassembler.
+    Of a loop with matrix products, ``per_step`` is how many instructions each of eight warps has for 128 by 128 by 64.
+    """
     loop = max(_loops(ptx), key=len, default="")
-    machine = max(_machine_loops(sass), key=len, default=[])
+    machine = max(_machine_loops(sass), key=len, default=[]) if sass else STATEMENT.findall(loop)
+    made = sum(map(_products_of, machine))
     return {
         "products": len(PRODUCT.findall(loop)),
         "copies": len(COPY.findall(loop)),
         "waits": len(WAIT.findall(loop)),
+        "listing": "SASS" if sass else "PTX",
         "instructions": len(machine),
-        "all_instructions": sum(bool(INSTRUCTION.search(line)) for line in sass.splitlines()),
+        "per_step": round(len(machine) * STEP / (8 * made), 1) if made else None,
+        "all_instructions": len((INSTRUCTION if sass else STATEMENT).findall(sass or ptx)),
     }
+
+
+def _products_of(instruction: str) -> int:
+    """How many products an instruction makes for each warp: four warps share one of Hopper's, 64 rows high.
+
+    Examples
+    --------
+    >>> _products_of("HGMMA.64x128x16.F32.BF16 R24, gdesc[UR8]") == 64 * 128 * 16 // 4
+    True
+    >>> _products_of("HMMA.1688.F32.TF32 R4, R8, R12, R4") == 16 * 8 * 8
+    True
+    >>> _products_of("wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {%f1") == 64 * 128 * 16 // 4
+    True
+    """
+    found = MULTIPLY.search(instruction)
+    if found is None:
+        return 0
+    kind, first, *others = found.groups()
+    sizes = (16, 8, int(first[3:])) if others[0] is None else (int(first), *map(int, others))  # HMMA.16816
+    return prod(sizes) // (4 if "HGMMA" in kind or "wgmma" in kind else 1)
 
 
 def _machine_loops(sass: str) -> list[list[str]]:
@@ -184,4 +287,5 @@ def _loops(ptx: str) -> list[str]:
 
 if __name__ == "__main__":
     wanted = [Row(**row) for row in json.load(sys.stdin)]
-    print(json.dumps({row.name: compiled(row) for row in wanted}))
+    ask = {"figures": compiled, "keys": key_of}[sys.argv[1]]
+    print(json.dumps({row.name: ask(row) for row in wanted}))

@@ -174,7 +174,7 @@ def elementwise_row(kernel: str, dtype: str) -> Row:
 
 GEMMS = [
     *(forward_row("bf16", tile) for tile in autotune.HALVES),
-    *(input_grad_row("bf16", tile) for tile in autotune.HALVES[::3]),
+    *(input_grad_row("bf16", tile) for tile in autotune.HALVES),
     *(weight_grad_row("bf16", tile) for tile in autotune.SUMMED),
     forward_row("fp16", autotune.HALVES[1], axes=1),
 ]
