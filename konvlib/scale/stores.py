@@ -40,8 +40,7 @@ class Store:
 
     @property
     def dtype(self) -> np.dtype:
-        """In this machine's order of bytes."""
-        return np.dtype(self.source.dtype).newbyteorder("=")
+        return np.dtype(self.source.dtype)
 
     @property
     def chunks(self) -> tuple[tuple[int, ...], ...]:
@@ -54,7 +53,7 @@ class Store:
         return da.core.normalize_chunks(wish, self.shape, dtype=self.dtype)
 
     def __getitem__(self, at: tuple[slice, ...]) -> np.ndarray:
-        return np.asarray(self.source[at[self.missing :]], self.dtype)[(None,) * self.missing]
+        return np.asarray(self.source[at[self.missing :]])[(None,) * self.missing]
 
 
 def checked_store(store: Any, name: str) -> Any:
