@@ -86,7 +86,8 @@ def checked_store(store: Any, name: str) -> Any:
         kind = ""
     if kind not in tuple("biufc"):
         raise TypeError(f"{name} must hold machine numbers, got dtype {store.dtype}")
-    if isinstance(store, np.memmap) and isinstance(store.base, mmap.mmap) and store.filename:
+    # Neither a view of a map nor one whose changes are its own is what its file says.
+    if isinstance(store, np.memmap) and isinstance(store.base, mmap.mmap) and store.filename and store.mode != "c":
         order = "C" if store.flags.c_contiguous else "F"
         return Mapped(str(store.filename), store.dtype, store.offset, store.shape, order)
     return store
