@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 from uuid import uuid4
 
@@ -85,7 +85,13 @@ def by_blocks(
 
 
 def by_slices(
-    function: Callable[..., np.ndarray], store: Any, axes: dict[int, list[Part]], chunks: Any, dtype: Any
+    function: Callable[..., np.ndarray],
+    store: Any,
+    reads: dict[int, Callable[[int, int], Read]],
+    chunks: tuple[tuple[int, ...], ...],
+    dtype: Any,
+    *,
+    whole: Sequence[int] = (),
 ) -> da.Array:
     """Return the array of which ``function(block, parts)`` gives each block, which slices a store itself, lazily.
 
@@ -93,32 +99,26 @@ def by_slices(
     ----------
     function : callable
         As for `by_blocks`.
-    store : object with shape and slices
-        Sent to workers, which read it there; a span after the other where a block sees two.
-    axes : dict
-        The parts along each axis that is read with its neighbours.
+    store : object with shape, dtype and slices
+        Sent to workers, which read it there; one span after the other where a block sees two.
+    reads : dict
+        What outputs ``start`` to ``stop`` read, along each axis that is read with its neighbours. Along others, blocks
+        see what lies at their own place.
     chunks : tuple of tuple of int
-        Of the result. Along axes without parts, blocks see what lies at their own place, and all of an axis that has
-        one chunk.
+        Of the result.
     dtype : dtype
         Of the result.
+    whole : sequence of int
+        Axes of which a block sees all.
 
     Examples
     --------
-    >>> ends = [Part(0, 2, Read(((0, 3),), (0, 3))), Part(2, 5, Read(((2, 6),), (0, 4)))]
-    >>> y = by_slices(lambda block, parts: np.diff(block), np.arange(6), {0: ends}, ((2, 3),), int)
-    >>> y.compute()
+    >>> def read(start, stop):
+    ...     return Read(((start, stop + 1),), (0, stop + 1 - start))
+    >>> by_slices(lambda block, parts: np.diff(block), np.arange(6), {0: read}, ((2, 3),), int).compute()
     array([1, 1, 1, 1, 1])
     """
-    spans: list[list[tuple[Interval, ...]]] = []
-    for axis, (size, sizes) in enumerate(zip(store.shape, chunks, strict=True)):
-        if axis in axes:
-            spans.append([part.read.spans for part in axes[axis]])
-        elif len(sizes) == 1:
-            spans.append([((0, size),)])
-        else:
-            spans.append([(span,) for span in pairwise(accumulate(sizes, initial=0))])
-    sliced = partial(_sliced, function=function, store=store, spans=spans, axes=axes)
+    sliced = partial(_sliced, function=function, store=store, reads=reads, whole=whole)
     # A name of its own: the store may hold other samples at the next call.
     name = f"from-store-{uuid4().hex}"
     return da.map_blocks(sliced, chunks=chunks, dtype=dtype, meta=np.empty((0,) * len(chunks), dtype), name=name)
@@ -190,10 +190,13 @@ def _computed(
     return function(block, parts, *beside)
 
 
-def _sliced(function: Any, store: Any, spans: Any, axes: dict[int, list[Part]], block_info: Any = None) -> np.ndarray:
-    place = block_info[None]["chunk-location"]
-    parts = {axis: row[place[axis]] for axis, row in axes.items()}
-    block = slices_of(store, [each[at] for each, at in zip(spans, place, strict=True)])
+def _sliced(function: Any, store: Any, reads: Any, whole: Sequence[int], block_info: Any = None) -> np.ndarray:
+    place = block_info[None]["array-location"]
+    parts = {axis: Part(*place[axis], read(*place[axis])) for axis, read in reads.items()}
+    spans = [((0, store.shape[axis]),) if axis in whole else (span,) for axis, span in enumerate(place)]
+    for axis, part in parts.items():
+        spans[axis] = part.read.spans
+    block = slices_of(store, spans)
     for axis, part in parts.items():
         block = shown(block, axis, part.read)
     return function(block, parts)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from math import prod
 from typing import Any, NamedTuple
 
@@ -130,13 +130,14 @@ def lazily(x: Any, name: str, layers: dict[str, Any], chunks: Any) -> da.Array:
     else:
         batch, _, *sizes = _checked_chunks(chunks, last.output_shape, missing, dtype)
         cuts = [tuple(accumulate(each, initial=0)) for each in sizes]
-    parts = {i + 2: parts_of(cuts[i], partial(_first_read, steps=steps, i=i)) for i in range(last.axes)}
+    reads = {i + 2: partial(_first_read, steps=steps, i=i) for i in range(last.axes)}
     function = partial(_chain_block, steps=steps)
     if isinstance(x, da.Array):
+        parts = {axis: parts_of(cuts[axis - 2], read) for axis, read in reads.items()}
         y = by_blocks(function, x.rechunk({0: batch}), parts, dtype, whole={1: last.out_channels})
     else:
-        sizes = [tuple([part.stop - part.start for part in row]) for row in parts.values()]
-        y = by_slices(function, x, parts, (batch, (last.out_channels,), *sizes), dtype)
+        sizes = [tuple([stop - start for start, stop in pairwise(row) if start < stop]) for row in cuts]
+        y = by_slices(function, x, reads, (batch, (last.out_channels,), *sizes), dtype, whole=[1])
     return y[(0,) * missing] if missing else y
 
 

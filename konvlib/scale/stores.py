@@ -40,8 +40,7 @@ class Store:
 
     @property
     def dtype(self) -> np.dtype:
-        """In this machine's order of bytes."""
-        return np.dtype(self.source.dtype).newbyteorder("=")
+        return np.dtype(self.source.dtype)
 
     @property
     def chunks(self) -> tuple[tuple[int, ...], ...]:
@@ -54,7 +53,7 @@ class Store:
         return da.core.normalize_chunks(wish, self.shape, dtype=self.dtype)
 
     def __getitem__(self, at: tuple[slice, ...]) -> np.ndarray:
-        return np.asarray(self.source[at[self.missing :]], self.dtype)[(None,) * self.missing]
+        return np.asarray(self.source[at[self.missing :]])[(None,) * self.missing]
 
 
 def checked_store(store: Any, name: str) -> Any:
@@ -87,7 +86,8 @@ def checked_store(store: Any, name: str) -> Any:
         kind = ""
     if kind not in tuple("biufc"):
         raise TypeError(f"{name} must hold machine numbers, got dtype {store.dtype}")
-    if isinstance(store, np.memmap) and isinstance(store.base, mmap.mmap) and store.filename:
+    # Neither a view of a map nor one whose changes are its own is what its file says.
+    if isinstance(store, np.memmap) and isinstance(store.base, mmap.mmap) and store.filename and store.mode != "c":
         order = "C" if store.flags.c_contiguous else "F"
         return Mapped(str(store.filename), store.dtype, store.offset, store.shape, order)
     return store

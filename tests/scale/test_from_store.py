@@ -127,6 +127,12 @@ def test_memory_maps_are_sent_by_name(tmp_path, order):
     y = from_store(store, np.ones((3, 5)), padding="same", chunks=64)
     assert np.array_equal(y.compute(scheduler="sync"), want)
     assert len(pickle.dumps(checked_store(store, "store"))) < 1000
+    own = np.load(tmp_path / "x.npy", mmap_mode="c")
+    own[:] = x + 1  # which the file does not know
+    y = from_store(own, np.ones((3, 5)), padding="same", chunks=64)
+    assert np.array_equal(
+        y.compute(scheduler="sync"), konvlib.conv2d(x[None] + 1, np.ones((1, 1, 3, 5)), padding="same")[0]
+    )
     part = from_store(store[10:50], np.ones((3, 5)), chunks=16)  # a view of it is no file
     assert np.array_equal(part.compute(scheduler="sync"), konvlib.conv2d(x[None, 10:50], np.ones((1, 1, 3, 5)))[0])
 
