@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from functools import partial
 
 import dask.array as da
 import numpy as np
 import pytest
 
 import konvlib
-from tests.scale.lazy_cases import KINDS, check
+from tests.scale.lazy_cases import KINDS, check, spoiled
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -22,7 +23,16 @@ def test_blocks_are_the_whole(kind):
 def test_nan_and_infinity_reach_their_own_sums(kind):
     rng, done = np.random.default_rng(18), 0
     while done < 15:
-        done += check(rng, kind, finite=False)
+        done += check(rng, kind, partial(spoiled, rng))
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "normalized_correlation"])  # which is rounded
+def test_dtypes_are_those_of_arrays(kind):
+    rng = np.random.default_rng(19)
+    ordered = kind in ("max_pool", "indices", "max_pool_grad")
+    for dtype in (np.bool_, np.int8, np.uint16, np.float16, np.float32, *([] if ordered else [np.complex64])):
+        while not check(rng, kind, lambda values, dtype=dtype: values.astype(dtype)):
+            pass
 
 
 def test_a_kernel_that_does_not_fit_is_refused_as_on_arrays():
