@@ -25,7 +25,10 @@ AVG_POOLS = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
 
 
 class Plan(NamedTuple):
-    """Who computes what: rank r has samples from ``bounds[r]`` and outputs from ``cuts[r]`` on; sees ``reads[r]``."""
+    """Who computes what: rank r has samples from ``bounds[r]`` on, sees ``reads[r]``, gives outputs from ``cuts[r]``.
+
+    ``whole`` is the layer of the whole image.
+    """
 
     bounds: tuple[int, ...]
     cuts: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""The benchmarks beyond one machine, on images so small that their figures say nothing: rows are right and kept."""
+"""The benchmarks beyond one machine, on images too small for figures that say something: rows are right, and kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytest.importorskip("zarr")
 import zarr
 from distributed import Client, LocalCluster
 
-from benchmarks import cluster, harness, scale_cpu
+from benchmarks import cluster, harness, scale_cpu, strips_cpu
 
 SIZE, CHUNK = 96, 32
 
@@ -22,7 +22,7 @@ SIZE, CHUNK = 96, 32
 @pytest.fixture(scope="module")
 def on_cluster():
     """Rows of one cluster, which starts once."""
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": 40}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 40}
     with LocalCluster(**options) as workers, Client(workers) as client:
 
         def measured(job):
@@ -47,8 +47,9 @@ def test_all_rows_are_right_and_in_the_records(on_cluster, tmp_path, capsys):
             image = (SIZE if row in filters else SIZE // 2) ** 2 * 4
             assert image <= found["read_bytes"] < 2.5 * image, (name, found)
     moved = {name: found["moved_bytes"] for name, found in filters[0]["competitors"].items()}
-    assert moved["from_store"] == moved[cluster.WHOLE] == 0
-    assert moved["lazy"] > 0
+    blocks = -((-SIZE // CHUNK) ** 2)
+    assert moved["from_store"] <= 16 * blocks < moved["lazy"]  # that a block is written is told in 16 bytes
+    assert moved[cluster.WHOLE] == 0
     assert "from_store" in capsys.readouterr().out
     assert not list((tmp_path / "results").iterdir())
 
@@ -56,11 +57,11 @@ def test_all_rows_are_right_and_in_the_records(on_cluster, tmp_path, capsys):
 def test_a_row_runs_in_processes_of_its_own(tmp_path):
     cluster.image(str(tmp_path / "image"), SIZE, CHUNK)
     job = cluster.Job("lazy", str(tmp_path / "image"), str(tmp_path / "result"), CHUNK, 3)
-    found = cluster.measured(job)
+    before, found = cluster.Counting.total, cluster.measured(job)
     assert found.read == SIZE * SIZE * 4
     assert found.peak > 2**20
     assert scale_cpu.error_in_windows(job) == 0
-    assert cluster.Counting.total == 0  # here, nothing was read
+    assert cluster.Counting.total == before  # not here
 
 
 def test_what_is_wrong_or_missing_is_a_row_without_a_time(tmp_path, monkeypatch):
@@ -83,3 +84,23 @@ def test_what_is_wrong_or_missing_is_a_row_without_a_time(tmp_path, monkeypatch)
     assert timings["lazy"].samples == 2
     monkeypatch.setattr(cluster, "filter_of", lambda kernel: 2 * cluster.layers_of(kernel)[0][0, 0])
     assert scale_cpu.ClusterTimer(1, lambda job: cluster.Measured(1, 1, 0, 0)).measure(case)[1] == {}
+
+
+def test_strips_are_right_and_in_the_record(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    size, kernel = 32, 5
+    options = {"size": size, "kernels": kernel, "rounds": 1, "calls": 1}
+    assert (
+        strips_cpu.main([part for name, value in options.items() for part in (f"--{name}", str(value))], tmp_path) == 0
+    )
+    (path,) = tmp_path.iterdir()
+    (row,) = json.loads(path.read_text())["rows"]
+    ours, alone = row["competitors"].values()
+    assert max(ours["error"], alone["error"]) <= row["tolerance"]
+    assert alone["sent_bytes"] == 0
+    assert alone["held_bytes"] == 2 * ours["held_bytes"] == 4 * size * size * (1 + 8 + 8)
+    halo = 4 * size * (kernel // 2)
+    parameters = [8 * (25 + 1), 8 * (8 * 25 + 1), 8 * 25 + 1]
+    # Forward all channels, backward but those of the image; each parameter's slope; what ranks say before exchanges.
+    assert ours["sent_bytes"] == halo * (1 + 8 + 8) + halo * (8 + 8) + 4 * sum(parameters) + 3 * 4 * 8
+    assert "of one process's time" in capsys.readouterr().out
