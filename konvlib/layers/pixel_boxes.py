@@ -110,7 +110,13 @@ def row_of(x: torch.Tensor, stride: tuple[int, int]) -> int:
 
 
 def descriptor(x: torch.Tensor, box: list[int]) -> Any:
-    """What the copies are told of a tensor and of the boxes in it; an axis of one place may have any step in torch."""
+    """What the copies are told of a tensor and of the boxes in it; an axis of one place may have any step in torch.
+
+    Examples
+    --------
+    >>> descriptor(torch.ones(4, 1, 64, dtype=torch.float16), [2, 1, 64]).strides
+    [64, 8, 1]
+    """
     from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
     layout = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=len(box))
@@ -119,5 +125,13 @@ def descriptor(x: torch.Tensor, box: list[int]) -> Any:
 
 
 def fit(x: torch.Tensor, y: torch.Tensor, packed: torch.Tensor) -> bool:
-    """Whether a layer's tensors and its weight ``(C_out, taps, C_in)`` lie as the copies can address them."""
+    """Whether a layer's tensors and its weight ``(C_out, taps, C_in)`` lie as the copies can address them.
+
+    Examples
+    --------
+    >>> x = torch.ones(2, 8, 3, 4, dtype=torch.float16)
+    >>> last, packed = x.to(memory_format=torch.channels_last), torch.ones(8, 9, 8, dtype=torch.float16)
+    >>> fit(last, last, packed), fit(x, last, packed)
+    (True, False)
+    """
     return all(weight_grad_hopper.fits(z) and min(z.stride()) > 0 for z in (x, y)) and packed.data_ptr() % 16 == 0
