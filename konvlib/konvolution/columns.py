@@ -110,12 +110,13 @@ def conv_transpose(
     def launch(tile: Tile) -> None:
         if tile.block_n not in packed:
             packed[tile.block_n] = side_by_side(kappa, tile.block_n)
-        kernel, grid, arguments = launched(dx, dy, x, packed[tile.block_n], layer, expansion, tile)
+        kernel, grid, arguments = launched(dx, dy, x, packed[tile.block_n], layer, expansion, tile, at_once)
         kernel[grid](**arguments)
 
+    at_once = autotune.multiprocessors(dx)
     with runtime.on_device_of(dx):
         name = f"konv_transpose columns {expansion.basis} {expansion.squash} {expansion.degrees}"
-        likely = likely_tiles(layer, expansion.degrees, autotune.multiprocessors(dx))
+        likely = likely_tiles(layer, expansion.degrees, at_once)
         autotune.launch(name, layer, dx, launch, likely=likely)
     return dx
 
@@ -181,17 +182,23 @@ def tiles_of(layer: ConvGeometry, degrees: int) -> tuple[Tile, ...]:
         if channels >= 2 * power_of_2(layer.in_channels) or columns > MOST_COLUMNS:
             continue
         for block_m, warps in ((128, 8), (64, 4), (256, 8)):
-            sums = block_m * columns // (32 * warps)
-            left = SHARED_MEMORY // programs_of(sums) - block_m * (2 * channels + 16)
+            tile = Tile(block_m, channels, block_k, warps, 0)
+            sums = sums_of(tile, degrees)
+            left = SHARED_MEMORY // programs_of(sums, warps, layer) - block_m * (2 * channels + 16)
             slots = min(left // (2 * block_k * (block_m + columns)), SLOTS)
             if sums <= MOST_SUMS and slots > 2:
-                tiles.append(Tile(block_m, channels, block_k, warps, slots))
+                tiles.append(tile._replace(num_stages=slots))
     return tuple(tiles)
 
 
-def programs_of(sums: int) -> int:
-    """How many programs a multiprocessor runs beside one another, by the sums of a thread."""
-    return 1 if sums > MOST_SUMS // 2 else 2
+def programs_of(sums: int, warps: int, layer: ConvGeometry) -> int:
+    """How many programs a multiprocessor runs beside one another: more registers are taken where there are phases."""
+    return 2 if sums <= MOST_SUMS // 2 and (warps <= 4 or math.prod(layer.stride) == 1) else 1
+
+
+def sums_of(tile: Tile, degrees: int) -> int:
+    """How many sums a thread has."""
+    return tile.block_m * span_of(degrees, tile.block_n) * tile.block_n // (32 * tile.num_warps)
 
 
 def likely_tiles(layer: ConvGeometry, degrees: int, at_once: int) -> list[Tile]:
@@ -216,11 +223,12 @@ def cost(layer: ConvGeometry, degrees: int, tile: Tile, at_once: int) -> float:
     read = 2 * tile.block_k * (tile.block_m + tile.block_m // 64 * columns)
     step = max(products, copied / 40, (copied + read) / 128)
     steps = math.prod(layer.kernel_size) / math.prod(layer.stride) * cdiv(layer.out_channels, tile.block_k)
-    after = 2000 + tile.block_m * tile.block_n * (16 + 3 * degrees) / 128
-    together = programs_of(tile.block_m * columns // (32 * tile.num_warps))
+    after = tile.block_m * tile.block_n * (10 + 3 * degrees) / 128  # what does not run beside the last products
+    together = programs_of(sums_of(tile, degrees), tile.num_warps, layer)
     count = boxes * math.prod(layer.stride) * cdiv(layer.in_channels, tile.block_n)
     waves = cdiv(count, at_once * together)
-    return waves * (together * step * steps + after)
+    moved = 4 * math.prod(layer.input_shape) + 2 * math.prod(layer.output_shape)  # 13 bytes a cycle each
+    return 3000 + max(moved / (13 * at_once), waves * (together * step * steps + (after if together == 1 else 0)))
 
 
 @lru_cache(1024)
@@ -248,9 +256,12 @@ def boxes_of(pixels: int, sizes: tuple[int, int, int]) -> tuple[tuple[int, int, 
 
 def launched(
     dx: torch.Tensor, dy: torch.Tensor, x: torch.Tensor, w: torch.Tensor, layer: ConvGeometry, expansion: Expansion,
-    tile: Tile,
+    tile: Tile, at_once: int = autotune.MULTIPROCESSORS,
 ) -> tuple[Any, tuple[int], dict[str, Any]]:  # fmt: skip
-    """The kernel, its grid and its arguments; all channels lie together, and ``w`` is that of `side_by_side`."""
+    """The kernel, its grid and its arguments; all channels lie together, and ``w`` is that of `side_by_side`.
+
+    A program walks over tiles, on a device with so many multiprocessors.
+    """
     from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
     dx, dy, x = (t.movedim(1, -1) if layer.axes == 2 else t.movedim(1, -1).unsqueeze(1) for t in (dx, dy, x))
@@ -263,6 +274,7 @@ def launched(
     blocks = [cdiv(n, extent) for n, extent in zip(pixels.of_a_phase, box, strict=True)]
     phases, span = math.prod(pixels.stride), span_of(expansion.degrees, tile.block_n)
     blocks_c = cdiv(layer.in_channels, tile.block_n)
+    tiles = blocks_c * boxes * phases
     common = [math.gcd(s, d) for s, d in zip(pixels.stride, pixels.dilation, strict=True)]
     inverse = [pow(d // g, -1, s // g) for s, d, g in zip(pixels.stride, pixels.dilation, common, strict=True)]
     block_k, parts = tile.block_k, (main_of(span), span - main_of(span) or main_of(span))
@@ -270,9 +282,8 @@ def launched(
     of_w = [TensorDescriptor.from_tensor(w, [block_k, n * tile.block_n], _layout(WIDTH, 2)) for n in parts]
     arguments = {
         "dy_desc": of_dy, "w_desc": of_w[0], "more_desc": of_w[1],
-        "x_ptr": x, "dx_ptr": dx,
-        "blocks_c": blocks_c, "blocks_h": blocks[1], "blocks_w": blocks[2], "boxes": boxes, "phases": phases,
-        "order": _order(pixels, dy), "batch": x.shape[0],
+        "x_ptr": x, "dx_ptr": dx, "tiles": tiles, "blocks_c": blocks_c, "blocks_h": blocks[1], "blocks_w": blocks[2],
+        "boxes": boxes, "phases": phases, "order": _order(pixels, dy), "batch": x.shape[0],
         "in_channels": layer.in_channels, "out_channels": layer.out_channels,
         **_both("in", pixels.size), **_both("kernel", pixels.kernel), **_both("stride", pixels.stride),
         **_both("padding", pixels.padding), **_both("dilation", pixels.dilation),
@@ -281,11 +292,12 @@ def launched(
         **dict(zip(("stride_dxn", "stride_dxh", "stride_dxw"), dx.stride(), strict=False)),
         "DEGREES": expansion.degrees, "MAIN": main_of(span), "REST": span - main_of(span),
         "BASIS": expansion.basis, "SQUASH": expansion.squash,
-        "EVEN_C": layer.in_channels % tile.block_n == 0, "INT64": memory.is_wide(x, dx),
+        "STRIDED": phases > 1, "EVEN_C": layer.in_channels % tile.block_n == 0, "INT64": memory.is_wide(x, dx),
         "BOX_N": box[0], "BOX_H": box[1], "BOX_W": box[2], "BLOCK_M": tile.block_m, "BLOCK_C": tile.block_n,
         "BLOCK_K": tile.block_k, "SLOTS": tile.num_stages, "num_warps": tile.num_warps,
     }  # fmt: skip
-    return konv_columns_kernel, (blocks_c * boxes * phases,), arguments
+    together = programs_of(sums_of(tile, expansion.degrees), tile.num_warps, layer)
+    return konv_columns_kernel, (min(tiles, at_once * together),), arguments
 
 
 def _layout(columns: int, rank: int) -> Any:

@@ -196,7 +196,7 @@ class Sum:
         self.value = value
 
 
-def _language(program: int, late: bool) -> dict[str, Any]:
+def _language(program: int, programs: int, late: bool) -> dict[str, Any]:
     barriers: dict[int, Barrier] = {}
     queue: list[tuple[Sum, Memory, Memory]] = []
 
@@ -256,7 +256,8 @@ def _language(program: int, late: bool) -> dict[str, Any]:
     )
     gl = SimpleNamespace(
         **nothing, constexpr=None, int32=np.int32, int64=np.int64, float32=np.float32, load=load, store=store,
-        program_id=lambda axis: Value(program), cdiv=lambda a, b: (Value(bare(a)) + (b - 1)) // b,
+        program_id=lambda _: Value(program), num_programs=lambda _: Value(programs),
+        cdiv=lambda a, b: (Value(bare(a)) + (b - 1)) // b,
         arange=lambda begin, end, layout=None: Value(np.arange(begin, end)), static_range=range,
         zeros=lambda shape, *_: Value(np.zeros(shape)), convert_layout=lambda value, *_, **__: value,
         where=lambda c, a, b: Value(np.where(bare(c), bare(a), bare(b))),
@@ -275,7 +276,12 @@ def _language(program: int, late: bool) -> dict[str, Any]:
         warpgroup_mma=product, warpgroup_mma_wait=products,
         warpgroup_mma_init=lambda value: value if isinstance(value, Sum) else Sum(bare(value)),
     )  # fmt: skip
-    return {"gl": gl, "hopper": hopper, "barrier": lambda: None, "range": lambda end: range(int(bare(end)))}
+    return {
+        "gl": gl,
+        "hopper": hopper,
+        "barrier": lambda: None,
+        "range": lambda *ends: map(Value, range(*(int(bare(end)) for end in ends))),
+    }
 
 
 def run(
@@ -293,7 +299,7 @@ def run(
         plain = plain.replace(*mutant)
     code = compile(plain, "kernel", "exec")
     for program in range(grid):
-        space = _language(program, late) | (names or {})
+        space = _language(program, grid, late) | (names or {})
         exec(code, space)
         space[kernels[-1].fn.__name__](**{name: _given(name, value) for name, value in arguments.items()})
 

@@ -30,8 +30,16 @@ LIMITS = {"columns 128 channels 128 64 64 8 4": 114, "columns degree 3 128 64 64
 
 pytestmark = pytest.mark.skipif(runtime.gluon is None, reason="Triton is missing")
 
-KERNELS = ["taps_of_phase", "copy_step", "by_degree", "one_degree_lower", "with_slopes", "konv_columns_kernel"]
-SEEDS = 50
+KERNELS = [
+    "taps_of_phase",
+    "tile_of",
+    "copy_step",
+    "by_degree",
+    "one_degree_lower",
+    "with_slopes",
+    "konv_columns_kernel",
+]
+SEEDS = 40
 EXACT = ("monomial", "chebyshev", "chebyshev2", "hermite")
 """The bases whose recurrences have whole numbers."""
 
@@ -48,7 +56,7 @@ def operands(layer, degrees: int, seed: int) -> tuple[torch.Tensor, torch.Tensor
     return last(dy), last(x), kappa
 
 
-def emulated(dy, x, kappa, layer, expansion: Expansion, tile: Tile, changed=(), **options: Any):
+def emulated(dy, x, kappa, layer, expansion: Expansion, tile: Tile, changed=(), at_once: int = 2, **options: Any):
     """The launcher as it is, with the emulator as its kernel; what it leaves unwritten is NaN.
 
     ``changed`` are arguments of the kernel that a small layer would not have.
@@ -56,7 +64,7 @@ def emulated(dy, x, kappa, layer, expansion: Expansion, tile: Tile, changed=(), 
     halves = [t.half() for t in (dy, x)]
     w = columns.side_by_side(kappa, tile.block_n)
     dx = torch.empty_like(halves[1])
-    _, grid, arguments = columns.launched(dx, *halves, w.half(), layer, expansion, tile)
+    _, grid, arguments = columns.launched(dx, *halves, w.half(), layer, expansion, tile, at_once)
     line = np.full(dx.numel(), np.nan)
     views = {"dy_desc": dy.movedim(1, -1).reshape(arguments["dy_desc"].shape), "w_desc": w, "more_desc": w}
     for name, tensor in views.items():
@@ -116,10 +124,10 @@ def test_the_gradient_is_exact_in_a_random_box(seed):
 LAYERS = {
     "two products": ((2, 40, 5, 6), (72, 40, 3, 2), 6, "legendre", "tanh", {"padding": ((1, 0), (2, 1))}),
     "strides": ((3, 16, 7, 8), (40, 16, 3, 4), 4, "hermite", "none", {"stride": (2, 3), "padding": 1}),
-    "steps": ((2, 24, 9, 12), (40, 24, 3, 4), 3, "chebyshev2", "none", {"dilation": (2, 3), "stride": 2}),
+    "steps": ((2, 24, 9, 12), (24, 24, 3, 4), 3, "chebyshev2", "none", {"dilation": (2, 3), "stride": 2}),
     "one row": ((3, 72, 5, 7), (80, 72, 1, 1), 4, "chebyshev", "tanh", {}),
 }
-TILES = {"two products": (128, 32, 64, 8, 3), "strides": (64, 16, 32, 4, 2), "steps": (64, 64, 32, 4, 3)}
+TILES = {"two products": (128, 32, 64, 8, 3), "strides": (64, 16, 32, 4, 2), "steps": (64, 64, 32, 4, 4)}
 MUTANTS = {
     "a phase for another": ("phase // stride_w, phase % stride_w", "phase % stride_w, phase // stride_w"),
     "columns of another block": ("kernel_w + u_w) * columns + block * BLOCK_N", "kernel_w + u_w) * columns"),
@@ -138,6 +146,8 @@ MUTANTS = {
     "the last step not copied": ("step + SLOTS - 1 < steps", "step + SLOTS < steps"),
     "the ring turned the wrong way": ("SLOTS - 1, slot - 1)", "0, slot + 1)"),
     "a slot filled while it is read": ("warpgroup_mma_wait(1, [acc])", "warpgroup_mma_wait(2, [acc])"),
+    "the next tile's copies in other slots": ("gl.where(slot + i < SLOTS, slot + i, slot + i - SLOTS)", "i"),
+    "another tile's copies": ("tile + gl.num_programs(0), tiles", "tile + 1, tiles"),
     "an arrival not waited for": ("turn ^ 1", "turn"),
     "halves the wrong way round": (
         "by_degree(first, COUNT // 2) + by_degree(second,",
@@ -291,7 +301,7 @@ def test_its_main_loop_is_short_and_nothing_spills():
     assert len(reports) == len(LIMITS)
     for name, report in reports.items():
         assert report["instructions"] <= LIMITS[name], name
-        assert report["spilled"] == report["stack"] == report["drains"] == 0, name
+        assert report["spilled"] == report["stack"] == 0, name
         assert report["shared"] <= compiling.SHARED_MEMORY, name
         assert report["registers"] * report["warps"] * 32 <= 65536, name
 
