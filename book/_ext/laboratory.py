@@ -35,13 +35,13 @@ FOLDER, WORK, CONTENTS = "live", "laboratory", "content"
 LIVE, PARTS = "KONVLIB_LIVE", "PYODIDE_DIST"
 WHEELS = ("comm", "tqdm")
 """What notebooks and their kernel import besides Pyodide's own packages: pure Python, pinned in requirements.txt."""
-ELSEWHERE = {"torch": "PyTorch", "jax": "JAX"}
+ELSEWHERE = {"torch": "PyTorch", "jax": "JAX", "dask": "Dask"}
 NEEDS = """from IPython.core.magic import register_cell_magic
 
 
 @register_cell_magic
 def needs(library, cell):
-    print(f"This cell needs {library}, which does not run in a browser. make lab runs it, and so do Colab and Binder.")
+    print(f"This cell needs {library}, which is not in this laboratory. make lab runs it, and so do Colab and Binder.")
 """
 TITLE = re.compile(r"^(# .*\n)", re.M)
 NOTE = r"""\1

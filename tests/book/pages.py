@@ -82,5 +82,8 @@ def chapter(entry: list[str]) -> Chapter:
 
 ENTRIES = [entry for entry in toc_entries(ROOT) if (ROOT / f"{entry[0]}.ipynb").exists()]
 CHAPTERS = [chapter(entry) for entry in ENTRIES if re.match(r"notebooks/\d_", entry[0])]
+SCALE = next(chapter(entry) for entry in ENTRIES if entry[0] == "notebooks/scale/index")
+"""The part on what exceeds one machine: no chapter, and its pages owe their readers what a chapter's do."""
+
 NOTEBOOKS = [notebook(page) for entry in ENTRIES for page in entry]
 """Every page that is a notebook, in reading order."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.book.pages import CHAPTERS, NOTEBOOKS, ROOT, Chapter, Part, text_of
+from tests.book.pages import CHAPTERS, NOTEBOOKS, ROOT, SCALE, Chapter, Part, text_of
 
 # A pattern in a chapter's Markdown, and how often at least.
 PARTS = {
@@ -39,6 +39,7 @@ ARRAYS = ("[1,3,2,0,4]", "[2,1,-1]", "[[1,3,2],[2,0,1],[0,4,2]]", "[[2,1],[0,3]]
 REAL_DATA = r"\bget_sample_data\(|\bsample_data\b|data/digits\.npz"
 every_notebook = pytest.mark.parametrize("page", NOTEBOOKS, ids=lambda page: page.title)
 every_chapter = pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.title)
+every_taught = pytest.mark.parametrize("chapter", [*CHAPTERS, SCALE], ids=lambda chapter: chapter.title)
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -61,7 +62,7 @@ def test_a_chapter_opens_with_its_pages_and_ends_with_practice_and_exercises(cha
     assert chapter.page("exercises").sections[-1].title == "Further reading"
 
 
-@every_chapter
+@every_taught
 def test_every_statement_has_a_label_and_every_theorem_a_proof(chapter: Part):
     statements = re.findall(r"^[`:]{3,}\{prf:(\w+)\}.*\n(:label: \S+)?", chapter.markdown, re.M)
     assert not [kind for kind, label in statements if kind != "proof" and not label]
@@ -81,7 +82,7 @@ def is_prediction(cell: dict[str, Any]) -> bool:
     return cell["cell_type"] == "markdown" and "{admonition} Predict" in text_of(cell)
 
 
-@every_chapter
+@every_taught
 def test_every_prediction_is_followed_by_a_hidden_output_and_a_folded_answer(chapter: Part):
     places = [index for index, cell in enumerate(chapter.cells) if is_prediction(cell)]
     for index in places:
@@ -96,7 +97,7 @@ def test_every_prediction_is_followed_by_a_hidden_output_and_a_folded_answer(cha
         assert re.match(r"[`:]{3,}\{dropdown\} Answer: \S", text_of(answer).lstrip()), index
 
 
-@every_chapter
+@every_taught
 def test_every_exercise_has_a_folded_solution_with_code(chapter: Part):
     """Between the start of a solution and its end stands a code cell, so that the solution is run."""
     exercises = re.findall(r"^[`:]{3,}\{exercise(?:-start)?\}[^\n]*\n:label: *(\S+)", chapter.markdown, re.M)
@@ -118,7 +119,7 @@ def test_every_exercise_has_a_folded_solution_with_code(chapter: Part):
     assert not [name for name, cells in solutions.items() if not cells]
 
 
-@every_chapter
+@every_taught
 def test_two_exercises_are_judged(chapter: Chapter):
     """A skeleton stands open, its check says that nothing is there yet, and the folded solution passes the check."""
     page = chapter.page("exercises")
@@ -141,7 +142,7 @@ def test_in_practice_shows_every_library(chapter: Chapter, library: str):
     assert library in page.markdown + page.code
 
 
-@every_chapter
+@every_taught
 def test_further_reading_cites(chapter: Chapter):
     section = chapter.page("exercises").section("Further reading")
     assert re.search(r"\{cite(?::[tp])?\}`[\w,-]+`", section.markdown)
@@ -150,7 +151,7 @@ def test_further_reading_cites(chapter: Chapter):
 # Examples, data, figures
 
 
-@every_chapter
+@every_taught
 def test_the_running_example_is_there(chapter: Part):
     code = re.sub(r"\s", "", chapter.code)
     assert all(array in code for array in ARRAYS[:2]) or all(array in code for array in ARRAYS[2:])

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.book.pages import CHAPTERS, NOTEBOOKS, Part, text_of
+from tests.book.pages import CHAPTERS, NOTEBOOKS, SCALE, Part, text_of
 
-PAGES = [page for chapter in CHAPTERS for page in chapter.pages]
+PAGES = [page for chapter in (*CHAPTERS, SCALE) for page in chapter.pages]
 PROMPTS = ("code_prompt_show", "code_prompt_hide")
 TEACHING_CELLS, LINES, WIDTH = 8, 15, 78
 """The most that a page shows unfolded: cells, lines of a cell, characters of a line."""
@@ -121,7 +121,7 @@ def names_in(code: str, kind: type[ast.expr_context]) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("library", ["torch", "jax"])
+@pytest.mark.parametrize("library", ["torch", "jax", "dask"])
 @every_notebook
 def test_what_needs_a_large_library_says_so_and_nothing_depends_on_it(page: Part, library: str):
     made: set[str] = set()

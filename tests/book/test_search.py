@@ -42,6 +42,11 @@ QUERIES = {
     "noble identities": "notebooks/6_strides/noble_identities",
     "wavelet": "notebooks/6_strides/cascade",
     "roofline": "notebooks/gpu/roofline",
+    "halo": "notebooks/scale/|notebooks/gpu/halo|book/glossary",
+    "larger than memory": "notebooks/scale/",
+    "dask": "notebooks/scale/",
+    "map_overlap": "notebooks/scale/",
+    "torch.distributed": "notebooks/scale/",
     "rot180": "notebooks/5_gradients/|notebooks/2_images/flip|book/glossary",
 }
 """What is typed, and the page (or one of several) that answers it."""

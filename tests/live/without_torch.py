@@ -1,4 +1,4 @@
-"""Run the notebooks of a folder as the laboratory has them, where neither PyTorch nor JAX can be imported.
+"""Run the notebooks of a folder as the laboratory has them, where neither PyTorch, JAX nor Dask can be imported.
 
 What each cell prints is written as JSON, by page and cell. All notebooks share one process, which is quick, and each
 begins with an empty shell.
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from tests.live.outputs import text_of
 
-ABSENT = {"torch", "triton", "jax", "jaxlib", "sklearn"}
+ABSENT = {"torch", "triton", "jax", "jaxlib", "sklearn", "dask", "distributed", "zarr"}
 
 
 class NotThere:

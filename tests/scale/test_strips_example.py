@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -25,3 +26,10 @@ def test_two_processes_train_on_strips():
     losses = [float(found) for found in re.findall(r"loss ([\d.]+)", told.stdout)]
     assert len(losses) == 8
     assert losses[-1] < losses[0]
+
+
+def test_the_book_shows_what_stands_in_the_example():
+    page = json.loads((EXAMPLE.parents[1] / "notebooks" / "scale" / "processes.ipynb").read_text(encoding="utf-8"))
+    markdown = "\n".join("".join(cell["source"]) for cell in page["cells"] if cell["cell_type"] == "markdown")
+    (shown,) = re.findall(r"^:::\{code-block\} python\n(.*?)^:::", markdown, re.M | re.S)
+    assert shown.strip("\n") in EXAMPLE.read_text(encoding="utf-8")
