@@ -22,10 +22,11 @@ its competitors (only then is memory taken), and a tolerance::
 that agree: no speedup is ever reported on a failed check. The first competitor is ours; a ratio is a competitor's
 median time over ours, so that more than 1 means ours is faster. The competitors of a case run interleaved (A B C A B C
 ...), so that a slow spell of the machine meets all alike; the table gives medians, the record quartiles too. Those with
-thread pools of their own take `benchmarks.processes.ProcessTimer`, which gives each a process of its own. `run`
-prints the table, writes ``benchmarks/results/<device>-<benchmark>.json`` and returns an exit status: 1 if one of our
-own results was wrong. What raises costs its row, not the record. Where the sources lie without their history,
-``BENCHMARKS_COMMIT`` in the environment says which they are.
+thread pools of their own take `benchmarks.processes.ProcessTimer`, which gives each a process of its own; those on a
+CUDA device take `benchmarks.cuda.GpuTimer`. `run` prints the table, writes
+``benchmarks/results/<device>-<benchmark>.json`` and returns an exit status: 1 if one of our own results was wrong. What
+raises costs its row, not the record. Where the sources lie without their history, ``BENCHMARKS_COMMIT`` in the
+environment says which they are.
 """
 
 from __future__ import annotations
@@ -35,15 +36,16 @@ import datetime
 import importlib.metadata
 import json
 import math
-import multiprocessing
 import os
 import platform
 import re
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -52,6 +54,9 @@ import numpy as np
 from tqdm import tqdm
 
 RESULTS = Path(__file__).parent / "results"
+LOST = 3
+"""The exit status of a run that went no further: its process can compute nothing more, a new one may go on."""
+
 PACKAGES = ("konvlib", "numpy", "scipy", "torch", "triton")
 
 Call = Callable[[], Any]
@@ -119,6 +124,10 @@ class InProcess(abc.ABC):
         except Exception as error:
             return dict.fromkeys(calls, message(error)), {}
 
+    def lost(self) -> bool:
+        """Whether nothing more can be measured in this process, whatever the case."""
+        return False
+
     @abc.abstractmethod
     def __call__(self, calls: Mapping[str, Call]) -> dict[str, Timing]: ...
 
@@ -151,103 +160,76 @@ class CpuTimer(InProcess):
         return samples < self.least or (samples < self.most and elapsed < self.budget * competitors)
 
 
-class GpuTimer(InProcess):
-    """CUDA events around each call, after a write over a buffer larger than the L2 cache, so that inputs come cold.
-
-    With ``graphs`` each competitor is captured once and its graph is timed: what the device needs, without the time
-    that Python needs to launch it. Without, the call is timed as a user makes it; Python then runs ahead of the device
-    by the time of the cache flush only, so small problems show their launch overhead.
-    """
-
-    device = "cuda"
-
-    def __init__(self, *, graphs: bool = True, budget: float = 0.1, least: int = 10, most: int = 100):
-        self.graphs, self.budget, self.least, self.most = graphs, budget, least, most
-        self.name = "CUDA events around " + ("graph replays" if graphs else "calls") + ", L2 flushed, interleaved"
-        self._flush: Any = None
-
-    def __call__(self, calls: Mapping[str, Call]) -> dict[str, Timing]:
-        import torch
-
-        if self._flush is None:
-            self._flush = torch.empty(256 * 2**20, dtype=torch.int8, device="cuda")
-        ready = {name: self._warm(call) for name, call in calls.items()}
-        slowest = max(self._events_around(call)() for call in ready.values())
-        rounds = min(self.most, max(self.least, int(self.budget / max(slowest, 1e-9))))
-        pending: dict[str, list[Call]] = {name: [] for name in ready}
-        for _ in range(rounds):
-            for name, call in ready.items():
-                pending[name].append(self._events_around(call))
-        return {name: Timing.of([elapsed() for elapsed in samples]) for name, samples in pending.items()}
-
-    def _warm(self, call: Call) -> Call:
-        import torch
-
-        for _ in range(3):
-            call()
-        torch.cuda.synchronize()
-        if not self.graphs:
-            return call
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            kept = call()
-        graph.replay()
-
-        def replay() -> Any:
-            graph.replay()
-            return kept
-
-        return replay
-
-    def _events_around(self, call: Call) -> Callable[[], float]:
-        """Queue one timed call; the function returned waits for it and gives its seconds."""
-        import torch
-
-        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-        self._flush.zero_()
-        begin.record()
-        call()
-        end.record()
-
-        def seconds() -> float:
-            end.synchronize()
-            return begin.elapsed_time(end) / 1e3
-
-        return seconds
-
-
-def run(benchmark: str, cases: Sequence[Case], *, timer: Timer, results: Path = RESULTS) -> int:
+def run(
+    benchmark: str,
+    cases: Sequence[Case],
+    *,
+    timer: Timer,
+    results: Path = RESULTS,
+    beside: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None,
+    resume: bool = False,
+    limit: float = math.inf,
+) -> int:
     """Check and time all cases, print the table, write the record; 1 if one of our own results was wrong, else 0.
 
-    The record is written again after each case, so that what was measured is kept if the next one falls over.
+    The record is written again after each case, so that what was measured is kept if the next one falls over. With
+    ``resume`` the cases that a record of the same commit has are not measured again. ``beside`` measures further facts
+    of a case by its label, which its row keeps. Exits with `LOST` where the device can compute nothing any more, and
+    where a case takes more seconds than its ``limit``; either is kept as that row's error.
     """
     about = {"benchmark": benchmark, "timer": timer.name, **facts(timer.device)}
     results.mkdir(parents=True, exist_ok=True)
     path = results / f"{slug(about['device'])}-{benchmark}.json"
-    rows: list[dict[str, Any]] = []
-    for case in tqdm(timer.cases(cases), desc=benchmark, file=sys.stderr):
-        rows.append(_row(case, *timer.measure(case)))
+    asked = timer.cases(cases)
+    about["planned"] = len(asked)
+    rows: list[dict[str, Any]] = kept(path, about["commit"]) if resume else []
+    done = [row["label"] for row in rows]
+
+    def keep(row: dict[str, Any]) -> None:
+        rows.append(row)
         path.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+
+    for case in tqdm([case for case in asked if dict(case.label) not in done], desc=benchmark, file=sys.stderr):
+        with _given_up_after(limit, lambda error, case=case: keep(_row(case, {"konvlib": error}, {}))):
+            row = _row(case, *timer.measure(case)) | _beside(beside, case)
+        keep(row)
+        if isinstance(timer, InProcess) and timer.lost():
+            raise SystemExit(LOST)
     print(table(about, rows))
     print(f"record: {path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name}")
     return int(any(_ours(row)["seconds"] is None for row in rows))
 
 
-def warm(cases: Sequence[Case], processes: int) -> None:
-    """Call all competitors of each case once, in processes side by side, so that what they compile is cached."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(processes, maxtasksperchild=1) as pool:
-        failures = [failure for failure in pool.imap_unordered(_called_once, cases, chunksize=1) if failure]
-    print("\n".join([f"warmed {len(cases) - len(failures)} of {len(cases)} cases", *failures]), flush=True)
+@contextmanager
+def _given_up_after(seconds: float, keep: Callable[[str], None]) -> Iterator[None]:
+    """End the process, which may wait for a device for ever, unless the ``with`` block is done by then."""
 
+    def give_up() -> None:
+        keep(f"not done after {seconds:.0f} s")
+        os._exit(LOST)
 
-def _called_once(case: Case) -> str:
+    watch = threading.Timer(seconds, give_up) if seconds < math.inf else None
+    if watch:
+        watch.daemon = True
+        watch.start()
     try:
-        for call in case.prepare()[0].values():
-            call()
+        yield
+    finally:
+        if watch:
+            watch.cancel()
+
+
+def kept(path: Path, commit: str) -> list[dict[str, Any]]:
+    """The rows of a record, if there is one of this commit."""
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"commit": None}
+    return record["rows"] if record["commit"] == commit else []
+
+
+def _beside(measured: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None, case: Case) -> Mapping[str, Any]:
+    try:
+        return {} if measured is None else measured(case.label)
     except Exception as error:
-        return f"{dict(case.label)}: {message(error)}"
-    return ""
+        return {"beside": message(error)}
 
 
 def facts(device: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Konvolution on a CUDA device: ours, the expansion with cuDNN, the same compiled, and the floor, in one run.
+"""Konvolution on a CUDA device: ours, the expansion with cuDNN, the same compiled, cuDNN alone, and the floor.
 
 ``python -m benchmarks.konvolution_gpu`` prints the tables of forward and of a training step with peak memory, their
 means and worst shapes, and writes the records; without a CUDA device it says so. Each geometry takes the quickest of
@@ -11,17 +11,12 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib.util
-import json
-import math
 import os
-import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks import harness
+from benchmarks import cuda, harness
 
 TOLERANCE = 2e-2
 """bfloat16 rounds the polynomials of all competitors to 8 bits before they are multiplied."""
@@ -51,15 +46,23 @@ SHAPES = (
 )
 
 
-def expansion_and_cudnn(x, kappa, stride: int, padding: int):
-    """Chebyshev's polynomials of tanh, degree by degree, then one ordinary convolution."""
+def expanded(x, polynomials: int):
+    """Chebyshev's polynomials of tanh, degree by degree."""
     import torch
 
     t = torch.tanh(x)
     terms = [torch.ones_like(t), t]
-    while len(terms) < kappa.shape[1]:
+    while len(terms) < polynomials:
         terms.append(2 * t * terms[-1] - terms[-2])
-    return torch.nn.functional.conv2d(torch.cat(terms, 1), kappa.flatten(1, 2), None, stride, padding)
+    return torch.cat(terms, 1)
+
+
+def expansion_and_cudnn(x, kappa, stride: int, padding: int):
+    """The expanded input, then one ordinary convolution."""
+    import torch
+
+    z = expanded(x, kappa.shape[1])
+    return torch.nn.functional.conv2d(z, kappa.flatten(1, 2), None, stride, padding)
 
 
 def ours(x, kappa, stride: int, padding: int):
@@ -88,9 +91,13 @@ def layers() -> dict[str, Callable]:
 
 
 def forward(shape: Shape) -> tuple[Mapping[str, harness.Call], Any]:
+    import torch
+
     x, kappa = operands(shape)
     rest = shape.stride, shape.padding
     calls = {name: functools.partial(layer, x, kappa, *rest) for name, layer in layers().items()}
+    z, w = expanded(x, kappa.shape[1]), kappa.flatten(1, 2)
+    calls["cuDNN, input expanded before"] = lambda: torch.nn.functional.conv2d(z, w, None, *rest)
     return calls, expansion_and_cudnn(x.float(), kappa.float(), *rest)
 
 
@@ -116,7 +123,7 @@ def rates() -> tuple[float, float]:
     """Multiplications and additions per second of a bfloat16 matrix product, bytes per second of a copy."""
     import torch
 
-    timer = harness.GpuTimer(graphs=True)
+    timer = cuda.GpuTimer(graphs=True)
     a = torch.randn(8192, 8192, device="cuda").bfloat16()
     large = torch.empty(2**28, device="cuda", dtype=torch.bfloat16)
     timings = timer({"product": lambda: a @ a, "copy": lambda: large.clone()})
@@ -158,55 +165,28 @@ def cases(prepare: Callable) -> Iterator[harness.Case]:
         yield harness.Case(shape._asdict(), functools.partial(prepare, shape), TOLERANCE)
 
 
-def summary(name: str) -> None:
-    """Print how many times faster ours is, in the mean and at worst, and how near the floor."""
-    path = harness.RESULTS / f"{harness.slug(harness.facts('cuda')['device'])}-{name}.json"
-    record = json.loads(path.read_text(encoding="utf-8"))
-    for peer in ("eager", "torch.compile"):
-        ratios = [row["ratios"][peer] for row in record["rows"] if peer in row["ratios"]]
-        if not ratios:
-            print(f"{name}: nothing measured beside {peer}")
-            continue
-        print(f"{name}: {peer} / konvlib, mean {statistics.geometric_mean(ratios):.2f}, worst {min(ratios):.2f}")
-    if name == "konvolution_forward":
-        for row in record["rows"]:
-            row["floor_seconds"] = floor_seconds(Shape(**row["label"]))
-        right = [row for row in record["rows"] if row["competitors"]["konvlib"]["seconds"] is not None]
-        parts = [row["floor_seconds"] / row["competitors"]["konvlib"]["seconds"] for row in right] or [math.nan]
-        print(f"{name}: floor / konvlib, mean {statistics.geometric_mean(parts):.2f}, worst {min(parts):.2f}")
-    else:
-        for row in record["rows"]:
-            row["peak_mib"] = peak_memory(Shape(**row["label"]))
-            print(row["label"], {competitor: round(mib) for competitor, mib in row["peak_mib"].items()})
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+def floor(label: Mapping[str, int]) -> dict[str, float]:
+    return {"floor_seconds": floor_seconds(Shape(**label))}
 
 
-def main() -> int:
-    if importlib.util.find_spec("torch") is None:
-        print("konvolution_gpu: torch is not installed, nothing measured")
-        return 0
-    import torch
+def peaks(label: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    found = peak_memory(Shape(**label))
+    print(dict(label), {competitor: round(mib) for competitor, mib in found.items()}, "MiB at most", flush=True)
+    return {"peak_mib": found}
 
-    if not torch.cuda.is_available():
-        print("konvolution_gpu: no CUDA device, nothing measured")
-        return 0
-    from konvlib.layers import autotune
 
-    os.environ.setdefault("KONVLIB_TUNE", "all")
+TABLES = {"forward": (forward, floor), "step": (training_step, peaks)}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--choices", type=Path, help="where to keep the tiles and ways that were found quickest")
-    parser.add_argument("--warm", type=int, default=0, help="first compile everything, in so many processes")
-    chosen = parser.parse_args()
-    torch.backends.cudnn.benchmark = True
-    timer, wrong = harness.GpuTimer(graphs=True), 0
-    if chosen.warm:
-        harness.warm([*cases(forward), *cases(training_step)], chosen.warm)
-    for name, prepare in (("konvolution_forward", forward), ("konvolution_step", training_step)):
-        wrong |= harness.run(name, list(cases(prepare)), timer=timer)
-        summary(name)
-        if chosen.choices:
-            autotune.save(chosen.choices)
-    return wrong
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=[*TABLES])
+    chosen = cuda.given(parser, arguments)
+    if not cuda.is_there("konvolution_gpu"):
+        return 0
+    os.environ.setdefault("KONVLIB_TUNE", "all")
+    tables = {f"konvolution_{name}": (list(cases(TABLES[name][0])), TABLES[name][1]) for name in chosen.tables}
+    return cuda.run_all(tables, chosen)
 
 
 if __name__ == "__main__":

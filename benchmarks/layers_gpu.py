@@ -10,16 +10,12 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib.util
-import json
 import math
 import os
-import statistics
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from benchmarks import harness
+from benchmarks import cuda, harness
 
 TOLERANCE = 1e-2
 """bfloat16 rounds to 8 bits: 0.004 for each rounded operand of a weight gradient's long sums, once for the result."""
@@ -183,48 +179,17 @@ def column_competitors(
     }, reference
 
 
-def summary(name: str) -> str:
-    """The geometric mean and the worst case of a table just measured, from its record."""
-    path = harness.RESULTS / f"{harness.slug(harness.facts('cuda')['device'])}-layers_{name}.json"
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-    ratios = [row["ratios"]["cuDNN"] for row in rows if "cuDNN" in row["ratios"]]
-    if not ratios:
-        return f"{name}: nothing measured"
-    return f"{name}: cuDNN / konvlib, geometric mean {statistics.geometric_mean(ratios):.2f}, worst {min(ratios):.2f}"
-
-
-def main() -> int:
-    if importlib.util.find_spec("torch") is None:
-        print("layers_gpu: torch is not installed, nothing measured")
-        return 0
-    import torch
-
-    if not torch.cuda.is_available():
-        print("layers_gpu: no CUDA device, nothing measured")
-        return 0
-    from konvlib.layers import autotune
-
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", nargs="+", choices=[*TABLES, "im2col"], default=[*TABLES, "im2col"])
-    parser.add_argument("--choices", type=Path, help="where to keep the tiles that were found quickest")
-    parser.add_argument("--warm", type=int, default=0, help="first compile everything, in so many processes")
-    chosen = parser.parse_args()
+    chosen = cuda.given(parser, arguments)
     if chosen.choices:
         os.environ.setdefault("KONVLIB_TUNE", "all")
-    torch.backends.cudnn.benchmark = True
-    timer, wrong, lines = harness.GpuTimer(graphs=True), 0, []
-    tables = {name: list(columns() if name == "im2col" else cases(*TABLES[name])) for name in chosen.tables}
-    if chosen.warm:
-        harness.warm([case for table in tables.values() for case in table], chosen.warm)
-    for name, table in tables.items():
-        benchmark = "im2col_gpu" if name == "im2col" else f"layers_{name}"
-        wrong |= harness.run(benchmark, table, timer=timer)
-        lines += [] if name == "im2col" else [summary(name)]
-        print(*lines[-1:], flush=True)
-        if chosen.choices:
-            autotune.save(chosen.choices)
-    print("\n".join(lines))
-    return wrong
+    if not cuda.is_there("layers_gpu"):
+        return 0
+    tables = {f"layers_{name}": (list(cases(*TABLES[name])), None) for name in chosen.tables if name in TABLES}
+    tables |= {"im2col_gpu": (list(columns()), None)} if "im2col" in chosen.tables else {}
+    return cuda.run_all(tables, chosen)
 
 
 if __name__ == "__main__":

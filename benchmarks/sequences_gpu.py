@@ -7,11 +7,11 @@ and the kernel is flipped once, outside the timing.
 
 from __future__ import annotations
 
+import argparse
 import functools
-import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from benchmarks import harness
+from benchmarks import cuda, harness
 
 ROWS = ((64, 65_536), (8, 480_000), (4_096, 1_024))
 TAPS = (3, 16, 63, 255, 1_023, 8_191)
@@ -49,18 +49,16 @@ def competitors(rows: int, samples: int, taps: int, dtype: str) -> tuple[Mapping
     return calls, konvlib.convolve(f.to(wide), g.to(wide), method="fft")
 
 
-def main() -> int:
-    if importlib.util.find_spec("torch") is None:
-        print("sequences_gpu: torch is not installed, nothing measured")
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    chosen = cuda.given(parser, arguments)
+    if not cuda.is_there("sequences_gpu"):
         return 0
     import torch
 
-    if not torch.cuda.is_available():
-        print("sequences_gpu: no CUDA device, nothing measured")
-        return 0
     # With TF32, torch's default here, conv1d in float32 is too far from the result to be compared.
     torch.backends.cudnn.allow_tf32 = False
-    return harness.run("sequences_gpu", list(cases()), timer=harness.GpuTimer(graphs=True))
+    return cuda.run_all({"sequences_gpu": (list(cases()), None)}, chosen)
 
 
 if __name__ == "__main__":
