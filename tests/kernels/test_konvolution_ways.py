@@ -79,7 +79,7 @@ def test_the_expanded_input_is_each_degree_exactly(device, basis, last):
     """More samples than one program takes, and groups whose degrees must not mix; on integers nothing is rounded."""
     x = torch.randint(-3, 4, (2, 6, 9, 11), generator=torch.Generator().manual_seed(5)).double().to(device)
     x = x.to(memory_format=torch.channels_last) if last else x
-    assert x.numel() > kernels.BLOCK
+    assert x.numel() > kernels.block_of(x)
     expansion = Expansion(4, basis)
     z = kernels.expand(x, expansion, groups=3)
     dz = torch.randint(-3, 4, z.shape, generator=torch.Generator().manual_seed(6)).double().to(device)

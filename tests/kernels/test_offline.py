@@ -60,7 +60,7 @@ def test_kernels_fit_on_hopper(family, step):
     products = {row.name for row in getattr(FAMILIES[family], "PRODUCTS", [])} & set(reports)
     assert not [name for name in products if not reports[name]["tensor_core"]]
     wide = {row.name for row in getattr(FAMILIES[family], "WIDE", [])} & set(reports)
-    assert not [(name, reports[name]["widths"]) for name in wide if reports[name]["widths"] != [16]]
+    assert not [name for name in wide if reports[name]["loads"] + reports[name]["stores"] != [16, 16]]
     gemms = {row.name for row in getattr(FAMILIES[family], "GEMMS", [])} & set(reports)
     assert not [name for name in gemms if not reports[name]["asynchronous"] or reports[name]["drains"]]
 

@@ -30,7 +30,8 @@ DRAIN = re.compile(r"(?:wgmma|cp\.async)\.wait_group(?:\.sync\.aligned)?\s+0;")
 WAIT = re.compile(r"(?:wgmma|cp\.async)\.wait_group")
 COPY = re.compile(r"cp\.async\.c[ag]\.")
 PRODUCT = re.compile(r"wgmma\.mma_async|mma\.sync|fma\.rn\.f64")
-ACCESS = re.compile(r"(?:ld|st)\.global[\w.:]*?\.(?:v(\d)\.)?b(\d+)")
+ACCESS = re.compile(r"(ld|st)\.global[\w.:]*?\.(?:v(\d)\.)?b(\d+)")
+COPIED = re.compile(r"cp\.async\.c[ag]\.shared\.global \[[^]]*\], \[[^]]*\], (\w+)")
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/")
 
 
@@ -41,7 +42,7 @@ class Row:
     ``types`` gives the type of each argument by name: a pointer (``*fp32``), a tensor that boxes are copied of, an
     integer (``i32``, ``i64``), or 1 for an integer that is specialised to one. ``constants`` are its constexprs;
     ``"fp32"`` stands for ``tl.float32``. Without types ``kernel`` is a function that returns a Gluon kernel and the
-    arguments of a launch.
+    arguments of a launch. With ``only_widths`` the PTX is read and not assembled.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Row:
     warps: int = 4
     stages: int = 3
     aligned: tuple[str, ...] = field(default=())
+    only_widths: bool = False
 
 
 def figures(rows: list[Row]) -> dict[str, dict[str, Any]]:
@@ -74,7 +76,27 @@ def figures(rows: list[Row]) -> dict[str, dict[str, Any]]:
 def compiled(row: Row) -> dict[str, Any]:
     """Compile one row for Hopper and assemble its PTX once more, for the assembler's report."""
     binary = _compiled_kernel(row) if row.types else _compiled_launch(row)
-    return {"shared": binary.metadata.shared, "warps": row.warps, **_assembled(binary.asm["ptx"])}
+    ptx = binary.asm["ptx"]
+    widths = widths_of(ptx)
+    return (
+        widths
+        if row.only_widths
+        else {**widths, "shared": binary.metadata.shared, "warps": row.warps, **_assembled(ptx)}
+    )
+
+
+def widths_of(ptx: str) -> dict[str, list[int]]:
+    """How many bytes a thread reads and writes at a time in global memory; boxes are not counted.
+
+    Examples
+    --------
+    >>> widths_of("ld.global.v4.b32 {}, [%r1]; cp.async.cg.shared.global [%r1], [%r2], 0x8; st.global.b16 [%r1], %r2;")
+    {'loads': [8, 16], 'stores': [2]}
+    """
+    widths = {"ld": {int(width, 0) for width in COPIED.findall(ptx)}, "st": set()}
+    for kind, many, bits in ACCESS.findall(ptx):
+        widths[kind].add(int(many or 1) * int(bits) // 8)
+    return {"loads": sorted(widths["ld"]), "stores": sorted(widths["st"])}
 
 
 def _compiled_launch(row: Row) -> Any:
@@ -140,7 +162,6 @@ def _assembled(ptx: str) -> dict[str, Any]:
         "tensor_core": "wgmma" in ptx or "mma.sync" in ptx,
         "asynchronous": "wgmma.mma_async" in ptx and "cp.async" in ptx,
         "drains": sum(len(DRAIN.findall(loop)) for loop in _loops(ptx)),
-        "widths": sorted({int(many or 1) * int(bits) // 8 for many, bits in ACCESS.findall(ptx)}),
         **_counted(ptx, sass),
     }
 
