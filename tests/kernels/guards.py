@@ -26,11 +26,12 @@ class Guarded:
         starts = np.cumsum([ZONE, *(ZONE + -(-_extent(tensor) // 64) * 64 for tensor in tensors)])
         self.memory = torch.full((int(starts[-1]),), 0xFF, dtype=torch.uint8)  # NaN in each type of floats
         self.inside = torch.zeros_like(self.memory)
-        self.name, self.originals = name, tensors
+        self.name, self.starts, self.originals = name, starts, tensors
         self.copies = [_laid_out(self.memory, start, x, x.dtype) for start, x in zip(starts, tensors, strict=False)]
         for start, original, copy in zip(starts, tensors, self.copies, strict=False):
             _distinct(copy).copy_(_distinct(original))
             _distinct(_laid_out(self.inside, start, original, INTEGERS[original.itemsize])).fill_(-1)
+        self.before = self.memory.clone()
 
     def check(self, what: str, addresses: np.ndarray, mask: np.ndarray) -> None:
         places = addresses[mask.astype(bool)].astype(np.int64) - self.memory.data_ptr()
@@ -39,8 +40,11 @@ class Guarded:
         assert not wrong.any(), f"{self.name} {what} {wrong.sum()} of {wrong.size} elements outside its tensors"
 
     def give_back(self) -> None:
-        for original, copy in zip(self.originals, self.copies, strict=True):
-            _distinct(original).copy_(_distinct(copy))
+        """Write back what was written: not what another tensor of the same memory still shows as it was."""
+        for start, original, copy in zip(self.starts, self.originals, self.copies, strict=False):
+            place = slice(int(start), int(start) + _extent(original))
+            if not torch.equal(self.memory[place], self.before[place]):
+                _distinct(original).copy_(_distinct(copy))
 
 
 def _extent(x: torch.Tensor) -> int:

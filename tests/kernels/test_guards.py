@@ -46,6 +46,13 @@ def test_what_stays_inside_is_done():
     assert shift(7, 2, 0).tolist() == [0, 2, 4, 6, 8, 10, 12, 0]
 
 
+def test_what_is_written_stays_where_tensors_share_their_memory():
+    y = torch.tensor([3.0, 5, 0, 0])
+    with guarded():
+        shift_kernel[(1,)](y, y.view(2, 2), 2, 1, 2, BLOCK=16)
+    assert y.tolist() == [3, 5, 3, 5]
+
+
 @pytest.mark.parametrize(
     ("size", "step", "to", "error"),
     [
