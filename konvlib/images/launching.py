@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from konvlib import runtime
-from konvlib.layers.memory import along_axes, is_channels_last, is_wide, three
+from konvlib.layers.memory import along_axes, is_channels_last, is_wide, named_strides, three
 from konvlib.runtime import cdiv, power_of_2, tl
 
 PER_AXIS = ("in", "out", "stride", "padding", "dilation", "low", "high", "gcd", "inverse")
@@ -23,16 +23,29 @@ SIZES = (
     *(f"stride_{tensor}{place}" for tensor in ("x", "dy", "taps", "cols") for place in "ndh"),
     *("stride_yn", "stride_dxn", "stride_colst", "rows"),
 )
-"""Arguments that change from call to call: one compiled kernel serves them all."""
+"""Arguments that change from call to call: one compiled kernel serves them all. That channels are read 16 bytes at a
+time is known from ``VECTOR``, the unit in which steps are counted, not from what the numbers are divisible by."""
+
+WIDEST = 16
+"""The bytes of the widest access."""
 
 
 @runtime.jit()
-def tile_of_rows(rows, pixels, INT64: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr):
-    """The rows of ``(N, C)`` and the pixels of this program, as a column and a line, and which of them there are."""
-    pid, blocks_n = tl.program_id(0), tl.cdiv(pixels, BLOCK_N)
+def tile_of_rows(
+    rows, channels, pixels, INT64: tl.constexpr, VECTOR: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr
+):  # fmt: skip
+    """The images and channels of this program as columns, its pixels as a line, and which of them there are.
+
+    Rows of ``(N, C)`` and channels are counted in vectors.
+    """
+    pid = tl.program_id(0)
+    if INT64:
+        pid, rows = pid.to(tl.int64), rows.to(tl.int64)
+    blocks_n = (pixels - 1) // BLOCK_N + 1
     offs_m = (pid // blocks_n * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
-    offs_n = ((pid % blocks_n).to(tl.int64 if INT64 else tl.int32) * BLOCK_N + tl.arange(0, BLOCK_N))[None, :]
-    return offs_m, offs_n, (offs_m < rows) & (offs_n < pixels)
+    offs_n = (pid % blocks_n * BLOCK_N + tl.arange(0, BLOCK_N))[None, :]
+    image, c = offs_m // (channels * VECTOR), offs_m % (channels * VECTOR)
+    return image.to(tl.int64), c.to(tl.int64), offs_n, (offs_m < rows * VECTOR) & (offs_n < pixels)
 
 
 @runtime.jit()
@@ -114,8 +127,37 @@ def acc_and_taps(out: torch.Tensor, kernel: Sequence[int]) -> dict[str, Any]:
     return constants | {"AXES": out.dim() - 2, "ACC_DTYPE": runtime.sum_type(out)}
 
 
-def dense_strides(name: str, out: torch.Tensor) -> dict[str, int]:
-    """The strides of a dense tensor as the arguments of a kernel: of the batch, the channels and the pixels.
+def vector_of(*tensors: torch.Tensor) -> int:
+    """How many channels that lie together in all tensors a kernel reads or writes at a time: 16 bytes of the first.
+
+    One where channels do not lie together, or where some vector of them would not begin on 16 bytes.
+
+    Examples
+    --------
+    >>> x = torch.ones(2, 24, 4, 5, dtype=torch.float16)
+    >>> vector_of(x), vector_of(x.to(memory_format=torch.channels_last)), vector_of(x.double().movedim(-1, 1))
+    (1, 8, 1)
+    """
+    if any([x.stride(1) != 1 for x in tensors]):
+        return 1
+    apart = [x.stride(axis) for x in tensors for axis in range(x.dim()) if axis != 1 and x.shape[axis] > 1]
+    return gcd(WIDEST // tensors[0].element_size(), tensors[0].shape[1], *apart)
+
+
+def strides(name: str, x: torch.Tensor, vector: int = 1) -> dict[str, int]:
+    """The strides of a tensor as the arguments of a kernel, but for that of channels in vectors.
+
+    Examples
+    --------
+    >>> strides("x", torch.ones(2, 3, 4, 8).movedim(-1, 1), 4)
+    {'stride_xn': 24, 'stride_xc': 1, 'stride_xd': 0, 'stride_xh': 8, 'stride_xw': 2}
+    """
+    each = named_strides(name, x)
+    return {argument: step // vector for argument, step in each.items()} | {f"stride_{name}c": x.stride(1)}
+
+
+def dense_strides(name: str, out: torch.Tensor, vector: int = 1) -> dict[str, int]:
+    """The strides of a dense tensor: of the batch and the pixels, in vectors, and of the channels.
 
     Examples
     --------
@@ -124,10 +166,18 @@ def dense_strides(name: str, out: torch.Tensor) -> dict[str, int]:
     """
     channels, pixels = out.shape[1], prod(out.shape[2:])
     c, p = (1, channels) if is_channels_last(out) else (pixels, 1)
-    return {f"stride_{name}n": channels * pixels, f"stride_{name}c": c, f"stride_{name}p": p}
+    return {f"stride_{name}n": channels * pixels // vector, f"stride_{name}c": c, f"stride_{name}p": p // vector}
 
 
-def launch(kernel: Any, given: dict[str, Any], out: torch.Tensor, source: torch.Tensor, *, size: int = 1024) -> None:
+def launch(
+    kernel: Any,
+    given: dict[str, Any],
+    out: torch.Tensor,
+    source: torch.Tensor,
+    *,
+    vector: int = 1,
+    size: int = 1024,
+) -> None:
     """Launch a kernel that writes ``out`` from a ``source``, in tiles of ``size``; doubles have half as many.
 
     Examples
@@ -140,8 +190,8 @@ def launch(kernel: Any, given: dict[str, Any], out: torch.Tensor, source: torch.
     block_m, block_n = tile_of(out, rows, pixels, size // 2 if out.dtype == torch.float64 else size)
     with runtime.on_device_of(out):
         kernel[(cdiv(rows, block_m) * cdiv(pixels, block_n),)](
-            **given, rows=rows, channels=out.shape[1], pixels=pixels, INT64=is_wide(out, source), BLOCK_M=block_m,
-            BLOCK_N=block_n,
+            **given, rows=rows // vector, channels=out.shape[1] // vector, pixels=pixels, INT64=is_wide(out, source),
+            VECTOR=vector, BLOCK_M=block_m, BLOCK_N=block_n,
         )  # fmt: skip
 
 

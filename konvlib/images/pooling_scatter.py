@@ -19,36 +19,36 @@ from konvlib.images.launching import (
     mean_of,
     of_windows,
     shown_by,
+    strides,
     tile_of_rows,
     turns,
+    vector_of,
 )
-from konvlib.layers.memory import named_strides
 from konvlib.runtime import tl
 
 
 @runtime.jit(do_not_specialize=SIZES)
 def max_pool_scatter_kernel(
     dy_ptr, taps_ptr, dx_ptr,
-    # Rows of (N, C), pixels of an input, the windows, and per axis gcd(s, d) and what `shown_by` divides by.
+    # Vectors of (N, C) and of channels, pixels, windows, and per axis gcd(s, d) and what `shown_by` divides by.
     rows, channels, pixels,
     in_h, in_w, out_d, out_h, out_w, stride_d, stride_h, stride_w, padding_d, padding_h, padding_w,
     dilation_d, dilation_h, dilation_w, gcd_d, gcd_h, gcd_w, inverse_d, inverse_h, inverse_w,
-    # Steps in memory; the pixels of dx lie one after the other.
+    # Steps in memory, in vectors; the pixels of dx lie one after the other.
     stride_dyn, stride_dyc, stride_dyd, stride_dyh, stride_dyw,
     stride_tapsn, stride_tapsc, stride_tapsd, stride_tapsh, stride_tapsw, stride_dxn, stride_dxc, stride_dxp,
     # How many windows show a sample, the taps of a window, how many axes there are, the dtype of sums, the tile.
     TURNS_D: tl.constexpr, TURNS_H: tl.constexpr, TURNS_W: tl.constexpr,
     KERNEL_D: tl.constexpr, KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr, AXES: tl.constexpr,
-    ACC_DTYPE: tl.constexpr, INT64: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    ACC_DTYPE: tl.constexpr, INT64: tl.constexpr, VECTOR: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """dx[n, c, j] = sum of dy[n, c, i] over the windows i whose tap, taps[n, c, i], shows j."""
     # Which rows and which pixels are this program's?
-    offs_m, offs_n, mask = tile_of_rows(rows, pixels, INT64, BLOCK_M, BLOCK_N)
-    image, c = (offs_m // channels).to(tl.int64), (offs_m % channels).to(tl.int64)
+    image, c, offs_n, mask = tile_of_rows(rows, channels, pixels, INT64, VECTOR, BLOCK_M, BLOCK_N)
     # The first tap that shows each pixel, along each axis, and to which window it does.
     mask_v = mask
     if AXES > 2:
-        j_d = offs_n // (in_h * in_w)
+        j_d = offs_n // in_w // in_h
         u_d, i_d, any_d = shown_by(j_d + padding_d, stride_d, dilation_d, gcd_d, inverse_d)
         mask_v &= any_d
     if AXES > 1:
@@ -59,8 +59,8 @@ def max_pool_scatter_kernel(
     u_w, i_w, any_w = shown_by(j_w + padding_w, stride_w, dilation_w, gcd_w, inverse_w)
     mask_v &= any_w
     # Window by window, what it received if its tap is the one that shows the pixel.
-    dy_ptr += image * stride_dyn + c * stride_dyc
-    taps_ptr += image * stride_tapsn + c * stride_tapsc
+    dy_ptr += image * stride_dyn * VECTOR + c * stride_dyc
+    taps_ptr += image * stride_tapsn * VECTOR + c * stride_tapsc
     acc = tl.zeros((BLOCK_M, BLOCK_N), ACC_DTYPE)
     for v_d in range(TURNS_D):
         mask_d, tap_d, dy_d, taps_d = mask_v, 0, 0, 0
@@ -77,36 +77,35 @@ def max_pool_scatter_kernel(
             for v_w in range(TURNS_W):
                 u, i = u_w + stride_w // gcd_w * v_w, i_w - dilation_w // gcd_w * v_w
                 mask_w = mask_h & (u < KERNEL_W) & (i >= 0) & (i < out_w)
-                chosen = tl.load(taps_ptr + (taps_h + i * stride_tapsw), mask=mask_w, other=-1)
-                mask_w = mask_w & (chosen == tap_h + u)
-                acc += tl.load(dy_ptr + (dy_h + i * stride_dyw), mask=mask_w, other=0).to(ACC_DTYPE)
-    dx = dx_ptr + (image * stride_dxn + c * stride_dxc + offs_n * stride_dxp)
+                chosen = tl.load(taps_ptr + (taps_h + i * stride_tapsw) * VECTOR, mask=mask_w, other=-1)
+                dy = tl.load(dy_ptr + (dy_h + i * stride_dyw) * VECTOR, mask=mask_w, other=0).to(ACC_DTYPE)
+                acc += tl.where(chosen == tap_h + u, dy, 0.0)
+    dx = dx_ptr + (image * stride_dxn * VECTOR + c * stride_dxc + offs_n * stride_dxp * VECTOR)
     tl.store(dx, acc.to(dx_ptr.dtype.element_ty), mask=mask)
 
 
 @runtime.jit(do_not_specialize=SIZES)
 def avg_pool_scatter_kernel(
     dy_ptr, dx_ptr,
-    # Rows of (N, C), pixels of an input, the windows, what `shown_by` needs, and which places count in a mean.
+    # Vectors of (N, C) and of channels, pixels, windows, what `shown_by` needs, and which places count in a mean.
     rows, channels, pixels,
     in_h, in_w, out_d, out_h, out_w, stride_d, stride_h, stride_w, padding_d, padding_h, padding_w,
     dilation_d, dilation_h, dilation_w, gcd_d, gcd_h, gcd_w, inverse_d, inverse_h, inverse_w,
     low_d, low_h, low_w, high_d, high_h, high_w,
-    # Steps in memory; the pixels of dx lie one after the other.
+    # Steps in memory, in vectors; the pixels of dx lie one after the other.
     stride_dyn, stride_dyc, stride_dyd, stride_dyh, stride_dyw, stride_dxn, stride_dxc, stride_dxp,
     # How many windows show a sample, the taps of a window, how many axes there are, the dtype of sums, the tile.
     TURNS_D: tl.constexpr, TURNS_H: tl.constexpr, TURNS_W: tl.constexpr,
     KERNEL_D: tl.constexpr, KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr, AXES: tl.constexpr,
-    ACC_DTYPE: tl.constexpr, INT64: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    ACC_DTYPE: tl.constexpr, INT64: tl.constexpr, VECTOR: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """dx[n, c, j] = sum of dy[n, c, i] / count[i] over the windows i that show j."""
     # Which rows and which pixels are this program's?
-    offs_m, offs_n, mask = tile_of_rows(rows, pixels, INT64, BLOCK_M, BLOCK_N)
-    image, c = (offs_m // channels).to(tl.int64), (offs_m % channels).to(tl.int64)
+    image, c, offs_n, mask = tile_of_rows(rows, channels, pixels, INT64, VECTOR, BLOCK_M, BLOCK_N)
     # The first tap that shows each pixel, along each axis, and to which window it does.
     mask_v = mask
     if AXES > 2:
-        j_d = offs_n // (in_h * in_w)
+        j_d = offs_n // in_w // in_h
         u_d, i_d, any_d = shown_by(j_d + padding_d, stride_d, dilation_d, gcd_d, inverse_d)
         mask_v &= any_d
     if AXES > 1:
@@ -117,7 +116,7 @@ def avg_pool_scatter_kernel(
     u_w, i_w, any_w = shown_by(j_w + padding_w, stride_w, dilation_w, gcd_w, inverse_w)
     mask_v &= any_w
     # Window by window, an equal share of what it received.
-    dy_ptr += image * stride_dyn + c * stride_dyc
+    dy_ptr += image * stride_dyn * VECTOR + c * stride_dyc
     acc = tl.zeros((BLOCK_M, BLOCK_N), ACC_DTYPE)
     for v_d in range(TURNS_D):
         mask_d, count_d, dy_d = mask_v, 1, 0
@@ -138,9 +137,9 @@ def avg_pool_scatter_kernel(
                 mask_w = mask_h & (u < KERNEL_W) & (i >= 0) & (i < out_w)
                 start = i * stride_w - padding_w
                 count = (tl.minimum(start + KERNEL_W, high_w) - tl.maximum(start, low_w)) * count_h
-                dy = tl.load(dy_ptr + (dy_h + i * stride_dyw), mask=mask_w, other=0).to(ACC_DTYPE)
+                dy = tl.load(dy_ptr + (dy_h + i * stride_dyw) * VECTOR, mask=mask_w, other=0).to(ACC_DTYPE)
                 acc += mean_of(dy, count, ACC_DTYPE)
-    dx = dx_ptr + (image * stride_dxn + c * stride_dxc + offs_n * stride_dxp)
+    dx = dx_ptr + (image * stride_dxn * VECTOR + c * stride_dxc + offs_n * stride_dxp * VECTOR)
     tl.store(dx, acc.to(dx_ptr.dtype.element_ty), mask=mask)
 
 
@@ -166,10 +165,12 @@ def scatter(
     >>> dx
     tensor([[[ 0., 12.,  0.]]])
     """
-    given = {"dy_ptr": dy, "dx_ptr": dx, **named_strides("dy", dy), **dense_strides("dx", dx)}
+    vector = vector_of(dx, dy) if taps is None else vector_of(dx, dy, taps)
+    given = {"dy_ptr": dy, "dx_ptr": dx, **strides("dy", dy, vector), **dense_strides("dx", dx, vector)}
     given |= acc_and_taps(dx, kernel) | turns(kernel, stride, dilation)
     given |= of_windows(dx.shape[2:], dy.shape[2:], stride, padding, dilation, without=("in_d",))
+    options = {"size": 128 * max(4, vector), "vector": vector}
     if mean:
-        launch(avg_pool_scatter_kernel, given | counted(dx.shape[2:], padding, counts_padding), dx, dy, size=512)
+        launch(avg_pool_scatter_kernel, given | counted(dx.shape[2:], padding, counts_padding), dx, dy, **options)
     else:
-        launch(max_pool_scatter_kernel, given | {"taps_ptr": taps, **named_strides("taps", taps)}, dx, dy, size=512)
+        launch(max_pool_scatter_kernel, given | {"taps_ptr": taps, **strides("taps", taps, vector)}, dx, dy, **options)

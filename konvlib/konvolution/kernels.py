@@ -6,6 +6,7 @@ with ``kappa.flatten(1, 2)`` wants them.
 
 from __future__ import annotations
 
+from math import gcd
 from typing import Any
 
 import torch
@@ -15,34 +16,37 @@ from konvlib.layers import memory
 from konvlib.layers.polynomials import Expansion, next_degree, polynomial, slope, squashed
 from konvlib.runtime import cdiv, power_of_2, tl
 
-BLOCK = 512
+WIDEST = 16
+"""The bytes of the widest access. What is read so is known from ``VECTOR``, the unit in which steps are counted."""
 
 
-@runtime.jit(do_not_specialize=["samples"])
+@runtime.jit(do_not_specialize=["vectors", "stride_degree"])
 def expand_kernel(
-    z_ptr, x_ptr, samples, stride_degree,
-    DEGREES: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr, ACC_DTYPE: tl.constexpr, BLOCK: tl.constexpr,
+    z_ptr, x_ptr, vectors, stride_degree,
+    DEGREES: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr, ACC_DTYPE: tl.constexpr,
+    VECTOR: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """z[k] = p_k(squash(x)) for all degrees k from 1 on, of BLOCK samples."""
     # The samples of this program.
     offs = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = offs < samples
+    mask, step = offs < tl.cast(vectors, tl.int64) * VECTOR, tl.cast(stride_degree, tl.int64) * VECTOR
     t = squashed(tl.load(x_ptr + offs, mask=mask, other=0).to(ACC_DTYPE), SQUASH)
-    # Their first degree: the channels of a group, then those of its next degree, stride_degree further on.
-    z = z_ptr + (offs // stride_degree * (DEGREES * stride_degree) + offs % stride_degree)
+    # Their first degree: the channels of a group, then those of its next degree, a step further on.
+    z = z_ptr + (offs // step * (DEGREES * step) + offs % step)
     for degree in tl.static_range(1, DEGREES + 1):
         p = polynomial(t, degree, BASIS)
-        tl.store(z + (degree - 1) * stride_degree, p.to(z_ptr.dtype.element_ty), mask=mask)
+        tl.store(z + (degree - 1) * step, p.to(z_ptr.dtype.element_ty), mask=mask)
 
 
-@runtime.jit(do_not_specialize=["pixels"])
+@runtime.jit(do_not_specialize=["pixels", "vectors"])
 def expand_pixels_kernel(
-    z_ptr, x_ptr, pixels, channels,
+    z_ptr, x_ptr, pixels, vectors,
     DEGREES: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr, ACC_DTYPE: tl.constexpr,
-    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    VECTOR: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """The same in channels last and one group: BLOCK_M pixels, BLOCK_N channels of each."""
     # The pixels and the channels of this program.
+    channels = vectors * VECTOR
     blocks = tl.cdiv(channels, BLOCK_N)
     offs_m = (tl.program_id(0) // blocks).to(tl.int64) * BLOCK_M + tl.arange(0, BLOCK_M)
     offs_n = tl.program_id(0) % blocks * BLOCK_N + tl.arange(0, BLOCK_N)
@@ -60,21 +64,22 @@ def expand_pixels_kernel(
         now = after
 
 
-@runtime.jit(do_not_specialize=["samples"])
+@runtime.jit(do_not_specialize=["vectors", "stride_degree"])
 def contract_kernel(
-    dx_ptr, dz_ptr, x_ptr, samples, stride_degree,
-    DEGREES: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr, ACC_DTYPE: tl.constexpr, BLOCK: tl.constexpr,
+    dx_ptr, dz_ptr, x_ptr, vectors, stride_degree,
+    DEGREES: tl.constexpr, BASIS: tl.constexpr, SQUASH: tl.constexpr, ACC_DTYPE: tl.constexpr,
+    VECTOR: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """dx = sum_k dz[k] p_k'(x), the polynomials those of the squashed sample, of BLOCK samples."""
     # The samples of this program.
     offs = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    mask = offs < samples
+    mask, step = offs < tl.cast(vectors, tl.int64) * VECTOR, tl.cast(stride_degree, tl.int64) * VECTOR
     x = tl.load(x_ptr + offs, mask=mask, other=0).to(ACC_DTYPE)
-    # The gradients by their first degree: those by the next lie stride_degree further on.
-    dz = dz_ptr + (offs // stride_degree * (DEGREES * stride_degree) + offs % stride_degree)
+    # The gradients by their first degree: those by the next lie a step further on.
+    dz = dz_ptr + (offs // step * (DEGREES * step) + offs % step)
     acc = tl.zeros((BLOCK,), ACC_DTYPE)
     for degree in tl.static_range(1, DEGREES + 1):
-        grad = tl.load(dz + (degree - 1) * stride_degree, mask=mask, other=0).to(ACC_DTYPE)
+        grad = tl.load(dz + (degree - 1) * step, mask=mask, other=0).to(ACC_DTYPE)
         acc += grad * slope(x, degree, BASIS, SQUASH)
     tl.store(dx_ptr + offs, acc.to(dx_ptr.dtype.element_ty), mask=mask)
 
@@ -114,14 +119,26 @@ def contract(dz: torch.Tensor, x: torch.Tensor, expansion: Expansion, groups: in
     return dx
 
 
+def block_of(x: torch.Tensor) -> int:
+    """How many samples a program takes: 16 bytes for each of its threads, but for doubles, twice as many.
+
+    Examples
+    --------
+    >>> block_of(torch.ones(1)), block_of(torch.ones(1).half())
+    (512, 1024)
+    """
+    return 128 * max(4, WIDEST // x.element_size())
+
+
 def _launch_pixels(z: torch.Tensor, x: torch.Tensor, expansion: Expansion) -> None:
     channels = x.shape[1]
-    block_n = min(256, power_of_2(channels))
+    block_n, vector = min(256, power_of_2(channels)), _vector_of(x, channels)
     block_m, pixels = 2048 // block_n, x.numel() // channels
     with runtime.on_device_of(x):
         expand_pixels_kernel[(cdiv(pixels, block_m) * cdiv(channels, block_n),)](
-            z_ptr=z, x_ptr=x, pixels=pixels, channels=channels, DEGREES=expansion.degrees, BASIS=expansion.basis,
-            SQUASH=expansion.squash, ACC_DTYPE=runtime.sum_type(x), BLOCK_M=block_m, BLOCK_N=block_n,
+            z_ptr=z, x_ptr=x, pixels=pixels, vectors=channels // vector, DEGREES=expansion.degrees,
+            BASIS=expansion.basis, SQUASH=expansion.squash, ACC_DTYPE=runtime.sum_type(x), VECTOR=vector,
+            BLOCK_M=block_m, BLOCK_N=block_n,
         )  # fmt: skip
 
 
@@ -129,12 +146,18 @@ def _dense(x: torch.Tensor) -> torch.Tensor:
     return x if memory.is_channels_last(x) and x.movedim(1, -1).is_contiguous() else x.contiguous()
 
 
+def _vector_of(x: torch.Tensor, together: int) -> int:
+    """How many samples are read or written at a time: 16 bytes, where each degree has whole ones."""
+    return gcd(WIDEST // x.element_size(), together)
+
+
 def _launch(kernel: Any, given: dict[str, Any], x: torch.Tensor, expansion: Expansion, groups: int) -> None:
     if not x.numel():
         return
     together = x.shape[1] // groups * (1 if memory.is_channels_last(x) else x[0, 0].numel())
+    vector, block = _vector_of(x, together), block_of(x)
     with runtime.on_device_of(x):
-        kernel[(cdiv(x.numel(), BLOCK),)](
-            **given, samples=x.numel(), stride_degree=together, DEGREES=expansion.degrees, BASIS=expansion.basis,
-            SQUASH=expansion.squash, ACC_DTYPE=runtime.sum_type(x), BLOCK=BLOCK,
+        kernel[(cdiv(x.numel(), block),)](
+            **given, vectors=x.numel() // vector, stride_degree=together // vector, DEGREES=expansion.degrees,
+            BASIS=expansion.basis, SQUASH=expansion.squash, ACC_DTYPE=runtime.sum_type(x), VECTOR=vector, BLOCK=block,
         )  # fmt: skip

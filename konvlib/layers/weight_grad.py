@@ -22,7 +22,7 @@ from konvlib.layers import autotune, memory, weight_grad_boxes, weight_grad_hopp
 from konvlib.layers.autotune import MULTIPROCESSORS, BoxTile, Tile, multiprocessors
 from konvlib.layers.memory import LAYER_SIZES
 from konvlib.layers.polynomials import expanded
-from konvlib.layers.weight_grad_parts import MOST_SUMS, add_parts
+from konvlib.layers.weight_grad_parts import MOST_PIXELS, MOST_SUMS, add_parts, pieces
 from konvlib.runtime import cdiv, tl
 
 SIZES = (
@@ -238,6 +238,14 @@ def write_weight_grad(
     pixels = layer.batch * math.prod(layer.output_size)
     if pixels == 0:
         dw.zero_()
+        return
+    if pixels > MOST_PIXELS:
+        total = torch.zeros_like(dw, dtype=runtime.sum_dtype(dw.dtype))
+        part = torch.empty_like(total)
+        for piece in pieces(x, dy, layer, MOST_PIXELS):
+            write_weight_grad(part, *piece, degree=degree, basis=basis, squash=squash, masked=masked)
+            total += part
+        dw.copy_(total)
         return
     options = {"DEGREE": degree, "BASIS": basis, "SQUASH": squash, "MASKED": masked}
     taps, in_channels = math.prod(layer.kernel_size), layer.in_channels // layer.groups

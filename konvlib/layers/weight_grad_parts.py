@@ -1,12 +1,18 @@
-"""The last step of a weight gradient whose sums were taken in parts: the parts, added in the same order each time."""
+"""The last step of a weight gradient whose sums were taken in parts: the parts, added in the same order each time.
+
+And the first one, where there are more pixels than numbers of 32 bits: the layer in pieces.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
 from konvlib import runtime
+from konvlib.geometry import ConvGeometry, halos
 from konvlib.layers import memory
 from konvlib.runtime import cdiv, power_of_2, tl
 
@@ -15,6 +21,9 @@ MOST_SUMS = 2**24
 
 AT_ONCE = 2048
 """How many partial sums a program reads at a time."""
+
+MOST_PIXELS = 2**31 - 2**10
+"""How many pixels the kernels can number in 32 bits, those after the last block included."""
 
 
 @runtime.jit(do_not_specialize=("parts", "taps"))
@@ -96,3 +105,48 @@ def blocks(weights: int, parts: int) -> tuple[int, int]:
     at_once = power_of_2(parts)
     block = max(32, min(power_of_2(weights // 512), AT_ONCE // min(at_once, 8)))
     return block, min(at_once, AT_ONCE // block)
+
+
+def pieces(
+    x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, most: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, ConvGeometry]]:
+    """A layer, padded with zeros, in pieces of at most ``most`` pixels of the output: their weight gradients add up.
+
+    A piece is some images, or of one image some outputs along its longest axis, with what they see of the input.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> x, layer = torch.tensor([[[4.0, 1, 3]]]), conv_geometry((1, 1, 3), (1, 1, 2), axes=1, padding=1)
+    >>> for shown, _, piece in pieces(x, torch.ones(1, 1, 4), layer, 3):
+    ...     print(shown, piece.padding, piece.output_size)
+    tensor([[[4., 1., 3.]]]) ((1, 0),) (3,)
+    tensor([[[3.]]]) ((0, 1),) (1,)
+    """
+    pixels = math.prod(layer.output_size)
+    if pixels <= most:
+        for some_x, some_dy in zip(x.split(most // pixels), dy.split(most // pixels), strict=True):
+            yield some_x, some_dy, replace(layer, batch=some_x.shape[0])
+        return
+    axis, outputs = max(enumerate(layer.output_size), key=lambda each: each[1])
+    count = most // (pixels // outputs)
+    for image, start in [(image, start) for image in range(layer.batch) for start in range(0, outputs, count)]:
+        stop = min(start + count, outputs)
+        interval = halos.inputs_of(start, stop, **halos.window_of(layer, axis))
+        seen = halos.read(*interval, layer.input_size[axis])
+        first, last = seen.spans[0] if seen.spans else (0, 0)
+        yield (
+            x[image : image + 1].narrow(2 + axis, first, last - first),
+            dy[image : image + 1].narrow(2 + axis, start, stop - start),
+            replace(
+                layer,
+                batch=1,
+                input_size=_with(layer.input_size, axis, last - first),
+                padding=_with(layer.padding, axis, seen.zeros),
+                output_size=_with(layer.output_size, axis, stop - start),
+            ),
+        )
+
+
+def _with(values: tuple, place: int, value: object) -> tuple:
+    return (*values[:place], value, *values[place + 1 :])

@@ -20,39 +20,41 @@ from konvlib.images.launching import (
     launch,
     of_windows,
     shown_by,
+    strides,
     tile_of,
     tile_of_rows,
     turns,
+    vector_of,
 )
-from konvlib.layers.memory import is_wide, named_strides, three
+from konvlib.layers.memory import is_wide, three
 from konvlib.runtime import cdiv, tl
 
 
 @runtime.jit(do_not_specialize=SIZES)
 def im2col_kernel(
     x_ptr, cols_ptr,
-    # Rows of (N, C), pixels of an output, and the windows.
+    # Vectors of (N, C) and of channels, pixels of an output, and the windows.
     rows, channels, pixels,
     in_d, in_h, in_w, out_h, out_w, stride_d, stride_h, stride_w, padding_d, padding_h, padding_w,
     dilation_d, dilation_h, dilation_w,
-    # Steps in memory; cols is dense.
+    # Steps in memory, in vectors; cols is dense.
     stride_xn, stride_xc, stride_xd, stride_xh, stride_xw,
     # The taps of a window, how many axes there are, the tile.
     KERNEL_D: tl.constexpr, KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr, AXES: tl.constexpr,
-    INT64: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    INT64: tl.constexpr, VECTOR: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """cols[n, c, u, i] = x[n, c, s i + d u - p], zero in the padding."""
     # Which rows and which pixels are this program's?
-    offs_m, offs_n, mask = tile_of_rows(rows, pixels, INT64, BLOCK_M, BLOCK_N)
+    image, c, offs_n, mask = tile_of_rows(rows, channels, pixels, INT64, VECTOR, BLOCK_M, BLOCK_N)
     # Where the window of each pixel begins in the input: negative in the padding.
     start_w = (offs_n % out_w if AXES > 1 else offs_n) * stride_w - padding_w
     if AXES > 1:
         start_h = (offs_n // out_w % out_h if AXES > 2 else offs_n // out_w) * stride_h - padding_h
     if AXES > 2:
-        start_d = offs_n // (out_h * out_w) * stride_d - padding_d
+        start_d = offs_n // out_w // out_h * stride_d - padding_d
     # Tap by tap, what it shows; from tap to tap the columns lie one output apart.
-    x_ptr += (offs_m // channels).to(tl.int64) * stride_xn + (offs_m % channels).to(tl.int64) * stride_xc
-    cols_ptr += offs_m.to(tl.int64) * (KERNEL_D * KERNEL_H * KERNEL_W) * pixels + offs_n
+    x_ptr += image * stride_xn * VECTOR + c * stride_xc
+    cols_ptr += (image * (channels * VECTOR) + c) * (KERNEL_D * KERNEL_H * KERNEL_W) * pixels + offs_n
     for u_d in range(KERNEL_D):
         mask_d, x_d = mask, 0
         if AXES > 2:
@@ -66,14 +68,14 @@ def im2col_kernel(
             for u_w in range(KERNEL_W):
                 j_w = start_w + u_w * dilation_w
                 mask_w = mask_h & (j_w >= 0) & (j_w < in_w)
-                tl.store(cols_ptr, tl.load(x_ptr + (x_h + j_w * stride_xw), mask=mask_w, other=0), mask=mask)
+                tl.store(cols_ptr, tl.load(x_ptr + (x_h + j_w * stride_xw) * VECTOR, mask=mask_w, other=0), mask=mask)
                 cols_ptr += pixels
 
 
 @runtime.jit(do_not_specialize=SIZES)
 def col2im_kernel(
     cols_ptr, x_ptr,
-    # Rows of (N, C), pixels of an image, the windows, and per axis gcd(s, d) and what `shown_by` divides by.
+    # Vectors of (N, C) and of channels, pixels, windows, and per axis gcd(s, d) and what `shown_by` divides by.
     rows, channels, pixels,
     in_h, in_w, out_d, out_h, out_w, stride_d, stride_h, stride_w, padding_d, padding_h, padding_w,
     dilation_d, dilation_h, dilation_w, gcd_d, gcd_h, gcd_w, inverse_d, inverse_h, inverse_w,
@@ -82,16 +84,15 @@ def col2im_kernel(
     # How many windows show a sample, the taps of a window, how many axes there are, the dtype of sums, the tile.
     TURNS_D: tl.constexpr, TURNS_H: tl.constexpr, TURNS_W: tl.constexpr,
     KERNEL_D: tl.constexpr, KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr, AXES: tl.constexpr,
-    ACC_DTYPE: tl.constexpr, INT64: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+    ACC_DTYPE: tl.constexpr, INT64: tl.constexpr, VECTOR: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """x[n, c, j] = sum of cols[n, c, u, i] over the taps u and windows i with s i + d u - p = j."""
     # Which rows and which pixels are this program's?
-    offs_m, offs_n, mask = tile_of_rows(rows, pixels, INT64, BLOCK_M, BLOCK_N)
-    image, c = (offs_m // channels).to(tl.int64), (offs_m % channels).to(tl.int64)
+    image, c, offs_n, mask = tile_of_rows(rows, channels, pixels, INT64, VECTOR, BLOCK_M, BLOCK_N)
     # The first tap that shows each pixel, along each axis, and to which window it does.
     mask_v = mask
     if AXES > 2:
-        j_d = offs_n // (in_h * in_w)
+        j_d = offs_n // in_w // in_h
         u_d, i_d, any_d = shown_by(j_d + padding_d, stride_d, dilation_d, gcd_d, inverse_d)
         mask_v &= any_d
     if AXES > 1:
@@ -147,14 +148,15 @@ def im2col(
     """
     if not cols.numel():
         return
-    rows, pixels = x.shape[0] * x.shape[1], prod(windows)
+    rows, pixels, vector = x.shape[0] * x.shape[1], prod(windows), vector_of(x)
     block_m, block_n = tile_of(x, rows, pixels, 512 if x.dtype == torch.float64 else 1024)
     taps = {f"KERNEL_{axis}": count for axis, count in zip("DHW", three(kernel, 1), strict=True)}
     given = of_windows(x.shape[2:], windows, stride, padding, dilation, without=("out_d",))
     with runtime.on_device_of(x):
         im2col_kernel[(cdiv(rows, block_m) * cdiv(pixels, block_n),)](
-            x_ptr=x, cols_ptr=cols, rows=rows, channels=x.shape[1], pixels=pixels, **given, **named_strides("x", x),
-            **taps, AXES=x.dim() - 2, INT64=is_wide(x, cols), BLOCK_M=block_m, BLOCK_N=block_n,
+            x_ptr=x, cols_ptr=cols, rows=rows // vector, channels=x.shape[1] // vector, pixels=pixels, **given,
+            **strides("x", x, vector), **taps, AXES=x.dim() - 2, INT64=is_wide(x, cols), VECTOR=vector,
+            BLOCK_M=block_m, BLOCK_N=block_n,
         )  # fmt: skip
 
 
@@ -179,6 +181,6 @@ def col2im(
     """
     cols = cols.unflatten(2, tuple(windows)).unflatten(1, (x.shape[1], prod(kernel)))
     given = {"cols_ptr": cols, "x_ptr": x, "stride_colst": cols.stride(2), **dense_strides("x", x)}
-    given |= named_strides("cols", cols[:, :, 0]) | acc_and_taps(x, kernel) | turns(kernel, stride, dilation)
+    given |= strides("cols", cols[:, :, 0]) | acc_and_taps(x, kernel) | turns(kernel, stride, dilation)
     given |= of_windows(x.shape[2:], windows, stride, padding, dilation, without=("in_d",))
     launch(col2im_kernel, given, x, cols, size=512)

@@ -155,6 +155,7 @@ def _stand_ins(program: int) -> dict[str, Any]:
 
     def store(pointer: Pointer, block: Block, mask: Any) -> None:
         at, mask, values = np.broadcast_arrays(pointer.at, _value(mask), block.value)
+        assert not (mask & ((at < 0) | (at >= pointer.data.size))).any(), "a store outside"
         assert np.isnan(pointer.data[at[mask]]).all(), "written twice"
         pointer.data[at[mask]] = values[mask]
 

@@ -172,8 +172,8 @@ POOLING = [
             "images/pooling_scatter",
             "max_pool_scatter_kernel",
             "every window sends to every sample",
-            "mask_w = mask_w & (chosen == tap_h + u)",
-            "mask_w = mask_w",
+            "acc += tl.where(chosen == tap_h + u, dy, 0.0)",
+            "acc += dy",
         ),
         (
             "images/pooling_scatter",
@@ -240,7 +240,7 @@ KONVOLUTION = [
             (
                 "expand_kernel",
                 "samples of all degrees mixed",
-                "z = z_ptr + (offs // stride_degree * (DEGREES * stride_degree) + offs % stride_degree)",
+                "z = z_ptr + (offs // step * (DEGREES * step) + offs % step)",
                 "z = z_ptr + offs",
             ),
             ("contract_kernel", "the first degree's slope", "slope(x, degree, BASIS", "slope(x, 1, BASIS"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -12,15 +12,20 @@ import torch
 
 from konvlib import runtime
 from tests.engine.backends import DEVICE
+from tests.kernels.guards import guarded
 
 on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
 
 @contextmanager
 def running(kind: str) -> Iterator[str]:
-    """Run operators through ``"aten"`` or through ``"kernel"``s: on CUDA, or in the interpreter. Gives the device."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runtime, "INTERPRET", kind == "kernel" and DEVICE == "cpu")
+    """Run operators through ``"aten"`` or through ``"kernel"``s: on CUDA, or in the interpreter. Gives the device.
+
+    In the interpreter each access is held to the tensors.
+    """
+    interpreted = kind == "kernel" and DEVICE == "cpu"
+    with pytest.MonkeyPatch.context() as patch, guarded() if interpreted else nullcontext():
+        patch.setattr(runtime, "INTERPRET", interpreted)
         yield "cuda" if kind == "kernel" and DEVICE == "cuda" else "cpu"
 
 

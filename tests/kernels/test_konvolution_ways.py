@@ -10,6 +10,7 @@ from itertools import product
 
 import pytest
 import torch
+from torch.nn import functional
 
 from konvlib import runtime
 from konvlib.geometry import conv_geometry
@@ -79,7 +80,7 @@ def test_the_expanded_input_is_each_degree_exactly(device, basis, last):
     """More samples than one program takes, and groups whose degrees must not mix; on integers nothing is rounded."""
     x = torch.randint(-3, 4, (2, 6, 9, 11), generator=torch.Generator().manual_seed(5)).double().to(device)
     x = x.to(memory_format=torch.channels_last) if last else x
-    assert x.numel() > kernels.BLOCK
+    assert x.numel() > kernels.block_of(x)
     expansion = Expansion(4, basis)
     z = kernels.expand(x, expansion, groups=3)
     dz = torch.randint(-3, 4, z.shape, generator=torch.Generator().manual_seed(6)).double().to(device)
@@ -93,6 +94,25 @@ def test_the_expanded_input_is_each_degree_exactly(device, basis, last):
     assert torch.equal(dx, expected) or basis == "legendre"
     assert torch.allclose(dx, expected, rtol=1e-13)
     assert z.stride() == memory.empty(x, z.shape).stride()
+
+
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 5)])
+def test_the_library_gets_padding_and_no_padded_copy(monkeypatch, device, taken, kernel):
+    """Where as much padding is after each axis as before it, forward and in both gradients."""
+    taken("library")
+    sides = [(k - 1) // 2 for k in kernel]
+    shape, kappa_shape = (2, 4, 5, 6), (6, 3, 4, *kernel)
+    layer = conv_geometry(shape, (6, 4, *kernel), axes=2, padding=tuple((side, side) for side in sides))
+    x, kappa, dy = (random(each, device) for each in (shape, kappa_shape, layer.output_shape))
+
+    def refuse(*_):
+        raise AssertionError("a copy with padding")
+
+    monkeypatch.setattr(functional, "pad", refuse)
+    expansion = Expansion(3, "chebyshev", "none", True)
+    ways.konv(x, kappa, None, layer, expansion)
+    ways.konv_input_grad(dy, x, kappa, layer, expansion)
+    ways.konv_kappa_grad(x, dy, layer, expansion)
 
 
 def test_the_table_decides_and_without_a_row_the_first_way_is_taken(monkeypatch):

@@ -79,7 +79,7 @@ def test_kernels_fit_on_hopper(family):
     products = {row.name for row in getattr(FAMILIES[family], "PRODUCTS", [])} & set(found)
     assert not [name for name in products if not found[name]["tensor_core"]]
     wide = {row.name for row in getattr(FAMILIES[family], "WIDE", [])} & set(found)
-    assert not [(name, found[name]["widths"]) for name in wide if [*found[name]["widths"]] != ["16"]]
+    assert not [name for name in wide if [*found[name]["loads"], *found[name]["stores"]] != ["16", "16"]]
     gemms = {row.name for row in getattr(FAMILIES[family], "GEMMS", [])} & set(found)
     assert not [name for name in gemms if not found[name]["asynchronous"] or found[name]["drains"]]
 

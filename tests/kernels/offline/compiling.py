@@ -34,7 +34,7 @@ DRAIN = re.compile(r"(?:wgmma|cp\.async)\.wait_group(?:\.sync\.aligned)?\s+0;")
 WAIT = re.compile(r"(?:wgmma|cp\.async)\.wait_group")
 COPY = re.compile(r"cp\.async\.c[ag]\.")
 PRODUCT = re.compile(r"wgmma\.mma_async|mma\.sync|fma\.rn\.f64")
-ACCESS = re.compile(r"(?:ld|st)\.global[\w.:]*?\.(?:v(\d)\.)?b(\d+)")
+ACCESS = re.compile(r"(ld|st)\.global[\w.:]*?\.(?:v(\d)\.)?b(\d+)")
 COPIED = re.compile(r"cp\.async\.c[ag]\.shared\.global[^;]*?\],\s*(0x[0-9a-f]+|\d+)")
 BOX = re.compile(r"cp\.async\.bulk\.tensor")
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/")
@@ -198,8 +198,7 @@ def _assembled(ptx: str) -> dict[str, Any]:
         "tensor_core": "wgmma" in ptx or "mma.sync" in ptx,
         "asynchronous": "wgmma.mma_async" in ptx and "cp.async" in ptx,
         "drains": sum(len(DRAIN.findall(loop)) for loop in _loops(ptx)),
-        "widths": _counts(int(many or 1) * int(bits) // 8 for many, bits in ACCESS.findall(ptx)),
-        "copied": _counts(int(size, 0) for size in COPIED.findall(ptx)),
+        **widths_of(ptx),
         "boxes": len(BOX.findall(ptx)),
         **_counted(ptx, sass),
     }
@@ -214,6 +213,20 @@ def _disassembled(binary: Path) -> str:
     except RuntimeError:
         return ""
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def widths_of(ptx: str) -> dict[str, dict[str, int]]:
+    """Of how many bytes a thread's reads and writes in global memory are, and how many there are; boxes do not count.
+
+    Examples
+    --------
+    >>> widths_of("ld.global.v4.b32 {}, [%r1]; cp.async.cg.shared.global [%r1], [%r2], 0x8; st.global.b16 [%r1], %r2;")
+    {'loads': {'8': 1, '16': 1}, 'stores': {'2': 1}}
+    """
+    widths = {"ld": [int(size, 0) for size in COPIED.findall(ptx)], "st": []}
+    for kind, many, bits in ACCESS.findall(ptx):
+        widths[kind].append(int(many or 1) * int(bits) // 8)
+    return {"loads": _counts(widths["ld"]), "stores": _counts(widths["st"])}
 
 
 def _counts(values: Iterable[int]) -> dict[str, int]:

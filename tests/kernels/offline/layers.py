@@ -29,6 +29,7 @@ from konvlib.layers import (
 from konvlib.runtime import gl
 from tests.kernels.offline.compiling import Row
 
+BYTES = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8}
 SUMS = {"fp16": "fp32", "bf16": "fp32", "fp32": "fp32", "fp64": "fp64"}
 TILES = {"fp16": autotune.HALVES, "bf16": autotune.HALVES, "fp32": autotune.SINGLES, "fp64": autotune.DOUBLES}
 POINTERS = ("x", "y", "dx", "dy", "w", "dw", "bias", "z", "dz")
@@ -163,13 +164,14 @@ def boxes_row(dtype: str, tile: autotune.Tile, box: tuple[int, int, int], out: s
 
 
 def expand_pixels_row(dtype: str) -> Row:
-    constants = {"DEGREES": 4, "BASIS": "chebyshev", "SQUASH": "tanh", "BLOCK_M": 32, "BLOCK_N": 64}
-    return replace(row(kernels, "expand_pixels_kernel", dtype, "", constants), aligned=("channels",))
+    constants = {"DEGREES": 4, "BASIS": "chebyshev", "SQUASH": "tanh", "VECTOR": 16 // BYTES[dtype]}
+    return row(kernels, "expand_pixels_kernel", dtype, "", constants | {"BLOCK_M": 32, "BLOCK_N": 64})
 
 
-def elementwise_row(kernel: str, dtype: str) -> Row:
-    constants = {"DEGREES": 8, "BASIS": "legendre", "SQUASH": "tanh", "BLOCK": kernels.BLOCK}
-    return row(kernels, kernel, dtype, "", constants)
+def elementwise_row(kernel: str, dtype: str, vector: int = 16) -> Row:
+    """``vector`` in bytes."""
+    constants = {"DEGREES": 8, "BASIS": "legendre", "SQUASH": "tanh", "VECTOR": max(vector // BYTES[dtype], 1)}
+    return row(kernels, kernel, dtype, "", constants | {"BLOCK": 128 * max(4, 16 // BYTES[dtype])})
 
 
 GEMMS = [
@@ -196,6 +198,7 @@ GEMMS += BOXES
 SUMS_OF_POLYNOMIALS = [weight_grad_row("bf16", tile, DEGREE=4, **KONV) for tile in autotune.EXPANDED]
 """Konvolution's gradient by its coefficients: what it sums over has to be written to shared memory first."""
 
+ELEMENTWISE = ("expand_kernel", "contract_kernel")
 WIDE = [
     *(
         depthwise_row(what, "bf16", side, stride, tile)
@@ -205,6 +208,8 @@ WIDE = [
     ),
     *(depthwise_row(what, "bf16", 3, 1, DEPTHWISE[what][0].TILES[0], channels=24) for what in DEPTHWISE),
     *(depthwise_row(what, "fp32", 5, 1, DEPTHWISE[what][0].TILES[0]) for what in DEPTHWISE),
+    *(elementwise_row(kernel, dtype) for kernel, dtype in product(ELEMENTWISE, BYTES)),
+    *(expand_pixels_row(dtype) for dtype in BYTES),
 ]
 """The kernels whose accesses are all 16 bytes wide: the channels are multiples of 16 bytes."""
 
@@ -229,12 +234,8 @@ ROWS = [
     *(depthwise_row(what, "fp64", 3, 2, DEPTHWISE[what][0].TILES[0]) for what in DEPTHWISE),
     *(depthwise_row(what, "bf16", 3, 1, DEPTHWISE[what][0].TILES[0], channels=3) for what in DEPTHWISE),
     *(depthwise_sum_parts_row(dtype) for dtype in ("bf16", "fp64")),
-    *(
-        elementwise_row(kernel, dtype)
-        for kernel, dtype in product(("expand_kernel", "contract_kernel"), ("bf16", "fp64"))
-    ),
+    *(elementwise_row(kernel, "bf16", vector=2) for kernel in ELEMENTWISE),
     *(sum_parts_row(dtype, in_line=in_line) for dtype, in_line in product(("bf16", "fp64"), (True, False))),
-    *(expand_pixels_row(dtype) for dtype in ("bf16", "fp64")),
     *(
         polynomial_input_grad_row(dtype, tile._replace(block_k=16), DEGREES=4, EVEN_K=False)
         for dtype, tile in (("bf16", autotune.SLOPED[2]), ("fp64", autotune.DOUBLES[2]))

@@ -10,6 +10,7 @@ from konvlib.images.launching import PER_AXIS
 from tests.kernels.offline.compiling import Row
 
 POOLING, SCATTER, COLUMNS = "konvlib.images.pooling", "konvlib.images.pooling_scatter", "konvlib.matrices.columns"
+BYTES = {"fp16": 2, "bf16": 2, "fp32": 4, "fp64": 8}
 SUMS = {"fp16": "fp32", "bf16": "fp32", "fp32": "fp32", "fp64": "fp64"}
 TILES = {"contiguous": (1, 1024), "small planes": (16, 64), "channels last": (64, 16)}
 """Rows by pixels in single precision; doubles, and sums that scatter, have half as many pixels."""
@@ -38,10 +39,11 @@ def row(
 ) -> Row:
     """A kernel for windows of ``size``; ``constants`` are its own."""
     block_m, block_n = TILES[layout]
-    block_n = block_n // 2 if "TURNS_W" in constants else block_n
     kernel = (1,) * (3 - len(size)) + size
     constants |= {f"KERNEL_{axis}": count for axis, count in zip("DHW", kernel, strict=True)}
-    constants |= {"AXES": len(size), "ACC_DTYPE": SUMS[dtype], "INT64": wide}
+    vector = 16 // BYTES[dtype] if layout == "channels last" and name != "col2im_kernel" else 1
+    block_n = block_n // 2 if "TURNS_W" in constants and vector <= 4 else block_n
+    constants |= {"AXES": len(size), "ACC_DTYPE": SUMS[dtype], "INT64": wide, "VECTOR": vector}
     constants |= {"BLOCK_M": block_m, "BLOCK_N": block_n // (1 + (dtype == "fp64"))}
     names = getattr(import_module(module), name).arg_names
     given = {argument: kind for argument, kind in types(dtype, layout, wide=wide).items() if argument in names}
