@@ -19,16 +19,19 @@ from konvlib.runtime import cdiv, gl, power_of_2
 TILES = (
     Tile(64, 64, 64, 4, 4),
     Tile(64, 64, 64, 4, 6),
+    Tile(128, 64, 64, 4, 3),
     Tile(128, 64, 64, 4, 4),
+    Tile(64, 128, 64, 4, 3),
     Tile(64, 128, 64, 4, 4),
     Tile(256, 64, 64, 4, 4),
     Tile(64, 256, 64, 4, 4),
     Tile(128, 128, 64, 4, 3),
+    Tile(128, 128, 64, 8, 3),
     Tile(128, 128, 64, 8, 4),
     Tile(128, 256, 64, 8, 4),
-    Tile(256, 128, 64, 8, 3),
+    Tile(256, 128, 64, 8, 4),
 )
-"""Pixels, channels, channels at a time, warps and slots of the ring."""
+"""Pixels, channels, channels at a time, warps and slots of the ring: few slots let programs share a multiprocessor."""
 
 WIDTH = 8
 """Columns of a box beyond which it gains nothing from being wider."""

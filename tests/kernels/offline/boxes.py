@@ -23,6 +23,7 @@ LAYERS = {  # batch, in and out channels, size, kernel, stride, padding
     "strided": (32, 128, 128, 56, 3, 2, 1),
 }
 BIASED = ("7", "strided")
+TILE = Tile(128, 128, 64, 8, 4)
 
 
 def forward(layer: list[int], tile: list[int], dtype: str, bias: bool) -> tuple[Any, dict[str, Any]]:
@@ -75,10 +76,10 @@ def _row(what: str, name: str, tile: Tile, dtype: str = "bfloat16") -> Row:
 
 ROWS = [
     *(_row("forward", "56", tile) for tile in pixel_boxes.TILES),
-    *(_row("forward", name, pixel_boxes.TILES[7]) for name in LAYERS if name != "56"),
+    *(_row("forward", name, TILE) for name in LAYERS if name != "56"),
     _row("forward", "7", pixel_boxes.TILES[0], "float16"),
     *(_row("input_grad", "56", tile) for tile in pixel_boxes.TILES),
-    *(_row("input_grad", name, pixel_boxes.TILES[7]) for name in ("28", "14", "7", "points", "strided")),
+    *(_row("input_grad", name, TILE) for name in ("28", "14", "7", "points", "strided")),
     _row("input_grad", "7", pixel_boxes.TILES[0], "float16"),
 ] if runtime.gluon else []  # fmt: skip
 PRODUCTS = GEMMS = ROWS
