@@ -146,6 +146,18 @@ def slices_of(store: Any, spans: Sequence[tuple[Interval, ...]]) -> np.ndarray:
     return along(())
 
 
+def _sliced(function: Any, store: Any, reads: Any, whole: Sequence[int], block_info: Any = None) -> np.ndarray:
+    place = block_info[None]["array-location"]
+    parts = {axis: Part(*place[axis], read(*place[axis])) for axis, read in reads.items()}
+    spans = [((0, store.shape[axis]),) if axis in whole else (span,) for axis, span in enumerate(place)]
+    for axis, part in parts.items():
+        spans[axis] = part.read.spans
+    block = slices_of(store, spans)
+    for axis, part in parts.items():
+        block = shown(block, axis, part.read)
+    return function(block, parts)
+
+
 def shown(block: np.ndarray, axis: int, read: Read) -> np.ndarray:
     """Return what is seen along an axis of the samples that were read, without zeros.
 
@@ -188,15 +200,3 @@ def _computed(
     for axis, part in parts.items():
         block = shown(block, axis, part.read)
     return function(block, parts, *beside)
-
-
-def _sliced(function: Any, store: Any, reads: Any, whole: Sequence[int], block_info: Any = None) -> np.ndarray:
-    place = block_info[None]["array-location"]
-    parts = {axis: Part(*place[axis], read(*place[axis])) for axis, read in reads.items()}
-    spans = [((0, store.shape[axis]),) if axis in whole else (span,) for axis, span in enumerate(place)]
-    for axis, part in parts.items():
-        spans[axis] = part.read.spans
-    block = slices_of(store, spans)
-    for axis, part in parts.items():
-        block = shown(block, axis, part.read)
-    return function(block, parts)

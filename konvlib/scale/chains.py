@@ -171,7 +171,7 @@ def _steps(x: Any, name: str, layers: dict[str, Any]) -> tuple[list[Step], int]:
         wanted = f"{axes + 2} axes {AXIS_NAMES[axes]}, or {axes + 1} without a batch"
         wanted += f", or {axes} with bare kernels" if axes < 3 else ""
         raise ValueError(f"{name} must have {wanted}, got shape {shape}, with w of shape {weights[0].shape}")
-    if 0 in shape[2 - missing :]:
+    if 0 in ((1,) * missing + shape)[1:]:
         raise ValueError(f"{name} must not be empty, got shape {shape}")
     steps, shape = [], (1,) * missing + shape
     for label, layer in layers.items():

@@ -199,6 +199,7 @@ def test_bad_inputs_are_refused_by_name():
         (x[0, 0], ValueError, r"x must have 3 axes \(N, C, L\), or 2 without a batch"),
         (x[..., None], ValueError, "x must have 3 axes"),
         (x[:, :, :0], ValueError, "x must not be empty"),
+        (x[:, :0], ValueError, "x must not be empty"),
         ([[[1, 2, 3]]], TypeError, "x must have a shape, a dtype and slices"),
     ]:
         with pytest.raises(error, match=told):
@@ -213,6 +214,13 @@ def test_bad_inputs_are_refused_by_name():
         chain(torch.ones(1, 1, 8), [(W,)])
     with pytest.raises(TypeError, match=r"layers\[0\]: w"):
         chain(x, [(torch.ones(2, 1, 3),)])
+
+
+def test_an_empty_batch_stays_one():
+    for x in (da.zeros((0, 1, 8), chunks=4), np.zeros((0, 1, 8))):
+        y = chain(x, [(W,), np.tanh, (V,)])
+        assert y.shape == (0, 1, 4)
+        assert y.compute(scheduler="sync").shape == (0, 1, 4)
 
 
 def test_graphs_stay_small():
