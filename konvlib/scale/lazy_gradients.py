@@ -104,8 +104,8 @@ def konv_input_grad(dy: da.Array, x: da.Array, kappa: np.ndarray, given: KonvGeo
         if not seen.all():  # what is NaN where no window shows it has no part in a gradient
             x = da.where(seen.reshape(-1, *(1,) * (layer.axes - 1 - i)), x, x.dtype.type(0))
     chunks = (products.chunks[0], (layer.in_channels,), *products.chunks[2:])
-    return da.map_blocks(slopes_of, products, x.rechunk(chunks), chunks=chunks, dtype=dtype,
-                         meta=np.empty((0,) * x.ndim, dtype))  # fmt: skip
+    meta = np.empty((0,) * x.ndim, dtype)
+    return da.map_blocks(slopes_of, products, x.rechunk(chunks), chunks=chunks, dtype=dtype, meta=meta)
 
 
 def conv_bias_grad(dy: da.Array, shape: tuple[int, ...]) -> da.Array:
@@ -246,8 +246,10 @@ def _pool_grad_block(
     spans = [part.read.spans[0] for part in seen.values()]
     local = local_pool((*dy.shape[:2], *[stop - start for start, stop in spans]), seen, pool)
     given = gradients.avg_pool_grad(dy, local) if x is None else gradients.max_pool_grad(x, dy, local)
-    both = [(max(part.start, start), min(part.stop, stop), part.start, start)
-            for part, (start, stop) in zip(parts.values(), spans, strict=True)]  # fmt: skip
-    to = [slice(low - at, high - at) for low, high, at, _ in both]
-    dx[(..., *to)] = given[(..., *[slice(low - start, high - start) for low, high, _, start in both])]
+    to, of = [], []
+    for part, (start, stop) in zip(parts.values(), spans, strict=True):
+        low, high = max(part.start, start), min(part.stop, stop)
+        to.append(slice(low - part.start, high - part.start))
+        of.append(slice(low - start, high - start))
+    dx[(..., *to)] = given[(..., *of)]
     return dx

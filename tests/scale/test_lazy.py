@@ -35,6 +35,20 @@ def test_dtypes_are_those_of_arrays(kind):
             pass
 
 
+@pytest.mark.parametrize("method", ["direct", "fft", "overlap-add"])
+def test_sequences_by_each_method(method):
+    rng = np.random.default_rng(20)
+    f, g = rng.integers(-99, 100, (2, 500)), rng.integers(-99, 100, 40)
+    lazy_f = da.from_array(f, chunks=(1, (3, 30, 300, 167)))
+    for mode in ("full", "same", "valid"):
+        for function in (konvlib.convolve, konvlib.correlate):
+            want, found = (function(each, g, mode=mode, method=method) for each in (f, lazy_f))
+            assert np.array_equal(found.compute(), want)
+        if method != "overlap-add":
+            want, found = (konvlib.convolve_nd(each, [[1, 2]], mode=mode, method=method) for each in (f, lazy_f))
+            assert np.array_equal(found.compute(), want)
+
+
 def test_a_kernel_that_does_not_fit_is_refused_as_on_arrays():
     x, w = np.ones((1, 1, 8)), np.ones((1, 1, 9))
     for given in (x, da.from_array(x, chunks=4)):
