@@ -1,7 +1,8 @@
 """The records of benchmarks/results, for those who show them: which there are, and what they say in short.
 
 A record is what `benchmarks.harness.run` wrote: one benchmark on one device. Of several of one benchmark and device
-only the newest counts. Runs of the tests on a CUDA device leave records of their own, which `device_tests` reads.
+only the newest counts. Runs of the tests on a CUDA device leave records of their own, which `device_tests` reads. What
+is known of kernels without a device stands in a table that `benchmarks.offline` writes and `offline` reads.
 """
 
 from __future__ import annotations
@@ -82,6 +83,12 @@ def device_tests(folder: Path = RESULTS) -> list[dict[str, Any]]:
         {**run, "counts": {name: sum(file.get(name, 0) for file in run["files"].values()) for name in outcomes}}
         for _, run in sorted(newest.items())
     ]
+
+
+def offline(path: Path = RESULTS / "sm_90-offline.json") -> dict[str, Any]:
+    """Return what is known of the kernels without a device: ``rows`` by name, ``launches`` by call, the compiler."""
+    table = json.loads(path.read_text(encoding="utf-8"))
+    return {**table, "rows": {row["name"]: row for row in table["rows"]}}
 
 
 def report(records: list[Record]) -> str:

@@ -84,6 +84,17 @@ def test_runs_of_the_tests_are_told_from_benchmarks(tmp_path: Path):
     assert len(records.read(tmp_path)) == 1
 
 
+def test_the_table_of_kernels_is_read_by_name_and_is_no_record(tmp_path: Path):
+    rows = [{"name": "conv_forward bf16", "instructions": 144}, {"name": "im2col bf16", "instructions": 127}]
+    path = tmp_path / "sm_90-offline.json"
+    path.write_text(json.dumps({"triton": "3.7", "launches": {"conv2d": ["conv_forward"]}, "rows": rows}))
+    table = records.offline(path)
+    assert [*table["rows"]] == ["conv_forward bf16", "im2col bf16"]
+    assert table["rows"]["im2col bf16"] == rows[1]
+    assert (table["triton"], table["launches"]) == ("3.7", {"conv2d": ["conv_forward"]})
+    assert records.read(tmp_path) == records.device_tests(tmp_path) == []
+
+
 def test_a_record_of_overhead_says_wins_and_losses(tmp_path: Path):
     def row(call: str, ours: float, theirs: float, **label: Any) -> dict[str, Any]:
         competitors = {"konvlib": {"seconds": ours}, "PyTorch": {"seconds": theirs}}

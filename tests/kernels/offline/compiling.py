@@ -17,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from math import prod
 from pathlib import Path
@@ -35,7 +34,7 @@ WAIT = re.compile(r"(?:wgmma|cp\.async)\.wait_group")
 COPY = re.compile(r"cp\.async\.c[ag]\.")
 PRODUCT = re.compile(r"wgmma\.mma_async|mma\.sync|fma\.rn\.f64")
 ACCESS = re.compile(r"(ld|st)\.global[\w.:]*?\.(?:v(\d)\.)?b(\d+)")
-COPIED = re.compile(r"cp\.async\.c[ag]\.shared\.global[^;]*?\],\s*(0x[0-9a-f]+|\d+)")
+COPIED = re.compile(r"cp\.async\.c[ag]\.shared\.global \[[^]]*\], \[[^]]*\], (\w+)")
 BOX = re.compile(r"cp\.async\.bulk\.tensor")
 INSTRUCTION = re.compile(r"/\*[0-9a-f]{4,}\*/")
 STATEMENT = re.compile(r"^\s*(?:@!?%\w+\s+)?[a-z][\w.:]*\s[^;]*;", re.MULTILINE)
@@ -53,7 +52,7 @@ class Row:
     ``types`` gives the type of each argument by name: a pointer (``*fp32``), a tensor that boxes are copied of, an
     integer (``i32``, ``i64``), or 1 for an integer that is specialised to one. ``constants`` are its constexprs;
     ``"fp32"`` stands for ``tl.float32``. Without types ``kernel`` is a function that returns a Gluon kernel and the
-    arguments of a launch.
+    arguments of a launch. With ``only_widths`` the PTX is read and not assembled.
     """
 
     name: str
@@ -64,6 +63,7 @@ class Row:
     warps: int = 4
     stages: int = 3
     aligned: tuple[str, ...] = field(default=())
+    only_widths: bool = False
 
 
 def figures(rows: list[Row]) -> dict[str, dict[str, Any]]:
@@ -100,7 +100,10 @@ def compiled(row: Row) -> dict[str, Any]:
 
     source, options = _source_of(row)
     binary = triton.compile(source, target=_target(), options=options)
-    return {"shared": binary.metadata.shared, "warps": row.warps, **_assembled(binary.asm["ptx"])}
+    widths = widths_of(binary.asm["ptx"])
+    if row.only_widths:
+        return widths
+    return {"shared": binary.metadata.shared, "warps": row.warps, **widths, **_assembled(binary.asm["ptx"])}
 
 
 def key_of(row: Row) -> str:
@@ -113,7 +116,13 @@ def key_of(row: Row) -> str:
     _leave_out_places()
     source, options = _source_of(row)
     reader = ast.dump(ast.parse(Path(__file__).read_text(encoding="utf-8")))
-    parts = (triton.__version__, reader, source.hash(), json.dumps(options, sort_keys=True, default=str))
+    parts = (
+        triton.__version__,
+        reader,
+        str(row.only_widths),
+        source.hash(),
+        json.dumps(options, sort_keys=True, default=str),
+    )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
@@ -198,8 +207,6 @@ def _assembled(ptx: str) -> dict[str, Any]:
         "tensor_core": "wgmma" in ptx or "mma.sync" in ptx,
         "asynchronous": "wgmma.mma_async" in ptx and "cp.async" in ptx,
         "drains": sum(len(DRAIN.findall(loop)) for loop in _loops(ptx)),
-        **widths_of(ptx),
-        "boxes": len(BOX.findall(ptx)),
         **_counted(ptx, sass),
     }
 
@@ -215,23 +222,21 @@ def _disassembled(binary: Path) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def widths_of(ptx: str) -> dict[str, dict[str, int]]:
-    """Of how many bytes a thread's reads and writes in global memory are, and how many there are; boxes do not count.
+def widths_of(ptx: str) -> dict[str, Any]:
+    """How many accesses to global memory a thread makes of each width in bytes, and how many boxes are copied.
+
+    Widths are written in digits, since JSON has no other names.
 
     Examples
     --------
     >>> widths_of("ld.global.v4.b32 {}, [%r1]; cp.async.cg.shared.global [%r1], [%r2], 0x8; st.global.b16 [%r1], %r2;")
-    {'loads': {'8': 1, '16': 1}, 'stores': {'2': 1}}
+    {'loads': {'8': 1, '16': 1}, 'stores': {'2': 1}, 'boxes': 0}
     """
-    widths = {"ld": [int(size, 0) for size in COPIED.findall(ptx)], "st": []}
+    widths = {"ld": [int(width, 0) for width in COPIED.findall(ptx)], "st": []}
     for kind, many, bits in ACCESS.findall(ptx):
         widths[kind].append(int(many or 1) * int(bits) // 8)
-    return {"loads": _counts(widths["ld"]), "stores": _counts(widths["st"])}
-
-
-def _counts(values: Iterable[int]) -> dict[str, int]:
-    """How often each value is there, by its digits, since JSON has no other names."""
-    return {str(value): count for value, count in sorted(Counter(values).items())}
+    loads, stores = ({str(n): count for n, count in sorted(Counter(found).items())} for found in widths.values())
+    return {"loads": loads, "stores": stores, "boxes": len(BOX.findall(ptx))}
 
 
 def _counted(ptx: str, sass: str) -> dict[str, Any]:

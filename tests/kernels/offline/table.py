@@ -79,7 +79,8 @@ def update(path: Path = PATH, processes: int = 1) -> tuple[int, list[str]]:
             for name, found in done.result().items():
                 known[name] = {"name": name, "family": rows[name][0], "key": keys[name], **found}
             progress.update(len(done.result()))
-            write({**facts, "rows": [known[name] for name in rows if name in known]}, path)
+            both = {**before, **known}  # what is stale stays until it is compiled again
+            write({**facts, "rows": [both[name] for name in rows if name in both]}, path)
     write({**facts, "rows": [known[name] for name in rows]}, path)
     changed = [row.name for row in missing if row.name in before]
     return len(missing), [line for name in changed for line in worse(before[name], known[name])]
