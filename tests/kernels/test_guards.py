@@ -22,7 +22,10 @@ pytestmark = pytest.mark.skipif(DEVICE != "cpu", reason="kernels run on a device
 if runtime.triton is not None:
     from triton.runtime.errors import InterpreterError
 
-EMULATED = {"konv_halo_kernel", "weight_grad_boxes_kernel"}
+EMULATED = {
+    *("konv_halo_kernel", "konv_columns_kernel"),
+    *("conv_boxes_kernel", "conv_input_grad_boxes_kernel", "weight_grad_boxes_kernel"),
+}
 """Kernels in Gluon: the tests that run them in NumPy hold each index to its tensor."""
 
 

@@ -19,6 +19,9 @@ LOADED = {
     "conv_weight_grad bf16": ([16], [16]),
     "polynomial_input_grad bf16": ([16], [16]),
     "weight_grad_boxes bf16": ([], [16]),  # boxes
+    "forward boxes 56 bfloat16": ([], []),  # boxes, both ways
+    "input_grad boxes 56 bfloat16": ([], []),
+    "columns 128 channels": ([], []),
     "halo 128 channels": ([8, 16], [16]),  # weights come in boxes; what is added is of few bytes
     "prepare 3 3": ([2], [4, 16]),  # coefficients lie tap by tap, and are read once
     "depthwise_forward bf16": ([16], [16]),
@@ -68,5 +71,6 @@ def test_widths(start):
 
 
 def test_every_kernel_has_a_row():
-    named = {row_of(start).kernel for start in LOADED} - {"launch"} | {"konv_halo_kernel"}
+    launched = {"konv_halo_kernel", "konv_columns_kernel", "conv_boxes_kernel", "conv_input_grad_boxes_kernel"}
+    named = {row_of(start).kernel for start in LOADED} - {"launch", "forward", "input_grad"} | launched
     assert named == kernels()

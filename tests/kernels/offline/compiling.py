@@ -52,7 +52,7 @@ class Row:
     ``types`` gives the type of each argument by name: a pointer (``*fp32``), a tensor that boxes are copied of, an
     integer (``i32``, ``i64``), or 1 for an integer that is specialised to one. ``constants`` are its constexprs;
     ``"fp32"`` stands for ``tl.float32``. Without types ``kernel`` is a function that returns a Gluon kernel and the
-    arguments of a launch. With ``only_widths`` the PTX is read and not assembled.
+    arguments of a launch.
     """
 
     name: str
@@ -63,7 +63,6 @@ class Row:
     warps: int = 4
     stages: int = 3
     aligned: tuple[str, ...] = field(default=())
-    only_widths: bool = False
 
 
 def figures(rows: list[Row]) -> dict[str, dict[str, Any]]:
@@ -100,10 +99,8 @@ def compiled(row: Row) -> dict[str, Any]:
 
     source, options = _source_of(row)
     binary = triton.compile(source, target=_target(), options=options)
-    widths = widths_of(binary.asm["ptx"])
-    if row.only_widths:
-        return widths
-    return {"shared": binary.metadata.shared, "warps": row.warps, **widths, **_assembled(binary.asm["ptx"])}
+    ptx = binary.asm["ptx"]
+    return {"shared": binary.metadata.shared, "warps": row.warps, **widths_of(ptx), **_assembled(ptx)}
 
 
 def key_of(row: Row) -> str:
@@ -116,13 +113,7 @@ def key_of(row: Row) -> str:
     _leave_out_places()
     source, options = _source_of(row)
     reader = ast.dump(ast.parse(Path(__file__).read_text(encoding="utf-8")))
-    parts = (
-        triton.__version__,
-        reader,
-        str(row.only_widths),
-        source.hash(),
-        json.dumps(options, sort_keys=True, default=str),
-    )
+    parts = (triton.__version__, reader, source.hash(), json.dumps(options, sort_keys=True, default=str))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
