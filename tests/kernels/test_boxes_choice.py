@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import product
 from typing import Any
 
 import pytest
@@ -176,3 +177,15 @@ def test_no_other_box_covers_the_images_with_fewer(pixels):
 def test_the_output_fits_into_the_ring():
     """It is written where the ring was."""
     assert all(tile.block_n <= tile.num_stages * tile.block_k for tile in pixel_boxes.TILES)
+
+
+def test_no_phase_has_more_taps_than_the_one_that_begins():
+    """Counted tap by tap, over kernels to 5, strides and dilations to 3, padding to 2."""
+    for kernel, stride, dilation, padding in product(range(1, 6), range(1, 4), range(1, 4), range(3)):
+        options = {"stride": (stride, 2), "dilation": (dilation, 1), "padding": (padding, 1)}
+        layer = conv_geometry((1, 8, 15, 8), (8, 8, kernel, 3), axes=2, **options)
+        taps = [sum((r + padding - dilation * u) % stride == 0 for u in range(kernel)) for r in range(stride)]
+        longest, in_turn = input_grad_hopper.order(torch.ones(1), layer)
+        assert taps[longest // 2] == max(taps)
+        assert longest % 2 == 1
+        assert not in_turn
