@@ -30,8 +30,8 @@ MOST_DEGREES = 8
 WIDTH = 64
 """Columns that lie together in shared memory, 128 bytes: products have as many, or a multiple."""
 
-MOST_COLUMNS, MOST_SUMS = 256, 128
-"""Columns of a product, and sums of a thread."""
+MOST_COLUMNS, MOST_SUMS, MOST_NUMBERS = 256, 128, 192
+"""Columns of a product, sums of a thread, and sums and samples of a thread."""
 
 SHARED_MEMORY, SLOTS = 227 * 1024 - 2**11, 6
 """What the ring and the samples may take, and how many slots are enough."""
@@ -186,7 +186,8 @@ def tiles_of(layer: ConvGeometry, degrees: int) -> tuple[Tile, ...]:
             sums = sums_of(tile, degrees)
             left = SHARED_MEMORY // programs_of(sums, warps, layer) - block_m * (2 * channels + 16)
             slots = min(left // (2 * block_k * (block_m + columns)), SLOTS)
-            if sums <= MOST_SUMS and slots > 2:
+            fits_registers = sums <= MOST_SUMS and sums + block_m * channels // (32 * warps) <= MOST_NUMBERS
+            if fits_registers and slots > 2:
                 tiles.append(tile._replace(num_stages=slots))
     return tuple(tiles)
 

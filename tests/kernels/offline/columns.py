@@ -15,6 +15,7 @@ from tests.kernels.offline.compiling import Row
 LAYERS = {  # in and out channels, size, kernel, stride, padding, degrees
     "128 channels": (128, 128, 28, 3, 1, 1, 4),
     "64 channels": (64, 64, 56, 3, 1, 1, 4),
+    "degree 2": (128, 128, 28, 3, 2, 1, 2),
     "degree 3": (256, 256, 56, 3, 1, 1, 3),
     "degree 8": (128, 128, 128, 3, 1, 1, 8),
     "stride": (64, 64, 112, 3, 2, 1, 4),
