@@ -280,10 +280,10 @@ def _chain_block(block: np.ndarray, parts: dict[int, Part], steps: Sequence[Step
         for axis, part in parts.items():
             if number:
                 block = shown(block, axis, reads[axis][number])
-            stop = (part.start, part.stop)
+            outputs = (part.start, part.stop)
             if number + 1 < len(steps):
-                stop = (reads[axis][number + 1].spans or ((0, 0),))[0]
-            here[axis] = Part(*stop, reads[axis][number])
+                outputs = (reads[axis][number + 1].spans or ((0, 0),))[0]
+            here[axis] = Part(*outputs, reads[axis][number])
         block = _step_block(block, here, step)
     return block
 

@@ -6,45 +6,12 @@ import pytest
 
 import konvlib
 from konvlib.scale import PaddedLayer, chain
-from tests.scale.sources import Source, cut, layer_by_layer
-
-
-def _chain(rng):
-    """An input and a chain of layers and activations, where axes, channels and sides differ."""
-    axes = int(rng.integers(1, 4))
-    channels = int(rng.integers(1, 3)) * 2
-    x = rng.integers(-4, 5, (rng.integers(1, 4), channels, *rng.integers(1, {1: 25, 2: 11, 3: 6}[axes], axes)))
-    layers = []
-    for _ in range(rng.integers(1, 5)):
-        if layers and rng.integers(4) == 0:
-            layers.append(rng.choice([np.abs, np.sign]))
-            continue
-        outputs, groups = int(rng.integers(1, 3)) * 2, int(rng.integers(1, 3))
-        w = rng.integers(-2, 3, (outputs, channels // groups, *rng.integers(1, 5, axes)))
-        bias = rng.integers(-3, 4, outputs) if rng.integers(2) else None
-        stride, dilation = rng.integers(1, 4, axes).tolist(), rng.integers(1, 3, axes).tolist()
-        padding = [tuple(pair) for pair in rng.integers(0, 6, (axes, 2)).tolist()]
-        mode = str(rng.choice(["zeros", "zeros", "reflect", "replicate"]))
-        layers.append(PaddedLayer(w, stride, dilation, bias, groups, padding, mode))
-        channels = outputs
-    return x, layers
-
-
-def _cases(seed, count):
-    rng = np.random.default_rng(seed)
-    while count:
-        x, layers = _chain(rng)
-        try:
-            want = layer_by_layer(x, layers)
-        except ValueError:  # a kernel that does not fit
-            continue
-        yield rng, x, layers, want
-        count -= 1
+from tests.scale.sources import Source, chains, cut, layer_by_layer
 
 
 @pytest.mark.parametrize(("stored", "count"), [(False, 80), (True, 200)])
 def test_one_read_is_layer_by_layer(stored, count):
-    for rng, x, layers, want in _cases(17, count):
+    for rng, x, layers, want in chains(17, count):
         source = Source(x)
         lazy = da.from_array(source, chunks=tuple([cut(rng, n) for n in x.shape]), asarray=False, meta=x[:0])
         chunks = (cut(rng, len(want)), want.shape[1], *[cut(rng, n) for n in want.shape[2:]])

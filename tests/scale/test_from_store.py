@@ -12,30 +12,11 @@ import konvlib
 from konvlib.geometry import PADDING_MODES, source_index
 from konvlib.scale import PaddedLayer, chain, from_store
 from konvlib.scale.stores import checked_store
-from tests.scale.sources import Source, cut
-
-
-def _cases(seed, count):
-    rng = np.random.default_rng(seed)
-    while count:
-        axes, groups = int(rng.integers(1, 4)), int(rng.integers(1, 3))
-        inputs, outputs = groups * int(rng.integers(1, 3)), groups * int(rng.integers(1, 4))
-        x = rng.integers(-4, 5, (rng.integers(1, 4), inputs, *rng.integers(1, {1: 25, 2: 11, 3: 6}[axes], axes)))
-        w = rng.integers(-9, 10, (outputs, inputs // groups, *rng.integers(1, 6, axes)))
-        bias = rng.integers(-9, 10, outputs) if rng.integers(2) else None
-        options = {name: rng.integers(1, 4, axes).tolist() for name in ("stride", "dilation")}
-        options |= {"groups": groups, "padding_mode": str(rng.choice(PADDING_MODES))}
-        options["padding"] = [tuple(pair) for pair in rng.integers(0, 9, (axes, 2)).tolist()]
-        try:
-            want = getattr(konvlib, f"conv{axes}d")(x, w, bias, **options)
-        except ValueError:  # a kernel that does not fit
-            continue
-        yield rng, x, (w, bias), options, want
-        count -= 1
+from tests.scale.sources import Source, cut, single_layers
 
 
 def test_blocks_are_the_whole():
-    for rng, x, weights, options, want in _cases(17, 300):
+    for rng, x, weights, options, want in single_layers(17, 300):
         source = Source(x)
         if rng.integers(2):
             source.chunks = tuple(rng.integers(1, np.array(x.shape) + 1).tolist())
