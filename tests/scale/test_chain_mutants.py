@@ -2,14 +2,13 @@
 
 import importlib
 from functools import partial
-from pathlib import Path
 
 import dask.array as da
 import numpy as np
 import pytest
 
-import konvlib
 from konvlib.scale import chain, from_store
+from tests.scale.mutated import mutated_code
 from tests.scale.sources import chains, cut, single_layers
 
 MUTANTS = [
@@ -26,18 +25,6 @@ MUTANTS = [
     ("blocks", "_sliced", "the batch from its begin", "else (span,)", "else ((0, span[1] - span[0]),)"),
     ("blocks", "_sliced", "mirrored samples not shown", "shown(block, axis, part.read)", "block"),
 ]  # fmt: skip
-
-
-def mutated_code(file: str, name: str, right: str, wrong: str):
-    """The code of a function with a mistake; nothing else of its module is touched."""
-    path = Path(konvlib.__file__).parent / "scale" / f"{file}.py"
-    source = path.read_text(encoding="utf-8")
-    start = source.index(f"def {name}(")
-    function = source[start : source.index("\n\n\n", start)]
-    assert function.count(right) == 1, f"the text to replace occurs {function.count(right)} times in {name}"
-    namespace = dict(vars(importlib.import_module(f"konvlib.scale.{file}")))
-    exec(compile(f"from __future__ import annotations\n{function.replace(right, wrong)}", str(path), "exec"), namespace)
-    return namespace[name].__code__
 
 
 def differs(rng, want, function) -> bool:
@@ -64,7 +51,7 @@ def noticed(count: int) -> bool:
 @pytest.mark.parametrize("row", MUTANTS, ids=[f"{row[1]}: {row[2]}" for row in MUTANTS])
 def test_each_mistake_is_noticed(row, monkeypatch):
     file, name, _, right, wrong = row
-    code = mutated_code(file, name, right, wrong)
+    code = mutated_code(f"scale.{file}", name, right, wrong)
     monkeypatch.setattr(getattr(importlib.import_module(f"konvlib.scale.{file}"), name), "__code__", code)
     assert noticed(40)
 

@@ -2,31 +2,16 @@
 
 import importlib
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-import konvlib
 from tests.scale.lazy_cases import check, spoiled
 from tests.scale.lazy_mutants import MUTANTS
+from tests.scale.mutated import mutated_code
 
 MOST = 300
 """Calls of each kind until a mistake counts as not noticed."""
-
-
-def mutated_code(file: str, name: str, right: str, wrong: str):
-    """The code of a function with a mistake; nothing else of its module is touched."""
-    path = Path(konvlib.__file__).parent / f"{file.replace('.', '/')}.py"
-    source = path.read_text(encoding="utf-8")
-    start = source.index(f"def {name}(")
-    end = source.find("\n\n\n", start)
-    function = source[start : end if end > 0 else None]
-    assert function.count(right) == 1, f"the text to replace occurs {function.count(right)} times in {name}"
-    namespace = dict(vars(importlib.import_module(f"konvlib.{file}")))
-    text = source[:start] + function.replace(right, wrong) + source[start + len(function) :]
-    exec(compile(text, str(path), "exec"), namespace)
-    return namespace[name].__code__
 
 
 def notices(kind: str, number: int) -> bool:
