@@ -26,7 +26,6 @@ EXEMPT = {
     "exact": "everyday: the exact value",
     "full": "everyday: a full account; as a mode it stands in code",
     "group": "everyday: a group of readers",
-    "halo": "on the page of the GPU's halo it is that of a tile, and told there",
     "mode": "everyday: the padding mode, the mode of a loop",
     "phase": "everyday: the phase of a wave",
     "rank": "everyday: to rank by size",
