@@ -7,8 +7,10 @@ shown by tap :math:`u_0 + (s / g) v` of window :math:`i_0 - (d / g) v`, where :m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import gcd, prod
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -65,25 +67,49 @@ def mean_of(total, count, ACC_DTYPE: tl.constexpr):
 def of_windows(
     size: Sequence[int],
     windows: Sequence[int],
+    kernel: Sequence[int],
     stride: Sequence[int],
     padding: Sequence[int],
     dilation: Sequence[int],
     *,
-    without: tuple[str, ...] = (),
-) -> dict[str, int]:
-    """Windows as the arguments of a kernel, three axes each, but for those that it does not need.
+    without: str,
+    sent: bool = False,
+    counts_padding: bool | None = None,
+) -> Mapping[str, int]:
+    """Windows as the arguments of a kernel, three axes each, but for one that it does not need: remembered.
 
-    ``padding`` is flat: before and after, axis by axis.
+    ``padding`` is flat: before and after, axis by axis. A kernel that has samples ``sent`` back is told of `turns`,
+    one that takes a mean of what is `counted`.
 
     Examples
     --------
-    >>> arguments = of_windows([9], [4], [2], [1, 0], [1])
-    >>> [arguments[f"{name}_w"] for name in ("in", "out", "stride", "padding", "dilation")]
-    [9, 4, 2, 1, 1]
+    >>> arguments = of_windows([9], [4], [3], [2], [1, 0], [1], without="out_d")
+    >>> [arguments[f"{name}_w"] for name in ("in", "out", "stride", "padding", "dilation")], arguments["KERNEL_W"]
+    ([9, 4, 2, 1, 1], 3)
     """
+    each = tuple(size), tuple(windows), tuple(kernel), tuple(stride), tuple(padding), tuple(dilation)
+    return _of_windows(*each, without, sent, counts_padding)
+
+
+@lru_cache(1024)
+def _of_windows(
+    size: tuple[int, ...],
+    windows: tuple[int, ...],
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    without: str,
+    sent: bool,
+    counts_padding: bool | None,
+) -> Mapping[str, int]:
     sizes = {"in": (size, 1), "out": (windows, 1), "stride": (stride, 1)}
     each = along_axes(**sizes, padding=(padding[::2], 0), dilation=(dilation, 1))
-    return {name: value for name, value in each.items() if name not in without}
+    each |= {f"KERNEL_{axis}": count for axis, count in zip("DHW", three(kernel, 1), strict=True)}
+    each |= turns(kernel, stride, dilation) if sent else {}
+    each |= {} if counts_padding is None else counted(size, padding, counts_padding)
+    del each[without]
+    return MappingProxyType(each | {"AXES": len(size)})
 
 
 def counted(size: Sequence[int], padding: Sequence[int], counts_padding: bool) -> dict[str, int]:
@@ -113,18 +139,6 @@ def turns(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int])
     most = three([cdiv(k * g, s) for k, s, g in zip(kernel, stride, common, strict=True)], 1)
     each = along_axes(gcd=(common, 1), inverse=(inverse, 0))
     return each | {f"TURNS_{axis}": count for axis, count in zip("DHW", most, strict=True)}
-
-
-def acc_and_taps(out: torch.Tensor, kernel: Sequence[int]) -> dict[str, Any]:
-    """The constants of a kernel that sums, or compares, over the taps of windows.
-
-    Examples
-    --------
-    >>> acc_and_taps(torch.ones(1, 1, 3), [2])["KERNEL_W"]
-    2
-    """
-    constants = {f"KERNEL_{axis}": count for axis, count in zip("DHW", three(kernel, 1), strict=True)}
-    return constants | {"AXES": out.dim() - 2, "ACC_DTYPE": runtime.sum_type(out)}
 
 
 def vector_of(*tensors: torch.Tensor) -> int:
@@ -203,8 +217,14 @@ def tile_of(like: torch.Tensor, rows: int, pixels: int, size: int) -> tuple[int,
     >>> tile_of(torch.ones(2, 3, 4, 5), 6, 20, 1024)
     (8, 32)
     """
-    if is_channels_last(like):
-        together = min(power_of_2(like.shape[1]), 64)
+    return _tile_of(like.shape[1] if is_channels_last(like) else None, rows, pixels, size)
+
+
+@lru_cache(1024)
+def _tile_of(channels: int | None, rows: int, pixels: int, size: int) -> tuple[int, int]:
+    """``channels`` where they lie together."""
+    if channels is not None:
+        together = min(power_of_2(channels), 64)
         return together, min(power_of_2(pixels), size // together)
     together = min(power_of_2(pixels), size)
     return min(power_of_2(rows), size // together), together

@@ -14,8 +14,6 @@ import torch
 from konvlib import runtime
 from konvlib.images.launching import (
     SIZES,
-    acc_and_taps,
-    counted,
     dense_strides,
     launch,
     mean_of,
@@ -151,9 +149,11 @@ def pool(
     """
     vector = vector_of(x, y)
     given = {"x_ptr": x, "y_ptr": y, **strides("x", x, vector), **dense_strides("y", y, vector)}
-    given |= of_windows(x.shape[2:], y.shape[2:], stride, padding, dilation, without=("out_d",))
-    given |= acc_and_taps(y, kernel)
+    given["ACC_DTYPE"] = runtime.sum_type(y)
+    counts = counts_padding if taps is None else None
+    windows = x.shape[2:], y.shape[2:], kernel, stride, padding, dilation
+    given |= of_windows(*windows, without="out_d", counts_padding=counts)
     if taps is None:
-        launch(avg_pool_kernel, given | counted(x.shape[2:], padding, counts_padding), y, x, vector=vector)
+        launch(avg_pool_kernel, given, y, x, vector=vector)
     else:
         launch(max_pool_kernel, given | {"taps_ptr": taps}, y, x, vector=vector)

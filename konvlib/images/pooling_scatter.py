@@ -12,8 +12,6 @@ import torch
 from konvlib import runtime
 from konvlib.images.launching import (
     SIZES,
-    acc_and_taps,
-    counted,
     dense_strides,
     launch,
     mean_of,
@@ -21,7 +19,6 @@ from konvlib.images.launching import (
     shown_by,
     strides,
     tile_of_rows,
-    turns,
     vector_of,
 )
 from konvlib.runtime import tl
@@ -167,10 +164,12 @@ def scatter(
     """
     vector = vector_of(dx, dy) if taps is None else vector_of(dx, dy, taps)
     given = {"dy_ptr": dy, "dx_ptr": dx, **strides("dy", dy, vector), **dense_strides("dx", dx, vector)}
-    given |= acc_and_taps(dx, kernel) | turns(kernel, stride, dilation)
-    given |= of_windows(dx.shape[2:], dy.shape[2:], stride, padding, dilation, without=("in_d",))
+    given["ACC_DTYPE"] = runtime.sum_type(dx)
+    counts = counts_padding if mean else None
+    windows = dx.shape[2:], dy.shape[2:], kernel, stride, padding, dilation
+    given |= of_windows(*windows, without="in_d", sent=True, counts_padding=counts)
     options = {"size": 128 * max(4, vector), "vector": vector}
     if mean:
-        launch(avg_pool_scatter_kernel, given | counted(dx.shape[2:], padding, counts_padding), dx, dy, **options)
+        launch(avg_pool_scatter_kernel, given, dx, dy, **options)
     else:
         launch(max_pool_scatter_kernel, given | {"taps_ptr": taps, **strides("taps", taps, vector)}, dx, dy, **options)

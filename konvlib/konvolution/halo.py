@@ -103,12 +103,14 @@ def fits(layer: ConvGeometry, dtype: torch.dtype) -> bool:
     return layer.stride[walk_of(layer).rows] <= 2 and bool(tiles_of(layer))
 
 
-def tiles_of(layer: ConvGeometry) -> list[Tile]:
+@lru_cache(1024)
+def tiles_of(layer: ConvGeometry) -> tuple[Tile, ...]:
     """The tiles that fit, the likeliest first."""
     tiles = NARROW if layer.out_channels <= 64 else WIDE
-    return [tile for tile in tiles if blocks_of(layer, tile) is not None]
+    return tuple([tile for tile in tiles if blocks_of(layer, tile) is not None])
 
 
+@lru_cache(1024)
 def blocks_of(layer: ConvGeometry, tile: Tile) -> dict[str, Any] | None:
     """A tile as the kernel is told of it; None if it does not fit in shared memory."""
     walk = walk_of(layer)

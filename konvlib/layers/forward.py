@@ -11,7 +11,9 @@ Before it is multiplied, a sample may become a polynomial of it: see ``konvlib.l
 from __future__ import annotations
 
 import math
-from functools import partial
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -195,19 +197,17 @@ def conv(
     if y.numel() == 0:
         return y
     x, packed = memory.with_channels_last(x), memory.packed_weight(w)
-    in_channels, out_channels = layer.in_channels // layer.groups, layer.out_channels // layer.groups
-    taps, pixels = math.prod(layer.kernel_size), layer.batch * math.prod(layer.output_size)
     given: dict[str, Any] = {"x_ptr": x, "w_ptr": packed, **bias_arguments(bias, packed), "y_ptr": y}
-    given |= {"pixels": pixels, "in_channels": in_channels, "out_channels": out_channels, **memory.of_layer(layer)}
-    given |= {"stride_wo": taps * packed.shape[2], "stride_wt": packed.shape[2], "AXES": layer.axes}
+    given |= _told(layer, expansion)
     given |= memory.named_strides("x", x, "ndhw") | memory.named_strides("y", y)
-    given |= {"DEGREES": expansion.degrees, "BASIS": expansion.basis, "SQUASH": expansion.squash}
-    given |= {"MASKED": expansion.masked, "ACC_DTYPE": runtime.sum_type(y), "INPUT_PRECISION": runtime.precision(y)}
+    given |= {"ACC_DTYPE": runtime.sum_type(y), "INPUT_PRECISION": runtime.precision(y)}
+    pixels, in_channels, out_channels = given["pixels"], given["in_channels"], given["out_channels"]
     given["INT64"] = memory.is_wide(x, y, packed) or pixels >= 2**31 - 2**10
 
     def launch(tile: Tile | BoxTile) -> None:
         if isinstance(tile, BoxTile):
             return forward_hopper.write_conv(y, x, packed, bias, layer, tile)
+        taps = math.prod(layer.kernel_size)
         kernel, blocks = autotune.tiled(tile, in_channels, taps, conv_forward_kernel, conv_forward_few_kernel)
         programs = cdiv(pixels, blocks["BLOCK_M"]) * cdiv(out_channels, blocks["BLOCK_N"]) * layer.groups
         kernel[(programs,)](**given, **blocks)
@@ -222,6 +222,18 @@ def conv(
         else:
             autotune.launch(name, layer, y, launch, **sizes)
     return y
+
+
+@lru_cache(1024)
+def _told(layer: ConvGeometry, expansion: Expansion) -> Mapping[str, Any]:
+    """What the kernels are told of a layer, whatever its tensors."""
+    in_channels, out_channels = layer.in_channels // layer.groups, layer.out_channels // layer.groups
+    step = expansion.degrees * in_channels
+    told: dict[str, Any] = {"pixels": layer.batch * math.prod(layer.output_size), **memory.of_layer(layer)}
+    told |= {"in_channels": in_channels, "out_channels": out_channels, "AXES": layer.axes}
+    told |= {"stride_wo": math.prod(layer.kernel_size) * step, "stride_wt": step}
+    told |= {"DEGREES": expansion.degrees, "BASIS": expansion.basis, "SQUASH": expansion.squash}
+    return MappingProxyType(told | {"MASKED": expansion.masked})
 
 
 def bias_arguments(bias: torch.Tensor | None, other: torch.Tensor) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import torch
 from konvlib import runtime
 from konvlib.images.launching import (
     SIZES,
-    acc_and_taps,
     dense_strides,
     launch,
     of_windows,
@@ -23,10 +22,9 @@ from konvlib.images.launching import (
     strides,
     tile_of,
     tile_of_rows,
-    turns,
     vector_of,
 )
-from konvlib.layers.memory import is_wide, three
+from konvlib.layers.memory import is_wide
 from konvlib.runtime import cdiv, tl
 
 
@@ -150,12 +148,11 @@ def im2col(
         return
     rows, pixels, vector = x.shape[0] * x.shape[1], prod(windows), vector_of(x)
     block_m, block_n = tile_of(x, rows, pixels, 512 if x.dtype == torch.float64 else 1024)
-    taps = {f"KERNEL_{axis}": count for axis, count in zip("DHW", three(kernel, 1), strict=True)}
-    given = of_windows(x.shape[2:], windows, stride, padding, dilation, without=("out_d",))
+    given = of_windows(x.shape[2:], windows, kernel, stride, padding, dilation, without="out_d")
     with runtime.on_device_of(x):
         im2col_kernel[(cdiv(rows, block_m) * cdiv(pixels, block_n),)](
             x_ptr=x, cols_ptr=cols, rows=rows // vector, channels=x.shape[1] // vector, pixels=pixels, **given,
-            **strides("x", x, vector), **taps, AXES=x.dim() - 2, INT64=is_wide(x, cols), VECTOR=vector,
+            **strides("x", x, vector), INT64=is_wide(x, cols), VECTOR=vector,
             BLOCK_M=block_m, BLOCK_N=block_n,
         )  # fmt: skip
 
@@ -181,6 +178,6 @@ def col2im(
     """
     cols = cols.unflatten(2, tuple(windows)).unflatten(1, (x.shape[1], prod(kernel)))
     given = {"cols_ptr": cols, "x_ptr": x, "stride_colst": cols.stride(2), **dense_strides("x", x)}
-    given |= strides("cols", cols[:, :, 0]) | acc_and_taps(x, kernel) | turns(kernel, stride, dilation)
-    given |= of_windows(x.shape[2:], windows, stride, padding, dilation, without=("in_d",))
+    given |= strides("cols", cols[:, :, 0]) | {"ACC_DTYPE": runtime.sum_type(x)}
+    given |= of_windows(x.shape[2:], windows, kernel, stride, padding, dilation, without="in_d", sent=True)
     launch(col2im_kernel, given, x, cols, size=512)
