@@ -99,7 +99,7 @@ def shards_are_exact(rank, world):
         square = init_device_mesh("cpu", (2, 2))
         for kind in CHANNELS:
             batch, *others = layouts(kind)
-            for other, keywords in product(others, OPTIONS):
+            for other, keywords in product(others, OPTIONS[1::2]):
                 layout = [first + second for first, second in zip(batch, other, strict=True)]
                 assert layer_is_exact(kind, square, layout, keywords) in (True, None), (kind, layout, keywords)
     for kind, placement, stride in product(COLUMNS, (Shard(0), Shard(1)), (1, 2)):

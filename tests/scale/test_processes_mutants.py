@@ -15,7 +15,7 @@ import torch.distributed as dist
 import konvlib
 import konvlib.scale
 from tests.scale import ranks
-from tests.scale.test_processes import CHANNELS, COLUMNS, OPTIONS, columns_are_exact, layer_is_exact, layouts
+from tests.scale.test_processes import CHANNELS, OPTIONS, columns_are_exact, layer_is_exact, layouts
 from tests.scale.test_processes_strips import agreed, drawn, is_exact, penalties_are_exact
 
 pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch was built without its distributed package")
@@ -37,15 +37,17 @@ PENALTIES = [
      "        return grad_outputs[0], None\n\n\ndef"),
 ]  # fmt: skip
 SHARDS = [
-    ("a bias counts once for each rank", "([P], [CHANNELS, Shard(1), P])", "([P], [CHANNELS, Shard(1), R])"),
-    ("a transposed bias, too", "([P], [CHANNELS, Shard(0), P])", "([P], [CHANNELS, Shard(0), R])"),
-    ("and a Konvolution's", "([P], [CHANNELS, Shard(2), P])", "([P], [CHANNELS, Shard(2), R])"),
-    ("a weight's slope is not summed", '"conv_weight_grad": _dense(([P]', '"conv_weight_grad": _dense(([R]'),
-    ("nor is that of kappa", '"konv_kappa_grad": _dense(([P]', '"konv_kappa_grad": _dense(([R]'),
-    ("groups shard channels", "rows if given[-1] == 1 else rows[:1]", "rows"),
-    ("columns shard channels", '"col2im": _each(1, 1, BATCH)', '"col2im": _each(1, 1, BATCH, CHANNELS)'),
-    ("what is remembered knows no strides", "RuntimeSchemaInfo(sum(is_tensor), ", "RuntimeSchemaInfo(100, "),
+    ("a bias counts once for each rank", "conv2d", "([P], [CHANNELS, Shard(1), P])", "([P], [CHANNELS, Shard(1), R])"),
+    ("a transposed bias, too", "conv_transpose2d", "([P], [CHANNELS, Shard(0), P])", "([P], [CHANNELS, Shard(0), R])"),
+    ("and a Konvolution's", "konv2d", "([P], [CHANNELS, Shard(2), P])", "([P], [CHANNELS, Shard(2), R])"),
+    ("a weight's slope is not summed", "conv2d", '"conv_weight_grad": _dense(([P]', '"conv_weight_grad": _dense(([R]'),
+    ("nor is that of kappa", "konv2d", '"konv_kappa_grad": _dense(([P]', '"konv_kappa_grad": _dense(([R]'),
+    ("groups shard channels", "conv2d", "rows if given[-1] == 1 else rows[:1]", "rows"),
+    ("columns shard channels", "col2im", '"col2im": _each(1, 1, BATCH)', '"col2im": _each(1, 1, BATCH, CHANNELS)'),
+    ("what is remembered knows no strides", "conv2d", "RuntimeSchemaInfo(sum(is_tensor), ", "RuntimeSchemaInfo(100, "),
+    *[("none", kind, "", "") for kind in ("conv2d", "konv2d", "conv_transpose2d", "col2im")],
 ]  # fmt: skip
+"""Each with the function whose results it spoils."""
 
 
 def mutated(module, old, new):
@@ -83,16 +85,17 @@ def shards_kill(rank, world):
 
     mesh, alive = init_device_mesh("cpu", (world,)), []
     torch.manual_seed(17)
-    for number, (name, old, new) in enumerate([("none", "", ""), *SHARDS]):
+    for number, (name, kind, old, new) in enumerate(SHARDS):
         module = mutated("sharding", old, new) if old else importlib.import_module("konvlib.scale.sharding")
         konvlib.runtime.SHARDED = ()
         module.register()
         size = 8 + number, 9
-        calls = [(layer_is_exact, kind, mesh, layout, keywords, size)
-                 for kind in CHANNELS for layout, keywords in product(layouts(kind), OPTIONS)]  # fmt: skip
-        calls += [(columns_are_exact, kind, mesh, Shard(dim), 1, size) for kind, dim in product(COLUMNS, (0, 1))]
+        if kind in CHANNELS:
+            calls = [(layer_is_exact, kind, mesh, *case, size) for case in product(layouts(kind), OPTIONS)]
+        else:
+            calls = [(columns_are_exact, kind, mesh, Shard(dim), 1, size) for dim in (0, 1)]
         if all(is_right(*call) for call in calls) is not (name == "none"):
-            alive.append(name)
+            alive.append((name, kind))
     assert not alive, alive
 
 
