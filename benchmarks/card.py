@@ -53,7 +53,7 @@ TESTS = {
 }
 """How the files of tests begin whose kernels a part measures; part 3 runs all others."""
 
-OFFLINE = ("test_offline", "test_sanitizer", "mutants")
+OFFLINE = ("test_offline", "test_card", "test_sanitizer", "mutants")
 """Tests that are not for a card, or run alone."""
 
 LIMITS = {"tests": 150.0, "rest of the tests": 270.0, "warm": 100.0, "sanitizer": 60.0}
@@ -82,9 +82,9 @@ def steps(part: int, processes: int, choices: Path) -> list[Step]:
         tables += [_table("layers_gpu", "im2col", "im2col_gpu", 40), _table("sequences_gpu", "", "sequences_gpu", 90)]
     found = [_tests(part, processes)]
     for table in tables:
-        warm = ("--warm", str(processes), "--warm-only")
-        found.append(Step(f"warm {table.name}", (*table.arguments, *warm), LIMITS["warm"]))
-        found.append(table._replace(arguments=(*table.arguments, "--choices", str(choices))))
+        arguments = (*table.arguments, "--choices", str(choices))
+        warm = (*arguments, "--warm", str(processes), "--warm-only")
+        found += [Step(f"warm {table.name}", warm, LIMITS["warm"]), table._replace(arguments=arguments)]
     if part == 3:
         found.append(Step("sanitizer", ("-m", "pytest", "-q", "tests/kernels/test_sanitizer.py"), LIMITS["sanitizer"]))
     return found

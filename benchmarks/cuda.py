@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import json
 import multiprocessing
+import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -136,12 +137,17 @@ def given(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
 
 
 def run_all(tables: Mapping[str, tuple[list[harness.Case], Beside | None]], chosen: argparse.Namespace) -> int:
-    """Measure tables by name, each with what is measured beside; 1 if one of our own results was wrong, else 0."""
+    """Measure tables by name, each with what is measured beside; 1 if one of our own results was wrong, else 0.
+
+    Where choices are kept, all ways and tiles that there are for a geometry are tried, unless KONVLIB_TUNE says how.
+    """
     import torch
 
     from konvlib.layers import autotune
 
     torch.backends.cudnn.benchmark = True
+    if chosen.choices:
+        os.environ.setdefault("KONVLIB_TUNE", "all")
     if chosen.warm:
         warm([case for cases, _ in tables.values() for case in cases], chosen.warm)
     timer, wrong = GpuTimer(graphs=True), 0

@@ -24,7 +24,7 @@ TABLES = {
 }
 
 
-def run(folder: Path, part: int, fault: str = "", minutes: float = 8) -> tuple[int, list[str]]:
+def run(folder: Path, part: int, fault: str = "", minutes: float = 30) -> tuple[int, list[str]]:
     """The exit status, and the lines of the summary."""
     environment = {"STAND_IN_RESULTS": str(folder / "results"), "STAND_IN_FAULT": fault}
     environment |= {"TRITON_INTERPRET": "0", "STAND_IN_COLLECT": "" if fault else "1"}
