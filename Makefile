@@ -66,6 +66,8 @@ gpu-test: $(READY)
 bench: $(READY)
 	$(RUN) -m benchmarks.sequences_cpu
 	$(RUN) -m benchmarks.overhead_cpu
+	$(RUN) -m benchmarks.scale_cpu
+	$(RUN) -m benchmarks.strips_cpu
 	$(RUN) -m benchmarks.sequences_gpu
 	$(RUN) -m benchmarks.layers_gpu
 	$(RUN) -m benchmarks.konvolution_gpu

@@ -147,7 +147,7 @@ class Memory:
         """Tells the compiler only."""
 
     def store(self, value: Value) -> None:
-        self.place()[...] = value.value
+        self.write(value.value)
 
 
 class Descriptor:

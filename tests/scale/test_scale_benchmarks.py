@@ -32,7 +32,6 @@ def on_cluster():
 
 
 def test_all_rows_are_right_and_in_the_records(on_cluster, tmp_path, capsys):
-    pytest.importorskip("konvlib.scale.stored")
     given = scale_cpu.arguments(["--size", str(SIZE), "--chunk", str(CHUNK), "--rounds", "1"])
     timer = scale_cpu.ClusterTimer(given.rounds, on_cluster)
     assert scale_cpu.run(given, tmp_path, timer, tmp_path / "records") == 0
