@@ -21,7 +21,7 @@ LOADED = {
     "weight_grad_boxes bf16": ([], [16]),  # boxes
     "forward boxes 56 bfloat16": ([], []),  # boxes, both ways
     "input_grad boxes 56 bfloat16": ([], []),
-    "columns 128 channels": ([], []),
+    "columns 128 channels": ([16], [16]),  # samples and their gradient; the rest comes in boxes
     "halo 128 channels": ([8, 16], [16]),  # weights come in boxes; what is added is of few bytes
     "prepare 3 3": ([2], [4, 16]),  # coefficients lie tap by tap, and are read once
     "depthwise_forward bf16": ([16], [16]),
