@@ -35,8 +35,8 @@ from konvlib.scale import strips
 
 KERNELS = (3, 5, 7)
 CHANNELS = (1, 8, 8, 1)
-TOLERANCE = 1e-5
-"""Gradients by weights add up all samples in float32."""
+TOLERANCE = 5e-4
+"""Gradients by weights add up 2.4 million products in float32: its rounding, 6e-8, times the root of that is 1e-4."""
 
 SECONDS = 600
 """How long ranks wait for each other."""
