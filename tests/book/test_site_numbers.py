@@ -20,6 +20,9 @@ pytestmark = pytest.mark.browser
 WIDE = {"width": 1280, "height": 900}
 NARROW = {"width": 390, "height": 844}
 HEIGHT_OF_CHAPTER_PAGES, HEIGHT_OF_OTHERS = 10_000, 15_000
+HEIGHT_OF_LEDGER = 20_000
+"""It has a row for each statement and a filter: one looks into it, and does not read it from top to bottom."""
+
 WEIGHT = 2_200_000
 SHIFT = 0.1
 FIRST_PAINT = 1500
@@ -139,6 +142,7 @@ def test_a_page_is_one_sitting(numbers: dict[str, Numbers]):
     chapters = chapter_pages()
     assert chapters
     limits = {name: HEIGHT_OF_CHAPTER_PAGES if name in chapters else HEIGHT_OF_OTHERS for name in numbers}
+    limits["book/ledger.html"] = HEIGHT_OF_LEDGER
     assert not {name: page.height for name, page in numbers.items() if page.height > limits[name]}
 
 
