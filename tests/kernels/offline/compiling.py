@@ -106,12 +106,13 @@ def compiled(row: Row) -> dict[str, Any]:
 def key_of(row: Row) -> str:
     """What changes with a kernel's source, those it calls, its constants, the compiler, and what is read of a result.
 
-    Where in its file a kernel begins is left out.
+    Where in its file a kernel begins is left out, and where the compiler's libraries lie.
     """
     import triton
 
     _leave_out_places()
     source, options = _source_of(row)
+    options = {name: value for name, value in options.items() if name != "extern_libs"}
     reader = ast.dump(ast.parse(Path(__file__).read_text(encoding="utf-8")))
     parts = (triton.__version__, reader, source.hash(), json.dumps(options, sort_keys=True, default=str))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
