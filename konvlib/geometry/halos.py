@@ -142,8 +142,8 @@ def read(start: int, stop: int, size: int, padding_mode: str = "zeros") -> Read:
     return Read(spans, core, (0, 0), (tuple(map(at, sources[0])), tuple(map(at, sources[1]))))
 
 
-def read_by(layer: ConvGeometry | PoolGeometry, i: int, start: int, stop: int) -> Read:
-    """Return what outputs ``start`` to ``stop`` of a layer, padded with zeros, or of a pooling read along an axis.
+def read_by(layer: ConvGeometry | PoolGeometry, i: int, start: int, stop: int, padding_mode: str = "zeros") -> Read:
+    """Return what outputs ``start`` to ``stop`` of a layer or a pooling read along an axis.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def read_by(layer: ConvGeometry | PoolGeometry, i: int, start: int, stop: int) -
     >>> read_by(conv_geometry((1, 1, 9), (1, 1, 3), axes=1, stride=2, padding=1), 0, 0, 2)
     Read(spans=((0, 4),), core=(0, 4), zeros=(1, 0), shown=((), ()))
     """
-    return read(*inputs_of(start, stop, **window_of(layer, i)), layer.input_size[i])
+    return read(*inputs_of(start, stop, **window_of(layer, i)), layer.input_size[i], padding_mode)
 
 
 def _spans(start: int, stop: int, size: int, padding_mode: str, sources: Sequence[int]) -> tuple[Interval, ...]:

@@ -132,8 +132,7 @@ def pieces(
     count = most // (pixels // outputs)
     for image, start in [(image, start) for image in range(layer.batch) for start in range(0, outputs, count)]:
         stop = min(start + count, outputs)
-        interval = halos.inputs_of(start, stop, **halos.window_of(layer, axis))
-        seen = halos.read(*interval, layer.input_size[axis])
+        seen = halos.read_by(layer, axis, start, stop)
         first, last = seen.spans[0] if seen.spans else (0, 0)
         yield (
             x[image : image + 1].narrow(2 + axis, first, last - first),

@@ -255,7 +255,7 @@ def _reads(start: int, stop: int, steps: Sequence[Step], i: int) -> list[halos.R
     # Where there is no padding, its mode says nothing.
     modes = [step.layer.padding_mode if any(step.layer.padding[i]) else "zeros" for step in steps]
     if len(steps) == 1:
-        return [halos.read(*halos.inputs_of(start, stop, **windows[0]), sizes[0], modes[0])]
+        return [halos.read_by(steps[0].layer, i, start, stop, modes[0])]
     rows = [(each["kernel"], each["stride"], each["dilation"], each["before"]) for each in windows]
     return halos.inputs_of_chain(start, stop, rows, sizes, modes)
 

@@ -182,10 +182,6 @@ def common_dtype(*operands: Any) -> np.dtype:
     return np.result_type(*[operand.dtype for operand in operands if operand is not None])
 
 
-def _read(start: int, stop: int, size: int, mode: str, window: dict[str, int]) -> halos.Read:
-    return halos.read(*halos.inputs_of(start, stop, **window), size, mode)
-
-
 def read_transposed(start: int, stop: int, size: int, window: dict[str, int]) -> halos.Read:
     """Return which of ``size`` inputs of a transposed layer a block of its outputs comes from.
 
@@ -208,9 +204,8 @@ def parts_of_layer(x: da.Array, layer: ConvGeometry | PoolGeometry) -> dict[int,
     """
     mode, axes = getattr(layer, "padding_mode", "zeros"), {}
     for i in range(layer.axes):
-        window = halos.window_of(layer, i)
-        cuts = halos.outputs_beside(bounds_of(x, i + 2), layer.output_size[i], **window)
-        axes[i + 2] = parts_of(cuts, partial(_read, size=layer.input_size[i], mode=mode, window=window))
+        cuts = halos.outputs_beside(bounds_of(x, i + 2), layer.output_size[i], **halos.window_of(layer, i))
+        axes[i + 2] = parts_of(cuts, partial(halos.read_by, layer, i, padding_mode=mode))
     return axes
 
 
