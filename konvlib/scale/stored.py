@@ -43,8 +43,9 @@ def from_store(
     stride, padding, dilation, groups, padding_mode
         As in `konvlib.conv2d`.
     chunks : as in `dask.array.Array.rechunk`, optional
-        Of the result, with all channels in one. By default, blocks of outputs lie beside the store's shards or chunks;
-        larger ones read less twice.
+        Of the result, with all channels in one. By default, blocks of outputs lie beside whole shards or chunks of the
+        store, as many as fit in half of Dask's ``array.chunk-size``: a store decodes all of a chunk of which a block
+        sees a part, so that larger blocks read less twice.
 
     Returns
     -------
@@ -70,7 +71,7 @@ def from_store(
     >>> store = zarr.array([[[1, 3, 2, 0, 4]]], chunks=(1, 1, 2))
     >>> y = from_store(store, [[[2, 1, -1]]], padding=1)
     >>> y.chunks, y.compute().tolist()
-    (((1,), (1,), (2, 2, 1)), [[[-2, 3, 8, 0, 4]]])
+    (((1,), (1,), (5,)), [[[-2, 3, 8, 0, 4]]])
     """
     layer = PaddedLayer(w, stride, dilation, bias, groups, padding, padding_mode)
     return lazily(checked_store(store, "store"), "store", {"": layer}, chunks)

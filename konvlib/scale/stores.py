@@ -5,8 +5,10 @@ from __future__ import annotations
 import mmap
 import sys
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 
@@ -42,15 +44,24 @@ class Store:
     def dtype(self) -> np.dtype:
         return np.dtype(self.source.dtype)
 
-    @property
-    def chunks(self) -> tuple[tuple[int, ...], ...]:
-        """How the store itself is cut: into shards, or chunks, or as Dask likes it, with all channels in one."""
+    def blocks(self, bytes_each: int) -> tuple[tuple[int, ...], ...]:
+        """How outputs are cut beside it, with all channels in one: beside whole shards or chunks of it.
+
+        They hold half of what Dask's chunks do, or one chunk, where a place of an image takes ``bytes_each`` bytes:
+        the fewer they are, the less is read twice.
+        """
+        batch, channels, *size = self.shape
         own = getattr(self.source, "shards", None) or getattr(self.source, "chunks", None)
         if own:
-            own = da.core.normalize_chunks(tuple(own), self.source.shape)
-            return tuple([(1,)] * self.missing) + own
-        wish = tuple(["auto", -1] + ["auto"] * (len(self.shape) - 2))
-        return da.core.normalize_chunks(wish, self.shape, dtype=self.dtype)
+            first, _, *rest = [(1,)] * self.missing + [*da.core.normalize_chunks(tuple(own), self.source.shape)]
+            own = [first, *rest]
+        places = dask.utils.parse_bytes(dask.config.get("array.chunk-size")) // 2 // bytes_each
+        if not own or places > prod([max(row) for row in own]):
+            wish = ("auto",) * (1 + len(size))
+            own = da.core.normalize_chunks(
+                wish, (batch, *size), limit=max(places, 1), dtype=np.int8, previous_chunks=own or None
+            )
+        return own[0], (channels,), *own[1:]
 
     def __getitem__(self, at: tuple[slice, ...]) -> np.ndarray:
         return np.asarray(self.source[at[self.missing :]])[(None,) * self.missing]

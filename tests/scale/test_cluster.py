@@ -1,5 +1,6 @@
 """Two processes with little memory: equal results, nothing sent where blocks slice a store, and no more memory used."""
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -74,7 +75,9 @@ def test_memory_stays_under_the_limit(client, tmp_path):
     for row in range(0, 6000, 500):
         store[row : row + 500] = row
     workers = client.run(lambda dask_worker: dask_worker.id)
-    da.store(from_store(store, np.ones((7, 7), np.float32), padding=3), result, lock=False)
+    with dask.config.set({"array.chunk-size": "32MiB"}):
+        y = from_store(store, np.ones((7, 7), np.float32), padding=3)
+    da.store(y, result, lock=False)
     most = client.run(lambda dask_worker: max(dask_worker.monitor.quantities["memory"]))
     assert client.run(lambda dask_worker: dask_worker.id) == workers, "none was ended for its memory"
     assert max(most.values()) < 0.9 * LIMIT
