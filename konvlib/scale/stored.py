@@ -34,8 +34,8 @@ def from_store(
     ----------
     store : object with shape, dtype and slices; shape (N, C, *size) or (C, *size)
         A Zarr array, a memory map, an HDF5 dataset open for reading only: read by the workers, each of which must reach
-        it. A memory map is opened again there; an array in memory is sent. Of shape ``size`` where ``w`` is a bare
-        kernel.
+        it. A memory map and a file of HDF5 are opened again there; an array in memory is sent. Of shape ``size`` where
+        ``w`` is a bare kernel.
     w : array_like, shape (C_out, C // groups, *kernel_size)
         The weight, which says how many axes are spatial; or a bare kernel of one or two axes, of one channel.
     bias : array_like, shape (C_out,), optional

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import sys
 from dataclasses import dataclass
 from math import prod
@@ -27,6 +28,23 @@ class Mapped:
 
     def __getitem__(self, at: Any) -> np.ndarray:
         return np.array(np.memmap(self.filename, self.dtype, "r", self.offset, self.shape, self.order)[at])
+
+
+@dataclass(frozen=True)
+class InFile:
+    """A dataset of an HDF5 file, which is opened for each slice: what is open can not be sent."""
+
+    filename: str
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...] | None
+
+    def __getitem__(self, at: Any) -> np.ndarray:
+        import h5py
+
+        with h5py.File(self.filename, "r") as file:
+            return file[self.name][at]
 
 
 @dataclass(frozen=True)
@@ -68,7 +86,7 @@ class Store:
 
 
 def checked_store(store: Any, name: str) -> Any:
-    """Return what is sliced where it lies; a memory map by the name of its file.
+    """Return what is sliced where it lies; a memory map and a dataset of HDF5 by the name of their file.
 
     Raises
     ------
@@ -101,4 +119,7 @@ def checked_store(store: Any, name: str) -> Any:
     if isinstance(store, np.memmap) and isinstance(store.base, mmap.mmap) and store.filename and store.mode != "c":
         order = "C" if store.flags.c_contiguous else "F"
         return Mapped(str(store.filename), store.dtype, store.offset, store.shape, order)
+    h5py = sys.modules.get("h5py")
+    if h5py is not None and isinstance(store, h5py.Dataset) and store.file.mode == "r" and store.file.driver != "core":
+        return InFile(os.path.abspath(store.file.filename), store.name, store.dtype, store.shape, store.chunks)
     return store
