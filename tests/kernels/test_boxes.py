@@ -52,6 +52,8 @@ COMMON_MUTANTS = {
     "the ring turned the wrong way": ("gl.where(slot == 0, SLOTS - 1, slot - 1)", "gl.where(slot > SLOTS, 0, slot)"),
     "a slot filled while it is read": ("warpgroup_mma_wait(1, [acc])", "warpgroup_mma_wait(2, [acc])"),
     "an arrival not waited for": ("phase ^ 1", "phase"),
+    "a step more copied than is waited for": ("i < steps", "i <= steps"),
+    "the copy back not waited for": ("store_wait(0)", "store_wait(1)"),
     "images of a box ignored": ("rest // blocks_h * BOX_N", "rest // blocks_h"),
     "rows and columns of boxes taken for each other": ("% blocks_w * BOX_W", "% blocks_h * BOX_W"),
 }
