@@ -154,7 +154,7 @@ class Program:
             where=lambda mask, a, b: Value(np.where(bare(mask), bare(a), bare(b))),
             minimum=lambda a, b: Value(np.minimum(bare(a), bare(b))),
             maximum=lambda a, b: Value(np.maximum(bare(a), bare(b))),
-            convert_layout=lambda value, *_, **__: value,
+            join=lambda a, b: Value(np.stack((bare(a), bare(b)), -1)), convert_layout=lambda value, *_, **__: value,
             allocate_shared_memory=lambda dtype, shape, layout: Shared(np.full(math.prod(shape), np.nan), shape),
             load=lambda pointer, mask=True, other=0: pointer.load(mask, other),
             store=lambda pointer, value, mask=True: pointer.store(value, mask),

@@ -15,8 +15,8 @@ from konvlib.geometry import conv_geometry
 from konvlib.konvolution import columns, operators, ways
 from konvlib.layers import autotune
 from konvlib.layers.autotune import Tile
+from konvlib.layers.pixel_boxes import fits
 from konvlib.layers.polynomials import BASES, Expansion
-from konvlib.layers.weight_grad_hopper import fits
 from tests.engine import backends
 from tests.kernels import emulated_gluon
 from tests.kernels.emulated_memory import Descriptor
@@ -209,9 +209,10 @@ def test_every_tile_fits(degrees):
 @pytest.mark.parametrize("pixels", [64, 128, 256])
 def test_boxes_cover_the_pixels_and_copies_may_be_so_large(pixels):
     for sizes in ((1, 1, 1), (3, 9, 7), (32, 56, 56), (1, 1, 100352), (64, 7, 7), (1000, 1, 3)):
-        box, count = columns.boxes_of(pixels, sizes)
+        layer = columns.Pixels(sizes[0], sizes[1:], (3, 3), (1, 1), (1, 1), (1, 1))
+        box, counts = layer.boxes(pixels)
         assert math.prod(box) == pixels
-        assert count == math.prod(-(-n // extent) for n, extent in zip(sizes, box, strict=True))
+        assert counts == [-(-n // extent) for n, extent in zip(sizes, box, strict=True)]
         assert max(box) <= 256
 
 
