@@ -29,6 +29,8 @@ try:
 except ImportError:
     gluon = gl = hopper = None
 
+barrier = getattr(gl, "barrier", None) or getattr(gl, "thread_barrier", None)  # as Triton 3.6 calls it
+
 INTERPRET = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether CPU tensors run through the kernels too, in Triton's interpreter, instead of ATen."""
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from konvlib import runtime
-from konvlib.layers.memory import along_axes, is_channels_last, is_wide, named_strides, three
+from konvlib.layers.memory import along_axes, gcd_and_inverse, is_channels_last, is_wide, named_strides, three
 from konvlib.runtime import cdiv, power_of_2, tl
 
 PER_AXIS = ("in", "out", "stride", "padding", "dilation", "low", "high", "gcd", "inverse")
@@ -134,8 +134,7 @@ def turns(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int])
     >>> {name: value for name, value in turns([5], [2], [3]).items() if name.endswith(("w", "W"))}
     {'gcd_w': 1, 'inverse_w': 1, 'TURNS_W': 3}
     """
-    common = [gcd(s, d) for s, d in zip(stride, dilation, strict=True)]
-    inverse = [pow(d // g, -1, s // g) for s, d, g in zip(stride, dilation, common, strict=True)]
+    common, inverse = gcd_and_inverse(stride, dilation)
     most = three([cdiv(k * g, s) for k, s, g in zip(kernel, stride, common, strict=True)], 1)
     each = along_axes(gcd=(common, 1), inverse=(inverse, 0))
     return each | {f"TURNS_{axis}": count for axis, count in zip("DHW", most, strict=True)}

@@ -18,9 +18,9 @@ from konvlib.geometry import ConvGeometry
 from konvlib.konvolution.columns_kernel import konv_columns_kernel
 from konvlib.layers import autotune, memory
 from konvlib.layers.autotune import Tile
+from konvlib.layers.pixel_boxes import box_of, descriptor, fits, viewed
 from konvlib.layers.polynomials import BASES, Expansion
-from konvlib.layers.weight_grad_hopper import fits
-from konvlib.runtime import cdiv, gl, power_of_2
+from konvlib.runtime import cdiv, power_of_2
 
 LEAST = 16
 """The fewest channels of the input: a tile has so many at least."""
@@ -57,6 +57,11 @@ class Pixels(NamedTuple):
     def of_a_phase(self) -> tuple[int, int, int]:
         """Images, rows and columns of the inputs that leave the same remainder by the stride."""
         return (self.batch, *(cdiv(n, s) for n, s in zip(self.size, self.stride, strict=True)))
+
+    def boxes(self, pixels: int) -> tuple[tuple[int, int, int], list[int]]:
+        """The box of so many pixels of a phase, and how many cover them along images, rows and columns."""
+        box = box_of(pixels, *self.of_a_phase)
+        return box, [cdiv(n, extent) for n, extent in zip(self.of_a_phase, box, strict=True)]
 
     def taps(self, phase: tuple[int, int]) -> int:
         """How many taps show the inputs of a phase."""
@@ -217,7 +222,7 @@ def likely_tiles(layer: ConvGeometry, degrees: int, at_once: int) -> list[Tile]:
 def cost(layer: ConvGeometry, degrees: int, tile: Tile, at_once: int) -> float:
     """A guess of the cycles that a launch takes, from the rates that are known of an H100."""
     pixels, columns = pixels_of(layer), span_of(degrees, tile.block_n) * tile.block_n
-    boxes = boxes_of(tile.block_m, pixels.of_a_phase)[1]
+    boxes = math.prod(pixels.boxes(tile.block_m)[1])
     # 2048 products a cycle; from the cache come 40 bytes a cycle, 128 from shared memory, where each 64 rows read all.
     products = tile.block_m * columns * tile.block_k / 2048
     copied = 2 * tile.block_k * (tile.block_m + columns)
@@ -239,22 +244,6 @@ def pixels_of(layer: ConvGeometry) -> Pixels:
     return Pixels(layer.batch, *(memory.three(values, fill)[1:] for values, fill in ((layer.input_size, 1), *each)))
 
 
-@lru_cache(1024)
-def boxes_of(pixels: int, sizes: tuple[int, int, int]) -> tuple[tuple[int, int, int], int]:
-    """The box of so many pixels, in images, rows and columns, that covers the sizes most often whole; how many do.
-
-    Examples
-    --------
-    >>> boxes_of(128, (32, 56, 56))
-    ((2, 8, 8), 784)
-    """
-    powers = [1 << i for i in range(pixels.bit_length())]
-    boxes = [(n, h, pixels // (n * h)) for n in powers for h in powers if n * h <= pixels]
-    counts = {box: math.prod(map(cdiv, sizes, box)) for box in boxes}
-    box = min(boxes, key=lambda box: (counts[box], box[0], abs(box[1] - box[2])))
-    return box, counts[box]
-
-
 def launched(
     dx: torch.Tensor, dy: torch.Tensor, x: torch.Tensor, w: torch.Tensor, layer: ConvGeometry, expansion: Expansion,
     tile: Tile, at_once: int = autotune.MULTIPROCESSORS,
@@ -263,24 +252,17 @@ def launched(
 
     A program walks over tiles, on a device with so many multiprocessors.
     """
-    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
-
-    dx, dy, x = (t.movedim(1, -1) if layer.axes == 2 else t.movedim(1, -1).unsqueeze(1) for t in (dx, dy, x))
-    pixels = pixels_of(layer)
-    plain = math.prod(layer.kernel_size) == math.prod(layer.stride) == 1 and not any(map(sum, layer.padding))
-    if plain and all(t.is_contiguous() for t in (dx, dy, x)):  # all pixels in one row
-        dx, dy, x = (t.reshape(1, 1, -1, t.shape[-1]) for t in (dx, dy, x))
-        pixels = pixels._replace(batch=1, size=(1, x.shape[2]))
-    box, boxes = boxes_of(tile.block_m, pixels.of_a_phase)
-    blocks = [cdiv(n, extent) for n, extent in zip(pixels.of_a_phase, box, strict=True)]
+    dx, dy, x = viewed(layer, dx, dy, x)
+    pixels = pixels_of(layer)._replace(batch=x.shape[0], size=tuple(x.shape[1:3]))
+    box, blocks = pixels.boxes(tile.block_m)
+    boxes = math.prod(blocks)
     phases, span = math.prod(pixels.stride), span_of(expansion.degrees, tile.block_n)
     blocks_c = cdiv(layer.in_channels, tile.block_n)
     tiles = blocks_c * boxes * phases
-    common = [math.gcd(s, d) for s, d in zip(pixels.stride, pixels.dilation, strict=True)]
-    inverse = [pow(d // g, -1, s // g) for s, d, g in zip(pixels.stride, pixels.dilation, common, strict=True)]
+    common, inverse = memory.gcd_and_inverse(pixels.stride, pixels.dilation)
     block_k, parts = tile.block_k, (main_of(span), span - main_of(span) or main_of(span))
-    of_dy = TensorDescriptor(dy, list(dy.shape), list(dy.stride()), [*box, block_k], _layout(block_k, 4))
-    of_w = [TensorDescriptor.from_tensor(w, [block_k, n * tile.block_n], _layout(WIDTH, 2)) for n in parts]
+    of_dy = descriptor(dy, [*box, block_k], together=2 * block_k)
+    of_w = [descriptor(w, [block_k, n * tile.block_n]) for n in parts]
     arguments = {
         "dy_desc": of_dy, "w_desc": of_w[0], "more_desc": of_w[1],
         "x_ptr": x, "dx_ptr": dx, "tiles": tiles, "blocks_c": blocks_c, "blocks_h": blocks[1], "blocks_w": blocks[2],
@@ -299,10 +281,6 @@ def launched(
     }  # fmt: skip
     together = programs_of(sums_of(tile, expansion.degrees), tile.num_warps, layer)
     return konv_columns_kernel, (min(tiles, at_once * together),), arguments
-
-
-def _layout(columns: int, rank: int) -> Any:
-    return gl.NVMMASharedLayout(swizzle_byte_width=2 * columns, element_bitwidth=16, rank=rank)
 
 
 def _order(pixels: Pixels, dy: torch.Tensor) -> int:

@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from konvlib import runtime
 from konvlib.konvolution.halo_kernel import exactly_squashed
-from konvlib.runtime import gl, hopper
-
-barrier = getattr(gl, "barrier", None) or getattr(gl, "thread_barrier", None)
+from konvlib.layers.input_grad_hopper import taps_of_phase
+from konvlib.runtime import barrier, gl, hopper
 
 SIZES = (
     *("tiles", "blocks_c", "blocks_h", "blocks_w", "boxes", "phases", "order"),
@@ -182,23 +181,6 @@ def tile_of(
         block, n, t_h, t_w, r_h, r_w, t_h + at_h, gap_h, t_w + at_w, gap_w, tap,
         unit_h * kernel_w * columns, unit_w * columns, taps_w, steps,
     )  # fmt: skip
-
-
-@runtime.gluon_jit()
-def taps_of_phase(phase, padding, stride, dilation, gcd, inverse, kernel, STRIDED: gl.constexpr):
-    """The taps of an axis that show the inputs ``j = stride * t + phase``, and to which outputs.
-
-    They are ``u = first + unit * v``, for ``v`` from 0 to ``count - 1``, and the outputs ``t + origin + gap * v``.
-    """
-    unit, first, count, origin = stride * 0 + 1, stride * 0, kernel, padding
-    if STRIDED:
-        unit = stride // gcd
-        remainder = (phase + padding) % stride
-        first = remainder // gcd * inverse % unit
-        count = gl.where(remainder % gcd == 0, gl.maximum(kernel - first + unit - 1, 0) // unit, 0)
-        reach = dilation * unit  # keeps what is divided from being negative
-        origin = (phase + padding + reach * stride - dilation * first) // stride - reach
-    return origin, -(dilation // gcd), first, unit, count
 
 
 @runtime.gluon_jit()

@@ -142,8 +142,7 @@ def conv_transpose(dy: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None,
     tensor([[[ 2., 13., 15.]]])
     """
     dx = memory.empty(dy, layer.input_shape)
-    common = [math.gcd(s, d) for s, d in zip(layer.stride, layer.dilation, strict=True)]
-    inverse = [pow(d // g, -1, s // g) for s, d, g in zip(layer.stride, layer.dilation, common, strict=True)]
+    common, inverse = memory.gcd_and_inverse(layer.stride, layer.dilation)
     each = {name.upper(): value for name, value in memory.along_axes(gcd=(common, 1), inverse=(inverse, 0)).items()}
     stride, dilation, size = layer.stride[-1], layer.dilation[-1], layer.input_size[-1]
     phased, shift = stride > MOST_PHASES, layer.before[-1] % stride

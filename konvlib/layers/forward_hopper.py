@@ -13,8 +13,7 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import pixel_boxes, weight_grad_hopper
 from konvlib.layers.autotune import BoxTile
-from konvlib.layers.weight_grad_hopper import barrier
-from konvlib.runtime import cdiv, gl, hopper
+from konvlib.runtime import barrier, cdiv, gl, hopper
 
 SIZES = (
     *("blocks_n", "blocks_h", "blocks_w", "in_channels", "out_channels", "row"),

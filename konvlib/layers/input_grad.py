@@ -244,8 +244,7 @@ def launch_by_phases(
     in_channels, out_channels = layer.in_channels // layer.groups, layer.out_channels // layer.groups
     taps, phases = math.prod(layer.kernel_size), math.prod(layer.stride)
     pixels = layer.batch * math.prod(cdiv(n, s) for n, s in zip(layer.input_size, layer.stride, strict=True))
-    common = [math.gcd(s, d) for s, d in zip(layer.stride, layer.dilation, strict=True)]
-    inverse = [pow(d // g, -1, s // g) for s, d, g in zip(layer.stride, layer.dilation, common, strict=True)]
+    common, inverse = memory.gcd_and_inverse(layer.stride, layer.dilation)
     given = given | {"dy_ptr": dy, "w_ptr": packed, "dx_ptr": dx, "pixels": pixels, "groups": layer.groups}
     given |= {"in_channels": in_channels, "out_channels": out_channels, **memory.of_layer(layer)}
     given |= memory.along_axes(gcd=(common, 1), inverse=(inverse, 0))

@@ -15,8 +15,7 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import memory, pixel_boxes, weight_grad_hopper
 from konvlib.layers.autotune import BoxTile
-from konvlib.layers.weight_grad_hopper import barrier
-from konvlib.runtime import cdiv, gl, hopper
+from konvlib.runtime import barrier, cdiv, gl, hopper
 
 SIZES = (
     *("blocks_n", "blocks_h", "blocks_w", "boxes", "in_channels", "out_channels", "row", "longest", "in_turn"),
@@ -29,19 +28,21 @@ CACHE = 2e7
 
 
 @runtime.gluon_jit()
-def taps_of_phase(phase, padding, stride, dilation, gcd, inverse, kernel):
+def taps_of_phase(phase, padding, stride, dilation, gcd, inverse, kernel, STRIDED: gl.constexpr):
     """The taps of an axis that show the inputs ``j = stride * t + phase``, and to which outputs.
 
-    They are ``u = first + unit * v``, for ``v`` from 0 to ``count - 1``, and the outputs ``t + origin - gap * v``;
+    They are ``u = first + unit * v``, for ``v`` from 0 to ``count - 1``, and the outputs ``t + origin + gap * v``;
     ``gcd`` is that of stride and dilation, ``inverse`` that of ``dilation / gcd`` modulo ``stride / gcd``.
     """
-    unit = stride // gcd
-    remainder = (phase + padding) % stride
-    first = (remainder // gcd * inverse) % unit
-    count = gl.where(remainder % gcd == 0, gl.maximum(kernel - first + unit - 1, 0) // unit, 0)
-    # Dilations beyond the first output, so that nothing negative is divided.
-    origin = (phase + padding + dilation * (stride - first)) // stride - dilation
-    return origin, dilation // gcd, first, unit, count
+    unit, first, count, origin = stride * 0 + 1, stride * 0, kernel, padding
+    if STRIDED:
+        unit = stride // gcd
+        remainder = (phase + padding) % stride
+        first = remainder // gcd * inverse % unit
+        count = gl.where(remainder % gcd == 0, gl.maximum(kernel - first + unit - 1, 0) // unit, 0)
+        # Dilations beyond the first output, so that nothing negative is divided.
+        origin = (phase + padding + dilation * (stride - first)) // stride - dilation
+    return origin, -(dilation // gcd), first, unit, count
 
 
 @runtime.gluon_jit()
@@ -59,12 +60,12 @@ def copy_step(
     ends = k >= out_channels
     k = gl.where(ends, 0, k)
     v_w += ends.to(gl.int32)
-    i_w = gl.where(ends, i_w - gap_w, i_w)
+    i_w = gl.where(ends, i_w + gap_w, i_w)
     tap = gl.where(ends, tap + unit_w, tap)
     ends = v_w == count_w
     v_w = gl.where(ends, 0, v_w)
     i_w = gl.where(ends, first_w, i_w)
-    i_h = gl.where(ends, i_h - gap_h, i_h)
+    i_h = gl.where(ends, i_h + gap_h, i_h)
     row_tap = gl.where(ends, row_tap + unit_h * kernel_w, row_tap)
     tap = gl.where(ends, row_tap, tap)
     return k, v_w, i_h, i_w, tap, row_tap
@@ -97,8 +98,12 @@ def conv_input_grad_boxes_kernel(
     t_h, n = rest % blocks_h * BOX_H, rest // blocks_h * BOX_N
     # The taps of the phase, and the outputs to which the first of them shows the box.
     r_h, r_w = r // stride_w, r % stride_w
-    at_h, gap_h, u_h, unit_h, count_h = taps_of_phase(r_h, padding_h, stride_h, dilation_h, gcd_h, inverse_h, kernel_h)
-    at_w, gap_w, u_w, unit_w, count_w = taps_of_phase(r_w, padding_w, stride_w, dilation_w, gcd_w, inverse_w, kernel_w)
+    at_h, gap_h, u_h, unit_h, count_h = taps_of_phase(
+        r_h, padding_h, stride_h, dilation_h, gcd_h, inverse_h, kernel_h, True
+    )
+    at_w, gap_w, u_w, unit_w, count_w = taps_of_phase(
+        r_w, padding_w, stride_w, dilation_w, gcd_w, inverse_w, kernel_w, True
+    )
     i_h, first_w, first_tap = t_h + at_h, t_w + at_w, u_h * kernel_w + u_w
     steps = count_h * count_w * gl.cdiv(out_channels, BLOCK_K)
     # A ring of slots that copies fill ahead, each with a barrier that tells when they have arrived.
@@ -153,32 +158,11 @@ def tiles(dx: torch.Tensor, dy: torch.Tensor, packed: torch.Tensor, layer: ConvG
     """The tiles with which this form computes the gradient: none where it does not."""
     if not weight_grad_hopper.could_serve(dy, layer) or not pixel_boxes.fit(dx, dy, packed):
         return ()
-    dx, _, stride = viewed(dx, dy, layer)
+    (dx, _), stride = pixel_boxes.viewed(layer, dx, dy), memory.three(layer.stride, 1)[1:]
     if not pixel_boxes.lies_well(dx, stride):
         return ()
     batch, height, width, channels = dx.shape
     return pixel_boxes.tiles_of(batch, height // stride[0], width // stride[1], channels)
-
-
-def viewed(
-    dx: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry
-) -> tuple[torch.Tensor, torch.Tensor, tuple[int, int]]:
-    """Both as images, rows, columns and channels, and the stride: one row of pixels where each sees its own only.
-
-    Examples
-    --------
-    >>> from konvlib.geometry import conv_geometry
-    >>> layer = conv_geometry((2, 8, 3, 4), (8, 8, 1, 1), axes=2)
-    >>> dx = torch.ones(layer.input_shape).to(memory_format=torch.channels_last)
-    >>> viewed(dx, dx, layer)[0].shape
-    torch.Size([1, 1, 24, 8])
-    """
-    dx, dy = dx.movedim(1, -1), dy.movedim(1, -1)
-    dx, dy = (dx.unsqueeze(1), dy.unsqueeze(1)) if layer.axes == 1 else (dx, dy)
-    alone = math.prod(layer.kernel_size) == math.prod(layer.stride) == 1 and not any(layer.before)
-    if alone and dx.shape[:3] == dy.shape[:3] and dx.is_contiguous() and dy.is_contiguous():
-        dx, dy = (x.reshape(1, 1, -1, x.shape[-1]) for x in (dx, dy))
-    return dx, dy, memory.three(layer.stride, 1)[1:]
 
 
 def order(dy: torch.Tensor, layer: ConvGeometry) -> tuple[int, bool]:
@@ -201,13 +185,12 @@ def write_input_grad(
 ) -> None:
     """Write the input gradient, with a bias, of the layer with a weight ``(C_out, taps, C_in)`` into ``dx``."""
     longest, in_turn = order(dy, layer)
-    dx, dy, stride = viewed(dx, dy, layer)
-    kernel, dilation, before = (
+    dx, dy = pixel_boxes.viewed(layer, dx, dy)
+    kernel, stride, dilation, before = (
         memory.three(values, fill)[1:]
-        for values, fill in ((layer.kernel_size, 1), (layer.dilation, 1), (layer.before, 0))
+        for values, fill in ((layer.kernel_size, 1), (layer.stride, 1), (layer.dilation, 1), (layer.before, 0))
     )
-    gcd = [math.gcd(s, d) for s, d in zip(stride, dilation, strict=True)]
-    inverse = [pow(d // g, -1, s // g) for s, d, g in zip(stride, dilation, gcd, strict=True)]
+    gcd, inverse = memory.gcd_and_inverse(stride, dilation)
     box, phases = [tile.images, tile.rows, tile.columns], pixel_boxes.by_phases(dx, stride)
     dy_desc = pixel_boxes.descriptor(dy, [*box, tile.block_k])
     w_desc = pixel_boxes.descriptor(packed, [tile.block_k, 1, tile.block_n])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
+from math import gcd
 from types import MappingProxyType
 
 import torch
@@ -141,6 +142,18 @@ def along_axes(**values: tuple[Sequence[int], int]) -> dict[str, int]:
         for name, (each, fill) in values.items()
         for axis, value in zip("dhw", three(each, fill), strict=True)
     }
+
+
+def gcd_and_inverse(stride: Sequence[int], dilation: Sequence[int]) -> tuple[list[int], list[int]]:
+    """By axis, ``g = gcd(s, d)`` and the inverse of ``d / g`` modulo ``s / g``: so kernels find the taps of a phase.
+
+    Examples
+    --------
+    >>> gcd_and_inverse((4, 5), (6, 3))
+    ([2, 1], [1, 2])
+    """
+    common = [gcd(s, d) for s, d in zip(stride, dilation, strict=True)]
+    return common, [pow(d // g, -1, s // g) for s, d, g in zip(stride, dilation, common, strict=True)]
 
 
 LAYER = ("in", "out", "kernel", "stride", "padding", "dilation")

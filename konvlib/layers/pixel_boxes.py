@@ -7,12 +7,13 @@ a layer with a stride, the pixels that leave the same remainder by it are a tens
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any
 
 import torch
 
-from konvlib.layers import weight_grad_hopper
+from konvlib.geometry import ConvGeometry
 from konvlib.layers.autotune import BoxTile, Tile
 from konvlib.runtime import cdiv, gl, power_of_2
 
@@ -70,6 +71,46 @@ def tiles_of(batch: int, height: int, width: int, channels: int) -> tuple[BoxTil
     )
 
 
+def viewed(layer: ConvGeometry, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """A layer's tensors as images, rows, columns and channels: one row of pixels where each sees its own only.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> layer = conv_geometry((2, 8, 3, 4), (8, 8, 1, 1), axes=2)
+    >>> x = torch.ones(layer.input_shape).to(memory_format=torch.channels_last)
+    >>> viewed(layer, x, x)[0].shape
+    torch.Size([1, 1, 24, 8])
+    """
+    tensors = tuple(map(as_images, tensors))
+    alone = math.prod(layer.kernel_size) == math.prod(layer.stride) == 1 and not any(layer.before)
+    return in_one_row(*tensors) if alone else tensors
+
+
+def as_images(x: torch.Tensor) -> torch.Tensor:
+    """``(N, C, *size)`` of one or two axes as ``(N, H, W, C)``.
+
+    Examples
+    --------
+    >>> as_images(torch.ones(2, 8, 5)).shape
+    torch.Size([2, 1, 5, 8])
+    """
+    return x.movedim(1, -1) if x.dim() == 4 else x.movedim(1, -1).unsqueeze(1)
+
+
+def in_one_row(*images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Images of the same pixels as one row of them, where none has gaps, else as they are.
+
+    Examples
+    --------
+    >>> [x.shape for x in in_one_row(torch.ones(2, 3, 4, 8), torch.ones(2, 3, 4, 16))]
+    [torch.Size([1, 1, 24, 8]), torch.Size([1, 1, 24, 16])]
+    """
+    if any(x.shape[:3] != images[0].shape[:3] or not x.is_contiguous() for x in images):
+        return images
+    return tuple(x.reshape(1, 1, -1, x.shape[-1]) for x in images)
+
+
 def lies_well(x: torch.Tensor, stride: tuple[int, int]) -> bool:
     """Whether the stride divides the sizes of images ``(N, H, W, C)``, and so `by_phases` can lay them out.
 
@@ -112,8 +153,10 @@ def row_of(x: torch.Tensor, stride: tuple[int, int]) -> int:
     return x.stride(1) // x.stride(2) if stride[0] > 1 else 0
 
 
-def descriptor(x: torch.Tensor, box: list[int]) -> Any:
-    """What the copies are told of a tensor and of the boxes in it; an axis of one place may have any step in torch.
+def descriptor(x: torch.Tensor, box: list[int], together: int = 128) -> Any:
+    """What the copies are told of a tensor of halves and of the boxes in it, so many bytes of which lie together.
+
+    An axis of one place may have any step in torch.
 
     Examples
     --------
@@ -122,7 +165,7 @@ def descriptor(x: torch.Tensor, box: list[int]) -> Any:
     """
     from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 
-    layout = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=len(box))
+    layout = gl.NVMMASharedLayout(swizzle_byte_width=together, element_bitwidth=16, rank=len(box))
     steps = [step if size > 1 else 8 for size, step in zip(x.shape, x.stride(), strict=True)]
     return TensorDescriptor(x, list(x.shape), [*steps[:-1], 1], box, layout)
 
@@ -137,4 +180,17 @@ def fit(x: torch.Tensor, y: torch.Tensor, packed: torch.Tensor) -> bool:
     >>> fit(last, last, packed), fit(x, last, packed)
     (True, False)
     """
-    return all(weight_grad_hopper.fits(z) and min(z.stride()) > 0 for z in (x, y)) and packed.data_ptr() % 16 == 0
+    return all(fits(z) and min(z.stride()) > 0 for z in (x, y)) and packed.data_ptr() % 16 == 0
+
+
+def fits(x: torch.Tensor) -> bool:
+    """Whether channels lie together and all pixels begin at 16 bytes.
+
+    Examples
+    --------
+    >>> x = torch.ones(2, 8, 3, 4, dtype=torch.float16)
+    >>> fits(x), fits(x.to(memory_format=torch.channels_last))
+    (False, True)
+    """
+    steps = x.stride(0), *x.stride()[2:]
+    return x.stride(1) == 1 and x.shape[1] % 8 == 0 and x.data_ptr() % 16 == 0 and all(step % 8 == 0 for step in steps)

@@ -15,11 +15,10 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import memory
 from konvlib.layers.autotune import BoxTile
+from konvlib.layers.pixel_boxes import as_images, descriptor, fits, in_one_row
 from konvlib.layers.weight_grad_boxes import Boxes
 from konvlib.layers.weight_grad_parts import add_parts, lies_as_parts
-from konvlib.runtime import cdiv, gl, hopper
-
-barrier = getattr(gl, "barrier", None) or getattr(gl, "thread_barrier", None)
+from konvlib.runtime import barrier, cdiv, gl, hopper
 
 SIZES = (
     *("blocks_n", "in_channels", "out_channels", "parts"),
@@ -153,9 +152,7 @@ def weight_grad_boxes_kernel(
 
 def viewed(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> tuple[torch.Tensor, torch.Tensor, Boxes]:
     """The operands as images, rows, columns and channels, and the layer without a box."""
-    x, dy = x.movedim(1, -1), dy.movedim(1, -1)
-    x, dy = (x.unsqueeze(1), dy.unsqueeze(1)) if layer.axes == 1 else (x, dy)
-    out = tuple(dy.shape[1:3])
+    x, dy = as_images(x), as_images(dy)
     kernel, stride, dilation, before = (
         memory.three(values, fill)[1:]
         for values, fill in ((layer.kernel_size, 1), (layer.stride, 1), (layer.dilation, 1), (layer.before, 0))
@@ -167,11 +164,8 @@ def viewed(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> tuple[torc
             x = x.movedim(axis + 1, 0)[:: stride[axis]].movedim(0, axis + 1)
     stride = tuple(1 if one else s for one, s in zip(alone, stride, strict=True))
     if all(alone):
-        x = x[:, : out[0], : out[1]]
-        if x.shape[:3] == dy.shape[:3] and x.is_contiguous() and dy.is_contiguous():
-            x, dy = x.reshape(1, 1, -1, x.shape[-1]), dy.reshape(1, 1, -1, dy.shape[-1])
-            out = (1, dy.shape[2])
-    sizes = tuple(x.shape[1:3]), out, kernel, stride, before, dilation
+        x, dy = in_one_row(x[:, : dy.shape[1], : dy.shape[2]], dy)
+    sizes = tuple(x.shape[1:3]), tuple(dy.shape[1:3]), kernel, stride, before, dilation
     return x, dy, Boxes(x.shape[0], x.shape[-1], dy.shape[-1], *sizes, (1, 1, 1))
 
 
@@ -187,30 +181,13 @@ def could_serve(x: torch.Tensor, layer: ConvGeometry) -> bool:
     return min(layer.in_channels, layer.out_channels) >= LEAST_CHANNELS and runtime.is_hopper(x.device)
 
 
-def fits(x: torch.Tensor) -> bool:
-    """Whether channels lie together and all pixels begin at 16 bytes.
-
-    Examples
-    --------
-    >>> x = torch.ones(2, 8, 3, 4, dtype=torch.float16)
-    >>> fits(x), fits(x.to(memory_format=torch.channels_last))
-    (False, True)
-    """
-    steps = x.stride(0), *x.stride()[2:]
-    return x.stride(1) == 1 and x.shape[1] % 8 == 0 and x.data_ptr() % 16 == 0 and all(step % 8 == 0 for step in steps)
-
-
 def write_sums(
     out: torch.Tensor, steps: tuple[int, int, int, int], x: torch.Tensor, dy: torch.Tensor, layer: Boxes, tile: BoxTile
 ) -> None:
     """Write the sums of each part, in the dtype of ``out``: by its steps from part to part, o to o, c to c, u to u."""
-    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
-
     programs = math.prod(layer.kernel) * cdiv(layer.in_channels, tile.block_n) * cdiv(layer.out_channels, tile.block_m)
-    layout = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=4)
     box = [tile.images, tile.rows, tile.columns]
-    x_desc = TensorDescriptor(x, list(x.shape), list(x.stride()), [*box, tile.block_n], layout)
-    dy_desc = TensorDescriptor(dy, list(dy.shape), list(dy.stride()), [*box, tile.block_m], layout)
+    x_desc, dy_desc = descriptor(x, [*box, tile.block_n]), descriptor(dy, [*box, tile.block_m])
     weight_grad_boxes_kernel[(programs * tile.parts,)](
         out, x_desc, dy_desc, cdiv(layer.batch, tile.images), layer.in_channels, layer.out_channels,
         *layer.input_size, *layer.output_size, *layer.kernel, *layer.stride, *layer.padding, *layer.dilation,

@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 from typing import Any, NamedTuple
 
-import numpy as np
 import pytest
 import torch
 
 from konvlib.geometry import ConvGeometry, conv_geometry
 from konvlib.layers import aten, forward_hopper, input_grad_hopper, memory
 from konvlib.layers.autotune import BoxTile, Tile
-from tests.kernels import gluon_emulator
+from tests.kernels.emulated_gluon import Emulated
 from tests.kernels.test_layers import last
 
 RING, SHORT = Tile(64, 64, 64, 4, 4), Tile(64, 64, 64, 4, 2)
@@ -87,11 +86,9 @@ class Call(NamedTuple):
 
 
 FORMS = {
-    "forward": (forward_hopper, "write_conv", ["copy_step", "conv_boxes_kernel"]),
-    "input_grad": (
-        input_grad_hopper, "write_input_grad", ["taps_of_phase", "copy_step", "conv_input_grad_boxes_kernel"]
-    ),
-}  # fmt: skip
+    "forward": (forward_hopper, "write_conv", "conv_boxes_kernel"),
+    "input_grad": (input_grad_hopper, "write_input_grad", "conv_input_grad_boxes_kernel"),
+}
 
 
 def call_of(
@@ -110,24 +107,7 @@ def call_of(
 
 def emulated(call: Call, tile: BoxTile, **options: Any) -> torch.Tensor:
     """The launcher as it is, with the emulator as its kernel."""
-    module, _, names = FORMS[call.form]
-    kernel = names[-1]
-    launched: list[tuple] = []
-
-    class Launches:
-        def __getitem__(self, grid: tuple[int, ...]) -> Any:
-            return lambda *given, **named: launched.append((grid[0], given, named))
-
-    whole = getattr(module, kernel)
+    module, _, kernel = FORMS[call.form]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, kernel, Launches())
-        call.launch(tile)
-    grid, given, named = launched[0]
-    arguments = dict(zip(whole.arg_names, given, strict=False)) | named
-    for name, value in arguments.items():
-        if name.endswith("_desc"):
-            arguments[name] = gluon_emulator.Descriptor(value.base.numpy(), value.block_shape, np.float16)
-        elif isinstance(value, torch.Tensor):
-            arguments[name] = gluon_emulator.Pointer(value.view(-1).numpy())
-    gluon_emulator.run([getattr(module, name) for name in names], grid, **options, **arguments)
-    return call.out.double()
+        patch.setattr(module, kernel, Emulated(getattr(module, kernel), **options))
+        return call.launch(tile).double()

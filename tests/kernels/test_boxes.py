@@ -52,6 +52,8 @@ COMMON_MUTANTS = {
     "the ring turned the wrong way": ("gl.where(slot == 0, SLOTS - 1, slot - 1)", "gl.where(slot > SLOTS, 0, slot)"),
     "a slot filled while it is read": ("warpgroup_mma_wait(1, [acc])", "warpgroup_mma_wait(2, [acc])"),
     "an arrival not waited for": ("phase ^ 1", "phase"),
+    "a step more copied than is waited for": ("i < steps", "i <= steps"),
+    "the copy back not waited for": ("store_wait(0)", "store_wait(1)"),
     "images of a box ignored": ("rest // blocks_h * BOX_N", "rest // blocks_h"),
     "rows and columns of boxes taken for each other": ("% blocks_w * BOX_W", "% blocks_h * BOX_W"),
 }
@@ -77,20 +79,21 @@ MUTANTS = {
     },
     "input_grad": COMMON_MUTANTS
     | {
+        "phases taken for one": ("kernel_w, True", "kernel_w, False"),
         "padding ignored": ("remainder = (phase + padding) % stride", "remainder = phase % stride"),
         "origin without the padding": (
             "(phase + padding + dilation * (stride - first))",
             "(phase + dilation * (stride - first))",
         ),
-        "taps of a phase forward": ("dilation // gcd, first, unit", "-(dilation // gcd), first, unit"),
-        "the first tap of a phase is the first": ("(remainder // gcd * inverse) % unit", "remainder * 0"),
+        "taps of a phase forward": ("-(dilation // gcd), first, unit", "dilation // gcd, first, unit"),
+        "the first tap of a phase is the first": ("remainder // gcd * inverse % unit", "remainder * 0"),
         "phases that no tap shows summed": ("remainder % gcd == 0", "remainder % gcd >= 0"),
         "a tap of a phase less": ("kernel - first + unit - 1, 0)", "kernel - first, 0)"),
         "taps of a phase without their step": ("tap + unit_w", "tap + 1"),
         "rows of taps of a phase without their step": ("row_tap + unit_h * kernel_w", "row_tap + kernel_w"),
         "a row of taps goes on": ("gl.where(ends, first_w, i_w)", "i_w"),
-        "rows of outputs not left": ("i_h - gap_h", "i_h"),
-        "columns of outputs not left": ("i_w - gap_w", "i_w"),
+        "rows of outputs not left": ("i_h + gap_h", "i_h"),
+        "columns of outputs not left": ("i_w + gap_w", "i_w"),
         "channels beyond the last summed": ("ends = k >= out_channels", "ends = k > out_channels"),
         "rows of phases too short": (
             "r // stride_w, r % stride_w",

@@ -12,14 +12,14 @@ import torch
 
 from konvlib import runtime
 from konvlib.geometry import conv_geometry
-from konvlib.konvolution import columns, columns_kernel, operators, ways
+from konvlib.konvolution import columns, operators, ways
 from konvlib.layers import autotune
 from konvlib.layers.autotune import Tile
+from konvlib.layers.pixel_boxes import fits
 from konvlib.layers.polynomials import BASES, Expansion
-from konvlib.layers.weight_grad_hopper import fits
 from tests.engine import backends
-from tests.kernels import gluon_emulator
-from tests.kernels.gluon_emulator import Value, bare
+from tests.kernels import emulated_gluon
+from tests.kernels.emulated_memory import Descriptor
 from tests.kernels.offline import columns as offline
 from tests.kernels.offline import compiling
 from tests.kernels.operators import on_cuda, poisoned
@@ -30,22 +30,9 @@ LIMITS = {"columns 128 channels 128 64 64 8 4": 114, "columns degree 3 128 64 64
 
 pytestmark = pytest.mark.skipif(runtime.gluon is None, reason="Triton is missing")
 
-KERNELS = [
-    "taps_of_phase",
-    "tile_of",
-    "copy_step",
-    "by_degree",
-    "one_degree_lower",
-    "with_slopes",
-    "konv_columns_kernel",
-]
 SEEDS = 40
 EXACT = ("monomial", "chebyshev", "chebyshev2", "hermite")
 """The bases whose recurrences have whole numbers."""
-
-
-def squashed(x: Value, SQUASH: str) -> Value:
-    return Value(np.tanh(bare(x).astype(float))) if SQUASH == "tanh" else x
 
 
 def operands(layer, degrees: int, seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -61,22 +48,11 @@ def emulated(dy, x, kappa, layer, expansion: Expansion, tile: Tile, changed=(), 
 
     ``changed`` are arguments of the kernel that a small layer would not have.
     """
-    halves = [t.half() for t in (dy, x)]
-    w = columns.side_by_side(kappa, tile.block_n)
-    dx = torch.empty_like(halves[1])
-    _, grid, arguments = columns.launched(dx, *halves, w.half(), layer, expansion, tile, at_once)
-    line = np.full(dx.numel(), np.nan)
-    views = {"dy_desc": dy.movedim(1, -1).reshape(arguments["dy_desc"].shape), "w_desc": w, "more_desc": w}
-    for name, tensor in views.items():
-        views[name] = gluon_emulator.Descriptor(tensor.numpy(), arguments[name].block_shape, np.float64)
-        views[name].dtype.primitive_bitwidth = 16
-    pointers = {"x_ptr": gluon_emulator.Pointer(x.movedim(1, -1).reshape(-1).numpy())}
-    pointers["dx_ptr"] = gluon_emulator.Pointer(line)
-    kernels = [getattr(columns_kernel, name) for name in KERNELS]
-    names = {"exactly_squashed": squashed}
-    gluon_emulator.run(kernels, grid[0], names=names, **options, **{**arguments, **views, **pointers, **dict(changed)})
-    batch, channels, *size = layer.input_shape
-    return torch.from_numpy(line.reshape(batch, *size, channels)).movedim(-1, 1)
+    dx, w = torch.full_like(x, math.nan), columns.side_by_side(kappa.half(), tile.block_n)
+    kernel, grid, arguments = columns.launched(dx, dy.half(), x.half(), w, layer, expansion, tile, at_once)
+    unrounded = {"dy_desc": Descriptor(arguments["dy_desc"], torch.float64)}
+    emulated_gluon.run(kernel, grid, arguments | unrounded | dict(changed), **options)
+    return dx
 
 
 def expected(dy, x, kappa, layer, expansion: Expansion) -> torch.Tensor:
@@ -233,9 +209,10 @@ def test_every_tile_fits(degrees):
 @pytest.mark.parametrize("pixels", [64, 128, 256])
 def test_boxes_cover_the_pixels_and_copies_may_be_so_large(pixels):
     for sizes in ((1, 1, 1), (3, 9, 7), (32, 56, 56), (1, 1, 100352), (64, 7, 7), (1000, 1, 3)):
-        box, count = columns.boxes_of(pixels, sizes)
+        layer = columns.Pixels(sizes[0], sizes[1:], (3, 3), (1, 1), (1, 1), (1, 1))
+        box, counts = layer.boxes(pixels)
         assert math.prod(box) == pixels
-        assert count == math.prod(-(-n // extent) for n, extent in zip(sizes, box, strict=True))
+        assert counts == [-(-n // extent) for n, extent in zip(sizes, box, strict=True)]
         assert max(box) <= 256
 
 

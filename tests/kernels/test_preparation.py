@@ -19,7 +19,7 @@ from tests.kernels.operators import integers, poisoned, running
 pytest.importorskip("triton.experimental.gluon", reason="Gluon came with Triton 3.5")
 
 from konvlib.konvolution import halo, preparation
-from tests.kernels import emulated_gluon
+from tests.kernels.emulated_gluon import Emulated
 
 naive = backends.definition("konvolution")
 
@@ -77,20 +77,10 @@ def _by_axis(values, walk):
     return values[walk.rows], 1 if walk.columns is None else values[walk.columns]
 
 
-class Emulated:
-    """The kernel of the halo, in NumPy."""
-
-    def __getitem__(self, grid):
-        return lambda **arguments: emulated_gluon.run(halo_kernel, grid, arguments)
-
-
-halo_kernel = halo.konv_halo_kernel
-
-
 @pytest.fixture
 def emulated(monkeypatch):
     """Konvolution by a halo on this machine."""
-    monkeypatch.setattr(halo, "konv_halo_kernel", Emulated())
+    monkeypatch.setattr(halo, "konv_halo_kernel", Emulated(halo.konv_halo_kernel))
     monkeypatch.setattr(halo, "serves", lambda x, layer: halo.fits(layer, x.dtype))
     with running("kernel"):
         yield

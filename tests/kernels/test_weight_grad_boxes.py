@@ -13,13 +13,12 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry, conv_geometry
 from konvlib.layers import aten, autotune, weight_grad, weight_grad_boxes, weight_grad_hopper, weight_grad_parts
 from konvlib.layers.autotune import BoxTile, Tile
-from tests.kernels import gluon_emulator
+from tests.kernels.emulated_gluon import Emulated
 from tests.kernels.operators import integers, poisoned, running
 from tests.kernels.test_layers import last
 
 pytestmark = pytest.mark.skipif(runtime.gluon is None, reason="Triton is missing")
 
-KERNELS = ["copy_boxes", "shown", "weight_grad_boxes_kernel"]
 SMALL, RING = Tile(64, 64, 64, 4, 3), Tile(64, 64, 64, 4, 4)
 LAYERS = {
     "images only": ((32, 40, 7, 7), 72, (3, 3), 1, 1, 1, RING, 3, (32, 1, 1)),
@@ -43,28 +42,16 @@ def operands(shape, outputs, kernel, stride, padding, dilation) -> tuple[torch.T
 
 def emulated(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, tile: BoxTile, **options: Any) -> torch.Tensor:
     """The launcher as it is, with the emulator as its kernel."""
-    x_view, dy_view, boxes = weight_grad_hopper.viewed(x, dy, layer)
-    box = tile.images, tile.rows, tile.columns
-    assert boxes.allows(box)
+    x, dy, boxes = weight_grad_hopper.viewed(x.half(), dy.half(), layer)
+    assert boxes.allows((tile.images, tile.rows, tile.columns))
     weights, taps = math.prod(layer.weight_shape), math.prod(layer.kernel_size)
-    out = np.full(tile.parts * weights, np.nan)
-    descriptors = [
-        gluon_emulator.Descriptor(t.numpy(), [*box, width], np.float16)
-        for t, width in ((x_view, tile.block_n), (dy_view, tile.block_m))
-    ]
-    names = weight_grad_hopper.weight_grad_boxes_kernel.arg_names
+    sums = torch.full((tile.parts, layer.out_channels, taps, layer.in_channels), math.nan, dtype=torch.float64)
     steps = weights, taps * layer.in_channels, 1, layer.in_channels
-    launched: list[tuple] = []
+    emulation = Emulated(weight_grad_hopper.weight_grad_boxes_kernel, **options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weight_grad_hopper, "weight_grad_boxes_kernel", Launches(launched))
-        weight_grad_hopper.write_sums(torch.empty(0), steps, x_view.half(), dy_view.half(), boxes, tile)
-    grid, given, named = launched[0]
-    arguments = dict(zip(names, given, strict=False)) | named
-    arguments |= {"out_ptr": gluon_emulator.Pointer(out), "x_desc": descriptors[0], "dy_desc": descriptors[1]}
-    kernels = [getattr(weight_grad_hopper, name) for name in KERNELS]
-    gluon_emulator.run(kernels, grid[0], **options, **arguments)
-    sums = torch.from_numpy(out.reshape(tile.parts, layer.out_channels, taps, layer.in_channels).sum(0))
-    return sums.movedim(-1, 1).reshape(layer.weight_shape)
+        patch.setattr(weight_grad_hopper, "weight_grad_boxes_kernel", emulation)
+        weight_grad_hopper.write_sums(sums, steps, x, dy, boxes, tile)
+    return sums.sum(0).movedim(-1, 1).reshape(layer.weight_shape)
 
 
 MUTANTS = {
@@ -81,6 +68,7 @@ MUTANTS = {
     "the ring turned the wrong way": ("SLOTS - 1, slot - 1)", "0, slot + 1)"),
     "a slot filled while it is read": ("warpgroup_mma_wait(BOXES, [acc])", "warpgroup_mma_wait(2 * BOXES, [acc])"),
     "an arrival not waited for": ("phase ^ 1", "phase"),
+    "a step more copied than is waited for": ("i < steps", "i <= steps"),
     "parts overlap": ("first = gl.minimum(part * share, boxes)", "first = gl.minimum(part, boxes)"),
     "channels beyond the last written": ("(offs_c < in_channels)", "(offs_c < in_channels + 1)"),
 }
@@ -98,14 +86,6 @@ def test_each_mistake_changes_a_sum(name):
         if not (torch.equal(found, late) and torch.equal(found, aten.conv_weight_grad(x, dy, layer))):
             return
     pytest.fail("nothing changes")
-
-
-class Launches:
-    def __init__(self, launched: list[tuple]):
-        self.launched = launched
-
-    def __getitem__(self, grid: tuple[int, ...]):
-        return lambda *given, **options: self.launched.append((grid, given, options))
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["early", "late"])
