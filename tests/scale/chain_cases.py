@@ -47,6 +47,8 @@ def _link(rng: np.random.Generator, kind: Any, channels: int, axes: int) -> tupl
         reach = [d * (k - 1) + 1 for d, k in zip(window["dilation"], kernel, strict=True)]
         window["padding"] = [tuple(rng.integers(0, n // 2 + 1, 2).tolist()) for n in reach]
         window["ceil_mode"] = bool(rng.integers(2))
+    if rng.integers(6) == 0:
+        window["padding"] = str(rng.choice(["same_upper", "same_lower"]))
     if kind is MaxPool:
         return [MaxPool(kernel, **window)], channels
     if kind is AvgPool:
@@ -56,7 +58,8 @@ def _link(rng: np.random.Generator, kind: Any, channels: int, axes: int) -> tupl
         return [small, lambda y: 12**axes * y, AvgPool(kernel, **window), small], channels
     if kind is ConvTranspose:
         w = rng.integers(-2, 3, (channels, outputs // groups, *kernel))
-        window["output_padding"] = rng.integers(0, 2, axes).tolist()
+        if not isinstance(window["padding"], str):
+            window["output_padding"] = rng.integers(0, 2, axes).tolist()
         return [ConvTranspose(w, bias, groups=groups, **window)], outputs
     if kind is Konv:
         kappa = rng.integers(-2, 3, (outputs, rng.integers(1, 4), channels // groups, *kernel))
@@ -74,6 +77,8 @@ def _chain(rng: np.random.Generator) -> tuple[np.ndarray, list[Any]]:
     for _ in range(rng.integers(1, 5)):
         links, channels = _link(rng, KINDS[rng.integers(len(KINDS))], channels, axes)
         layers += links
+        if any([isinstance(layer, AvgPool) for layer in layers]):
+            layers.append(np.rint)  # floats may be convolved by transforms, which round
     return x, layers
 
 

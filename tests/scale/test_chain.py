@@ -51,20 +51,23 @@ def test_dtypes_are_those_of_layer_by_layer(x, first, bias, second):
         assert np.array_equal(value, want)
 
 
+KAPPA = np.ones((1, 2, 2, 1), "i1")
+
+
 @pytest.mark.parametrize("dtype", ["u1", ">i2", "f2", ">f4", "c8", "?"])
 @pytest.mark.parametrize(
-    "link", [MaxPool(2), AvgPool(2), Konv(np.ones((1, 2, 2, 1), "i1")), ConvTranspose(np.ones((2, 1, 2), "i1"))]
+    "link",
+    [MaxPool((2,)), AvgPool((2,)), Konv(KAPPA), Konv(KAPPA, basis="legendre"), ConvTranspose(np.ones((2, 1, 2), "i1"))],
 )
 def test_dtypes_of_each_link_are_those_of_its_function(link, dtype):
-    x = np.random.default_rng(4).integers(0, 2, (1, 2, 9)).astype(dtype)
-    layers = [link] if not isinstance(link, (MaxPool, AvgPool)) else [link, PaddedLayer(np.ones((1, 2, 1), "i1"))]
+    x, layers = np.random.default_rng(4).integers(0, 2, (1, 2, 9)).astype(dtype), [link]
     if dtype == "c8" and isinstance(link, MaxPool):
         with pytest.raises(TypeError, match=r"layers\[0\]: x must hold real numbers, got dtype complex64"):
             chain(x, layers)
         return
     want = layer_by_layer(x, layers)
     for given in (x, da.from_array(x, chunks=(1, 2, 4))):
-        got = chain(given, layers, chunks=(1, 1, 2))
+        got = chain(given, layers, chunks=(1, -1, 2))
         value = got.compute(scheduler="sync")
         assert value.dtype == got.dtype == want.dtype
         assert np.array_equal(value, want)
@@ -86,6 +89,7 @@ def test_padding_between_links_is_what_the_next_one_pads():
         (Konv(kappa, basis="monomial", padding=1), [-386, -573, -571, -380]),
         (Konv(kappa, basis="monomial", padding=1, pad="input"), [-385, -573, -571, -379]),
         (ConvTranspose(ones, padding=1), [-194, -288, -287, -191]),
+        (ConvTranspose(ones, stride=2, padding=1, output_size=8), [-98, -194, -96, -190, -94, -191, -97, -97]),
     ]:
         for chunk in (1, 2, 4):
             y = chain(da.from_array(x, chunks=2), [first, link], chunks=(1, 1, min(chunk, len(want))))
@@ -211,6 +215,21 @@ def test_nan_reaches_what_its_own_windows_show_of_it():
     # Rows 4 and 5 of the first layer are one of the pooling, and two of the transposed layer; columns 3 to 5 of the
     # pooling are four of the Konvolution, and five means.
     assert np.argwhere(np.isnan(want[0, 0])).tolist() == [[row, column] for row in (4, 5) for column in range(3, 8)]
+
+
+def test_what_is_not_finite_is_layer_by_layer_too():
+    spoiled = 0
+    for rng, x, layers, _ in chains(9, 80):
+        x, layers = x.astype(float), [each for layer in layers for each in (layer, np.rint)]
+        count = int(rng.integers(1, 4))
+        x.flat[rng.integers(0, x.size, count)] = rng.choice([np.nan, np.inf, -np.inf], count)
+        with np.errstate(invalid="ignore"):
+            want = layer_by_layer(x, layers)
+            chunks = (cut(rng, len(want)), want.shape[1], *[cut(rng, n) for n in want.shape[2:]])
+            got = chain(x, layers, chunks=chunks).compute(scheduler="sync")
+        assert np.array_equal(got, want, equal_nan=True), (x.shape, layers, chunks)
+        spoiled += not np.isfinite(want).all() and np.isfinite(want).any()
+    assert spoiled > 20
 
 
 def test_poolings_alone_tell_their_axes_by_the_sizes_of_their_windows():
