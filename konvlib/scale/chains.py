@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import accumulate, pairwise
+from math import prod
 from typing import Any
 
 import dask.array as da
@@ -41,7 +42,8 @@ def chain(x: Any, layers: Sequence[Any], *, chunks: Any = None) -> da.Array:
         ``(N, C, *size)``, and looks at each place by itself: an activation. It is sent to workers. Weights say how many
         axes are spatial; where there are none, a pooling's ``kernel_size`` with an entry for each does.
     chunks : as in `dask.array.Array.rechunk`, optional
-        Of the result, with all channels in one. By default, blocks of outputs lie beside those of inputs.
+        Of the result, with all channels in one. By default, blocks of outputs lie beside those of inputs, or as in
+        `konvlib.scale.from_store`.
 
     Returns
     -------
@@ -96,8 +98,8 @@ def lazily(x: Any, name: str, layers: dict[str, Any], chunks: Any) -> da.Array:
     axes = len(shape) - 2
     x = x[(None,) * missing] if isinstance(x, da.Array) else Store(x, missing)
     if chunks is None:
-        batch = x.chunks[0]
-        cuts = [_beside(tuple(accumulate(x.chunks[i + 2], initial=0)), steps, i) for i in range(axes)]
+        batch, _, *given = x.blocks(_bytes_each(x, steps)) if isinstance(x, Store) else x.chunks
+        cuts = [_beside(tuple(accumulate(row, initial=0)), steps, i) for i, row in enumerate(given)]
     else:
         batch, _, *sizes = _checked_chunks(chunks, shape, missing, dtype)
         cuts = [tuple(accumulate(each, initial=0)) for each in sizes]
@@ -194,6 +196,13 @@ def _reads(start: int, stop: int, steps: Sequence[Step], i: int) -> list[halos.R
 
 def _first_read(start: int, stop: int, steps: Sequence[Step], i: int) -> halos.Read:
     return _reads(start, stop, steps, i)[0]
+
+
+def _bytes_each(x: Store, steps: Sequence[Step]) -> int:
+    """The bytes of the largest image of a chain, for each place of the first."""
+    images = [(x.shape, x.dtype), *[(step.output_shape, step.dtype) for step in steps]]
+    largest = max([prod(shape) * dtype.itemsize for shape, dtype in images])
+    return -(-largest // max(prod(x.shape) // x.shape[1], 1)) or 1
 
 
 def _beside(bounds: tuple[int, ...], steps: Sequence[Step], i: int) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from konvlib import geometry
 from konvlib.geometry import halos
 from konvlib.konvolution.layer import KonvLayer
 from konvlib.layers import padding as borders
+from konvlib.scale.exchange import Seen, exchange_of
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -120,7 +121,11 @@ def strips(
         )
     if slopes and not x.requires_grad:
         x = x.detach().requires_grad_()
-    block = _exchanged(x, axis, plan.bounds, plan.reads, me, group)
+    # Poolings and Konvolutions know padding that is not zeros, so what is seen there stays theirs.
+    read = plan.reads[me]
+    bare = read if isinstance(layer, CONVS) else read._replace(zeros=(0, 0))
+    reads = [*plan.reads[:me], bare, *plan.reads[me + 1 :]]
+    block = Seen.apply(x, exchange_of(axis, plan.bounds, reads, me, group))
     return _apply(layer, block, plan, me, axis, group), plan.cuts
 
 
@@ -201,44 +206,6 @@ def _geometry(layer: nn.Module, shape: tuple[int, ...]) -> Any:
     )
 
 
-def _exchanged(x: Tensor, axis: int, bounds: Sequence[int], reads: Sequence[halos.Read], me: int, group: Any) -> Tensor:
-    """What this rank sees of the axis. Owners rise as samples do, so what comes in their order is in order."""
-    ranks = range(len(reads))
-
-    def shares(reader: int, owner: int) -> list[halos.Interval]:
-        low, high = bounds[owner], bounds[owner + 1]
-        cut = [(max(a, low), min(b, high)) for a, b in reads[reader].spans]
-        return [(a, b) for a, b in cut if a < b]
-
-    rows = x.movedim(axis, 0)
-    rest = rows.shape[1:]
-    width = rest.numel()
-    sent = [[rows[a - bounds[me] : b - bounds[me]] for a, b in shares(reader, me)] for reader in ranks]
-    given = torch.cat([part for parts in sent for part in parts] or [rows[:0]]).reshape(-1)
-    to = [width * sum([len(part) for part in parts]) for parts in sent]
-    come = [width * sum([b - a for a, b in shares(me, owner)]) for owner in ranks]
-    got = _Sent.apply(given, come, to, group).reshape(-1, *rest)
-    first, last = reads[me].core
-    shown = [torch.tensor(at, device=x.device, dtype=torch.long) for at in reads[me].shown]
-    parts = [got[shown[0]], got[first:last], got[shown[1]]] if any(map(len, shown)) else [got[first:last]]
-    return torch.cat(parts).movedim(0, axis)
-
-
-class _Sent(torch.autograd.Function):
-    """Samples to and from all ranks, so many each. Its derivative is itself, the other way round."""
-
-    @staticmethod
-    def forward(ctx: Any, given: Tensor, come: list[int], to: list[int], group: Any) -> Tensor:
-        ctx.back = to, come, group
-        got = given.new_empty(sum(come))
-        dist.all_to_all_single(got, given.contiguous(), come, to, group=group)
-        return got
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None, None]:
-        return _Sent.apply(*grad_outputs, *ctx.back), None, None, None
-
-
 class _Summed(torch.autograd.Function):
     """A parameter that all ranks share: its gradient is the sum of theirs."""
 
@@ -296,7 +263,8 @@ def _apply(layer: Any, block: Tensor, plan: Plan, me: int, axis: int, group: Any
         else:
             options["count_include_pad"] = layer.count_include_pad
         return getattr(konvlib, f"{kind}_pool{axes}d")(block, whole.kernel_size, **options)
-    sides = [read.zeros if place == i else pair for place, pair in enumerate(whole.padding)]
+    zeros = read.zeros if isinstance(layer, KonvLayer) else (0, 0)  # the block of others has them
+    sides = [zeros if place == i else pair for place, pair in enumerate(whole.padding)]
     if whole.padding_mode != "zeros":  # along the cut axis the block has what padding shows
         block, sides = borders.pad(block, sides, whole.padding_mode), [(0, 0)] * axes
     if isinstance(layer, KonvLayer):

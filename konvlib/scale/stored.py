@@ -35,8 +35,8 @@ def from_store(
     ----------
     store : object with shape, dtype and slices; shape (N, C, *size) or (C, *size)
         A Zarr array, a memory map, an HDF5 dataset open for reading only: read by the workers, each of which must reach
-        it. A memory map is opened again there; an array in memory is sent. Of shape ``size`` where ``w`` is a bare
-        kernel.
+        it. A memory map and a file of HDF5 are opened again there; an array in memory is sent. Of shape ``size`` where
+        ``w`` is a bare kernel.
     w : array_like, shape (C_out, C // groups, *kernel_size)
         The weight, which says how many axes are spatial; or a bare kernel of one or two axes, of one channel.
     bias : array_like, shape (C_out,), optional
@@ -44,8 +44,9 @@ def from_store(
     stride, padding, dilation, groups, padding_mode
         As in `konvlib.conv2d`.
     chunks : as in `dask.array.Array.rechunk`, optional
-        Of the result, with all channels in one. By default, blocks of outputs lie beside the store's shards or chunks;
-        larger ones read less twice.
+        Of the result, with all channels in one. By default, blocks of outputs lie beside whole shards or chunks of the
+        store, as many as fit in half of Dask's ``array.chunk-size``: a store decodes all of a chunk of which a block
+        sees a part, so that larger blocks read less twice.
 
     Returns
     -------
@@ -71,7 +72,7 @@ def from_store(
     >>> store = zarr.array([[[1, 3, 2, 0, 4]]], chunks=(1, 1, 2))
     >>> y = from_store(store, [[[2, 1, -1]]], padding=1)
     >>> y.chunks, y.compute().tolist()
-    (((1,), (1,), (2, 2, 1)), [[[-2, 3, 8, 0, 4]]])
+    (((1,), (1,), (5,)), [[[-2, 3, 8, 0, 4]]])
     """
     layer = PaddedLayer(w, stride, dilation, bias, groups, padding, padding_mode)
     return lazily(checked_store(store, "store"), "store", {"": layer}, chunks)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import mmap
+import os
 import sys
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
+import dask
 import dask.array as da
 import numpy as np
 
@@ -28,6 +31,23 @@ class Mapped:
 
 
 @dataclass(frozen=True)
+class InFile:
+    """A dataset of an HDF5 file, which is opened for each slice: what is open can not be sent."""
+
+    filename: str
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...] | None
+
+    def __getitem__(self, at: Any) -> np.ndarray:
+        import h5py
+
+        with h5py.File(self.filename, "r") as file:
+            return file[self.name][at]
+
+
+@dataclass(frozen=True)
 class Store:
     """A store with axes of one sample before its own, so that it has a batch and channels."""
 
@@ -42,22 +62,31 @@ class Store:
     def dtype(self) -> np.dtype:
         return np.dtype(self.source.dtype)
 
-    @property
-    def chunks(self) -> tuple[tuple[int, ...], ...]:
-        """How the store itself is cut: into shards, or chunks, or as Dask likes it, with all channels in one."""
+    def blocks(self, bytes_each: int) -> tuple[tuple[int, ...], ...]:
+        """How outputs are cut beside it, with all channels in one: beside whole shards or chunks of it.
+
+        They hold half of what Dask's chunks do, or one chunk, where a place of an image takes ``bytes_each`` bytes:
+        the fewer they are, the less is read twice.
+        """
+        batch, channels, *size = self.shape
         own = getattr(self.source, "shards", None) or getattr(self.source, "chunks", None)
         if own:
-            own = da.core.normalize_chunks(tuple(own), self.source.shape)
-            return tuple([(1,)] * self.missing) + own
-        wish = tuple(["auto", -1] + ["auto"] * (len(self.shape) - 2))
-        return da.core.normalize_chunks(wish, self.shape, dtype=self.dtype)
+            first, _, *rest = [(1,)] * self.missing + [*da.core.normalize_chunks(tuple(own), self.source.shape)]
+            own = [first, *rest]
+        places = dask.utils.parse_bytes(dask.config.get("array.chunk-size")) // 2 // bytes_each
+        if not own or places > prod([max(row) for row in own]):
+            wish = ("auto",) * (1 + len(size))
+            own = da.core.normalize_chunks(
+                wish, (batch, *size), limit=max(places, 1), dtype=np.int8, previous_chunks=own or None
+            )
+        return own[0], (channels,), *own[1:]
 
     def __getitem__(self, at: tuple[slice, ...]) -> np.ndarray:
         return np.asarray(self.source[at[self.missing :]])[(None,) * self.missing]
 
 
 def checked_store(store: Any, name: str) -> Any:
-    """Return what is sliced where it lies; a memory map by the name of its file.
+    """Return what is sliced where it lies; a memory map and a dataset of HDF5 by the name of their file.
 
     Raises
     ------
@@ -90,4 +119,7 @@ def checked_store(store: Any, name: str) -> Any:
     if isinstance(store, np.memmap) and isinstance(store.base, mmap.mmap) and store.filename and store.mode != "c":
         order = "C" if store.flags.c_contiguous else "F"
         return Mapped(str(store.filename), store.dtype, store.offset, store.shape, order)
+    h5py = sys.modules.get("h5py")
+    if h5py is not None and isinstance(store, h5py.Dataset) and store.file.mode == "r" and store.file.driver != "core":
+        return InFile(os.path.abspath(store.file.filename), store.name, store.dtype, store.shape, store.chunks)
     return store

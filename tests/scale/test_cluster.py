@@ -1,5 +1,6 @@
 """Two processes with little memory: equal results, nothing sent where blocks slice a store, and no more memory used."""
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -39,7 +40,8 @@ def image(tmp_path):
     x = np.random.default_rng(3).integers(-9, 10, (2, 2, 60, 50))
     store = zarr.create_array(tmp_path / "x", shape=x.shape, chunks=(1, 2, 16, 13), dtype=x.dtype)
     store[...] = x
-    return x, store
+    with dask.config.set({"array.chunk-size": 1}):  # blocks as small as chunks
+        yield x, store
 
 
 def test_a_layer_of_a_store_moves_nothing(client, sent, image):
@@ -53,6 +55,20 @@ def test_a_layer_of_a_store_moves_nothing(client, sent, image):
         count, y = sent(konvlib.conv2d(da.from_zarr(store), w, **options))
         assert count > 0, "blocks of a Dask array do ask their neighbours"
         assert np.array_equal(y, want)
+
+
+def test_a_dataset_of_a_file_is_opened_by_the_workers(client, sent, image, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    x, _ = image
+    w = np.random.default_rng(4).integers(-9, 10, (3, 2, 5, 4))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("group/x", data=x, chunks=(1, 2, 16, 13), compression="gzip")
+    with h5py.File(tmp_path / "x.h5", "r") as file:
+        y = from_store(file["group/x"], w, padding=2)
+    assert y.numblocks == (2, 1, 4, 4)
+    count, y = sent(y)
+    assert count == 0
+    assert np.array_equal(y, konvlib.conv2d(x, w, padding=2))
 
 
 def test_a_chain_of_a_store_moves_nothing(client, sent, image):
@@ -74,7 +90,9 @@ def test_memory_stays_under_the_limit(client, tmp_path):
     for row in range(0, 6000, 500):
         store[row : row + 500] = row
     workers = client.run(lambda dask_worker: dask_worker.id)
-    da.store(from_store(store, np.ones((7, 7), np.float32), padding=3), result, lock=False)
+    with dask.config.set({"array.chunk-size": "32MiB"}):
+        y = from_store(store, np.ones((7, 7), np.float32), padding=3)
+    da.store(y, result, lock=False)
     most = client.run(lambda dask_worker: max(dask_worker.monitor.quantities["memory"]))
     assert client.run(lambda dask_worker: dask_worker.id) == workers, "none was ended for its memory"
     assert max(most.values()) < 0.9 * LIMIT

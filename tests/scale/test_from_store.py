@@ -3,6 +3,7 @@
 import itertools
 import pickle
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -21,7 +22,8 @@ def test_blocks_are_the_whole():
         if rng.integers(2):
             source.chunks = tuple(rng.integers(1, np.array(x.shape) + 1).tolist())
         chunks = (cut(rng, len(want)), want.shape[1], *[cut(rng, n) for n in want.shape[2:]])
-        got = from_store(source, *weights, **options, chunks=chunks if rng.integers(2) else None)
+        with dask.config.set({"array.chunk-size": int(rng.integers(1, 2 * source.values.nbytes + 2))}):
+            got = from_store(source, *weights, **options, chunks=chunks if rng.integers(2) else None)
         assert source.reads == 0
         value = got.compute(scheduler="sync")
         assert value.shape == want.shape == got.shape
@@ -121,14 +123,34 @@ def test_memory_maps_are_sent_by_name(tmp_path, order):
 def test_blocks_lie_beside_chunks_and_shards():
     options = {"shape": (2, 3, 40, 60), "dtype": "f4", "chunks": (1, 3, 5, 10)}
     w = np.ones((4, 3, 5, 3))
-    y = from_store(zarr.create_array({}, **options), w, padding="same")
-    assert y.chunks == ((1, 1), (4,), (5,) * 8, (10,) * 6)
-    y = from_store(zarr.create_array({}, **options, shards=(2, 3, 20, 20)), w, padding="same", stride=1)
-    assert y.chunks == ((2,), (4,), (20,) * 2, (20,) * 3)
     y = from_store(zarr.create_array({}, **options), w, padding="same_upper", stride=2, chunks=(2, -1, "auto", 15))
     assert y.chunks == ((2,), (4,), (20,), (15, 15))
     y = from_store(np.zeros((2, 3, 40, 60)), w, chunks="auto")
     assert y.chunks == ((2,), (4,), (36,), (58,))
+    sharded = zarr.create_array({}, **options, shards=(2, 3, 20, 20))
+    one = 5 * 10 * 4 * 8  # the bytes of a block of four channels in float64
+    for held, store, chunks in [
+        (1, zarr.create_array({}, **options), ((1, 1), (4,), (5,) * 8, (10,) * 6)),
+        (one, sharded, ((2,), (4,), (20,) * 2, (20,) * 3)),
+        (3 * one, zarr.create_array({}, **options), ((1, 1), (4,), (5,) * 8, (10,) * 6)),
+        (10**6, zarr.create_array({}, **options), ((2,), (4,), (40,), (60,))),
+    ]:
+        with dask.config.set({"array.chunk-size": 2 * held}):
+            assert from_store(store, w, padding="same").chunks == chunks
+
+
+def test_blocks_of_whole_chunks_hold_half_of_what_those_of_dask_do():
+    store = zarr.create_array({}, shape=(1, 1, 400, 600), dtype="f4", chunks=(1, 1, 20, 20))
+    for w, layers, held in [(np.ones((1, 1, 3, 3)), (), 4), (np.ones((6, 1, 3, 3)), (np.ones((1, 6, 3, 3)),), 24)]:
+        filters = [(each.astype(np.float32), 1, 1, None, 1, 1) for each in (w, *layers)]
+        for size in (10**4, 10**5, 10**6):
+            with dask.config.set({"array.chunk-size": size}):
+                y = chain(store, filters)
+            *_, rows, columns = y.chunks
+            assert {n % 20 for n in (*rows, *columns)} == {0}
+            largest = max(rows) * max(columns) * held
+            assert largest <= max(size / 2, 20 * 20 * held)
+            assert largest > size / 10 or max(rows) * max(columns) == 400
 
 
 def test_bad_input_is_refused_by_name_before_anything_is_read():

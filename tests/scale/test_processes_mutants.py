@@ -22,20 +22,37 @@ pytestmark = pytest.mark.skipif(not dist.is_available(), reason="torch was built
 
 STRIPS = [
     ("a parameter's gradient is this rank's alone", "_Summed.apply(p, group) for name, p", "p for name, p"),
-    ("padding stands between strips", "[read.zeros if place == i else pair", "[pair if place == i else pair"),
-    ("both sides of the mirror change places", "[got[shown[0]], got[first:last], got[shown[1]]]",
-     "[got[shown[1]], got[first:last], got[shown[0]]]"),
+    ("padding stands between strips", "[zeros if place == i else pair", "[pair if place == i else pair"),
+    ("zeros around a layer count twice", "zeros = read.zeros if isinstance(layer, KonvLayer) else (0, 0)",
+     "zeros = read.zeros"),
     ("what hangs over counts as padding", "halos.pool_sides(read, sides[i][1])", "read.zeros"),
     ("the stride is forgotten where transposed strips begin", "- read.spans[0][0] * whole.stride[i]",
      "- read.spans[0][0]"),
     ("the padding is forgotten where transposed strips begin", "at = start + whole.padding[i][0]", "at = start"),
     ("outputs that no input reaches are left out before", "short = [max(-at, 0),", "short = [0,"),
 ]  # fmt: skip
+SEEN = [
+    (
+        "both sides of the mirror change places",
+        "samples.index_select(axis, left), core,",
+        "samples.index_select(axis, right), core,",
+    ),
+    ("what a mirror shows gets no slope", "samples.index_add_(axis, left, parts[0])", "samples"),
+    ("what others see gets no slope", "part.add_(values)", "part.add_(0 * values)"),
+    ("their slopes take the place of its own", "part.add_(values)", "part.copy_(values)"),
+    ("slopes of what nobody sees are left open", "total.zero_()", "total.fill_(1)"),
+    ("the second of two spans stands where the first does", "place += stop - start", "pass"),
+    ("zeros before are left out", "seen.narrow(axis, 0, before).zero_()", "seen.narrow(axis, 0, before).fill_(1)"),
+]
+"""Of the exchange."""
 PENALTIES = [
-    ("the exchange is differentiated once", "_Sent.apply(*grad_outputs,", "_Sent.apply(grad_outputs[0].detach(),"),
     ("a sum's derivative is this rank's alone", "        return _Total.apply(*grad_outputs, ctx.group), None\n\n\ndef",
      "        return grad_outputs[0], None\n\n\ndef"),
 ]  # fmt: skip
+SEEN_TWICE = [
+    ("what slopes give back is lost", "Seen.apply(*grad_outputs,", "Seen.apply(0 * grad_outputs[0],"),
+    ("the exchange is differentiated once", "Given.apply(*grad_outputs,", "Given.apply(grad_outputs[0].detach(),"),
+]
 SHARDS = [
     ("a bias counts once for each rank", "conv2d", "([P], [CHANNELS, Shard(1), P])", "([P], [CHANNELS, Shard(1), R])"),
     ("a transposed bias, too", "conv_transpose2d", "([P], [CHANNELS, Shard(0), P])", "([P], [CHANNELS, Shard(0), R])"),
@@ -59,16 +76,32 @@ def mutated(module, old, new):
     return copy
 
 
+def strips_with(old, new):
+    return mutated("spatial", old, new).strips
+
+
+def exchanged_with(old, new):
+    """The function, with another text in the exchange that it uses."""
+    exchange, spatial = (
+        mutated("exchange", old, new),
+        mutated("spatial", "import Seen, exchange_of", "import Seen as _"),
+    )
+    spatial.Seen, spatial.exchange_of = exchange.Seen, exchange.exchange_of
+    return spatial.strips
+
+
 def strips_kill(rank, world):
     alive = []
-    for rows, check, kinds in (
-        (STRIPS, is_exact, ("conv", "konv", "transpose", "avg")), (PENALTIES, penalties_are_exact, ("conv",)),
+    first, second = (is_exact, ("conv", "konv", "transpose", "avg")), (penalties_are_exact, ("conv",))
+    for rows, of, (check, kinds) in (
+        (STRIPS, strips_with, first), (SEEN, exchanged_with, first),
+        (PENALTIES, strips_with, second), (SEEN_TWICE, exchanged_with, second),
     ):  # fmt: skip
         for name, old, new in rows:
             draw = random.Random(17)
             torch.manual_seed(17)
             cases = (drawn(draw, world, kinds=kinds) for _ in range(80))
-            function = mutated("spatial", old, new).strips
+            function = of(old, new)
             if not any(check(case, rank, function) is False for case in cases):
                 alive.append(name)
     assert not alive, alive
