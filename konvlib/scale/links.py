@@ -223,34 +223,51 @@ def step_of(link: Any, operands: dict[str, Any], shape: tuple[int, ...], dtype: 
     ((1, 4, 4), dtype('float64'), ((6, 7),))
     """
     if callable(link):
-        one = geometry.conv_geometry(shape, (shape[1], 1, *(1,) * axes), axes=axes, groups=shape[1])
-        result = _checked_function(link, shape[1], axes, dtype)
-        return Step(one, result, partial(_function_block, function=link))
+        return _function_step(link, shape, dtype, axes)
     options: dict[str, Any] = {"axes": axes} | (link._asdict() if isinstance(link, PaddedLayer) else vars(link))
-    if isinstance(link, MaxPool):
-        geometry.check_ordered(np.empty(0, dtype), "x")
-        pool = geometry.max_pool_geometry(shape, **options)
-        return Step(pool, dtype.newbyteorder("="), partial(lazy._pool_block, images.max_pool, pool=pool))
+    if isinstance(link, (MaxPool, AvgPool)):
+        return _pooling_step(link, shape, dtype, options)
+    options = {name: option for name, option in options.items() if name not in ("weight", "kappa", "bias")}
+    if isinstance(link, Konv):
+        return _konv_step(operands, shape, dtype, options)
+    return _layer_step(isinstance(link, ConvTranspose), operands, shape, dtype, options)
+
+
+def _pooling_step(link: Any, shape: tuple[int, ...], dtype: np.dtype, options: dict[str, Any]) -> Step:
     if isinstance(link, AvgPool):
         pool = geometry.avg_pool_geometry(shape, **options)
         return Step(pool, geometry.mean_dtype(dtype), partial(lazy._pool_block, images.avg_pool, pool=pool))
-    options = {name: option for name, option in options.items() if name not in ("weight", "kappa", "bias")}
-    bias = operands["bias"]
-    bias_shape = None if bias is None else bias.shape
-    if isinstance(link, Konv):
-        basis, kappa = options.pop("basis"), operands["kappa"]
-        result = lazy.konv_dtype(basis, np.empty(0, dtype), kappa, bias)
-        given = geometry.konv_geometry(shape, kappa.shape, bias_shape, **options)
-        compute = partial(lazy._konv_block, kappa=kappa, bias=bias, given=given, basis=basis, dtype=result)
-        return Step(given.layer, result, compute)
-    w, result = operands["w"], lazy.common_dtype(np.empty(0, dtype), operands["w"], bias)
-    if w.ndim == axes:
+    geometry.check_ordered(np.empty(0, dtype), "x")
+    pool = geometry.max_pool_geometry(shape, **options)
+    return Step(pool, dtype.newbyteorder("="), partial(lazy._pool_block, images.max_pool, pool=pool))
+
+
+def _konv_step(operands: dict[str, Any], shape: tuple[int, ...], dtype: np.dtype, options: dict[str, Any]) -> Step:
+    kappa, bias, basis = operands["kappa"], operands["bias"], options.pop("basis")
+    result = lazy.konv_dtype(basis, np.empty(0, dtype), kappa, bias)
+    given = geometry.konv_geometry(shape, kappa.shape, None if bias is None else bias.shape, **options)
+    compute = partial(lazy._konv_block, kappa=kappa, bias=bias, given=given, basis=basis, dtype=result)
+    return Step(given.layer, result, compute)
+
+
+def _layer_step(
+    transposed: bool, operands: dict[str, Any], shape: tuple[int, ...], dtype: np.dtype, options: dict[str, Any]
+) -> Step:
+    w, bias = operands["w"], operands["bias"]
+    if w.ndim == options["axes"]:
         w = w[None, None]
-    if isinstance(link, ConvTranspose):
-        layer = geometry.conv_transpose_geometry(shape, w.shape, bias_shape, **options)
+    shapes = shape, w.shape, None if bias is None else bias.shape
+    result = lazy.common_dtype(np.empty(0, dtype), w, bias)
+    if transposed:
+        layer = geometry.conv_transpose_geometry(*shapes, **options)
         return TransposedStep(layer, result, partial(lazy._transposed_block, w=w, bias=bias, layer=layer))
-    layer = geometry.conv_geometry(shape, w.shape, bias_shape, **options)
+    layer = geometry.conv_geometry(*shapes, **options)
     return Step(layer, result, partial(lazy._conv_block, w=w, bias=bias, layer=layer))
+
+
+def _function_step(function: Any, shape: tuple[int, ...], dtype: np.dtype, axes: int) -> Step:
+    layer = geometry.conv_geometry(shape, (shape[1], 1, *(1,) * axes), axes=axes, groups=shape[1])
+    return Step(layer, _checked_function(function, shape[1], axes, dtype), partial(_function_block, function=function))
 
 
 def _function_block(x: np.ndarray, parts: dict[int, Part], function: Any) -> np.ndarray:
