@@ -13,8 +13,6 @@ from konvlib.geometry.layers import ConvGeometry, PoolGeometry
 from konvlib.geometry.sequences import boundary_places
 
 Interval = tuple[int, int]
-AxisLayer = tuple[int, int, int, int]
-"""A layer along an axis, as in `konvlib.geometry.receptive_field`: kernel, stride, dilation, padding before."""
 
 
 class Read(NamedTuple):
@@ -182,58 +180,43 @@ def pool_sides(read: Read, padding_after: int) -> tuple[int, int]:
     return read.zeros[0], min(read.zeros[1], padding_after)
 
 
-def inputs_of_chain(
-    start: int,
-    stop: int,
-    layers: Sequence[AxisLayer],
-    sizes: Sequence[int],
-    padding_modes: Sequence[str] | None = None,
-) -> list[Read]:
+def inputs_of_chain(start: int, stop: int, layers: Sequence[Callable[[int, int], Read]]) -> list[Read]:
     r"""Return what each layer of a chain reads for outputs ``start <= i < stop`` of the last, first layer first.
 
-    Layer ``j`` reads an axis of ``sizes[j]`` samples; what it reads is what the layer before must give. With
-    :math:`r` the receptive field of the chain, the first layer reads
+    What a layer reads is what the one before must give. With :math:`r` the receptive field of a chain of layers and
+    poolings, the first reads
 
     .. math:: r + (i_1 - i_0 - 1) \prod_j s_j
 
     samples, or fewer: intervals are clipped at each layer, since padding between layers is no extension of the input.
-    Where a layer sees zeros only, all before it read nothing.
+    Where a layer sees padding only, all before it read nothing.
 
     Parameters
     ----------
-    layers : sequence of (kernel, stride, dilation, padding before)
-        First layer first.
-    sizes : sequence of int
-        The size of each layer's input.
-    padding_modes : sequence of str, optional
-        Of each layer; by default zeros. Circular padding, which shows both ends, is no interval, and not taken.
+    layers : sequence of function
+        What outputs ``start`` to ``stop`` of each layer read, first layer first: `read_by` with a layer or a pooling
+        and an axis, or what `inputs_of_transposed` says of a transposed layer.
 
     Raises
     ------
     ValueError
-        If a layer has circular padding.
+        If a layer after the first reads two intervals, as circular padding does.
 
     Examples
     --------
-    >>> [each.spans for each in inputs_of_chain(0, 2, [(3, 2, 1, 1), (3, 2, 1, 1)], [16, 8])]
-    [((0, 8),), ((0, 4),)]
-    >>> [each.zeros for each in inputs_of_chain(0, 2, [(3, 2, 1, 1), (3, 2, 1, 1)], [16, 8])]
-    [(1, 0), (1, 0)]
+    >>> from functools import partial
+    >>> from konvlib.geometry import conv_geometry, pool_geometry
+    >>> layer = conv_geometry((1, 1, 16), (1, 1, 3), axes=1, padding=1)
+    >>> pool = pool_geometry((1, 1, 16), 3, axes=1, stride=2, padding=1)
+    >>> reads = inputs_of_chain(0, 2, [partial(read_by, each, 0) for each in (layer, pool)])
+    >>> [(each.spans, each.zeros) for each in reads]
+    [(((0, 5),), (1, 0)), (((0, 4),), (1, 0))]
     """
-    modes = ["zeros"] * len(layers) if padding_modes is None else padding_modes
-    if "circular" in modes:
-        number = list(modes).index("circular")
-        raise ValueError(
-            f"layers[{number}].padding_mode must be zeros, reflect or replicate in a fused chain, got 'circular', "
-            "which shows the far end; call the layers one by one"
-        )
     reads: list[Read] = []
-    for (kernel, stride, dilation, before), size, mode in zip(layers[::-1], sizes[::-1], modes[::-1], strict=True):
-        if start < stop:
-            seen = inputs_of(start, stop, kernel=kernel, stride=stride, dilation=dilation, before=before)
-            reads.append(read(*seen, size, mode))
-        else:
-            reads.append(Read((), (0, 0)))
+    for number in reversed(range(len(layers))):
+        reads.append(layers[number](start, stop) if start < stop else Read((), (0, 0)))
+        if number and len(reads[-1].spans) > 1:
+            raise ValueError(f"layers[{number}] must read one interval in a fused chain, got two, {reads[-1].spans}")
         start, stop = reads[-1].spans[0] if reads[-1].spans else (0, 0)
     return reads[::-1]
 

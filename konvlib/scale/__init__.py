@@ -31,16 +31,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from konvlib.scale.chains import PaddedLayer, chain
+    from konvlib.scale.chains import chain
+    from konvlib.scale.links import AvgPool, ConvTranspose, Konv, MaxPool, PaddedLayer
     from konvlib.scale.sharding import register
     from konvlib.scale.spatial import strips
     from konvlib.scale.stored import from_store
 
 _HOMES = {
-    "PaddedLayer": "chains", "chain": "chains", "from_store": "stored", "register": "sharding", "strips": "spatial",
+    "AvgPool": "links", "ConvTranspose": "links", "Konv": "links", "MaxPool": "links", "PaddedLayer": "links",
+    "chain": "chains", "from_store": "stored", "register": "sharding", "strips": "spatial",
 }  # fmt: skip
 
-__all__ = ["PaddedLayer", "chain", "from_store", "register", "strips"]
+__all__ = [
+    "AvgPool", "ConvTranspose", "Konv", "MaxPool", "PaddedLayer", "chain", "from_store", "register", "strips",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

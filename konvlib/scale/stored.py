@@ -7,7 +7,8 @@ from typing import Any
 import dask.array as da
 
 from konvlib.geometry import Padding, PaddingMode, PerAxis
-from konvlib.scale.chains import PaddedLayer, lazily
+from konvlib.scale.chains import lazily
+from konvlib.scale.links import PaddedLayer
 from konvlib.scale.stores import checked_store
 
 

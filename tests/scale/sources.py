@@ -1,4 +1,4 @@
-"""What chains and stores are tested on: a source that counts, random chunks and layers, and these one by one."""
+"""What chains and stores are tested on: a source that counts, random chunks, and random layers."""
 
 import itertools
 
@@ -6,7 +6,6 @@ import numpy as np
 
 import konvlib
 from konvlib.geometry import PADDING_MODES
-from konvlib.scale import PaddedLayer
 
 
 class Source:
@@ -26,52 +25,6 @@ def cut(rng, size):
     """Random chunks of an axis, down to one sample."""
     cuts = sorted({0, size, *rng.integers(0, size + 1, rng.integers(0, 6)).tolist()})
     return tuple([b - a for a, b in itertools.pairwise(cuts)])
-
-
-def layer_by_layer(x, layers):
-    for layer in layers:
-        if callable(layer):
-            x = layer(x)
-            continue
-        w = np.asarray(layer.weight)
-        conv = getattr(konvlib, f"conv{w.ndim - 2}d")
-        options = {part: getattr(layer, part) for part in ("stride", "padding", "dilation", "groups", "padding_mode")}
-        x = conv(x, w, layer.bias, **options)
-    return x
-
-
-def _chain(rng):
-    """An input and a chain of layers and activations, where axes, channels and sides differ."""
-    axes = int(rng.integers(1, 4))
-    channels = int(rng.integers(1, 3)) * 2
-    x = rng.integers(-4, 5, (rng.integers(1, 4), channels, *rng.integers(1, {1: 25, 2: 11, 3: 6}[axes], axes)))
-    layers = []
-    for _ in range(rng.integers(1, 5)):
-        if layers and rng.integers(4) == 0:
-            layers.append(rng.choice([np.abs, np.sign]))
-            continue
-        outputs, groups = int(rng.integers(1, 3)) * 2, int(rng.integers(1, 3))
-        w = rng.integers(-2, 3, (outputs, channels // groups, *rng.integers(1, 5, axes)))
-        bias = rng.integers(-3, 4, outputs) if rng.integers(2) else None
-        stride, dilation = rng.integers(1, 4, axes).tolist(), rng.integers(1, 3, axes).tolist()
-        padding = [tuple(pair) for pair in rng.integers(0, 6, (axes, 2)).tolist()]
-        mode = str(rng.choice(["zeros", "zeros", "reflect", "replicate"]))
-        layers.append(PaddedLayer(w, stride, dilation, bias, groups, padding, mode))
-        channels = outputs
-    return x, layers
-
-
-def chains(seed, count):
-    """Random inputs and chains, with what layer by layer gives."""
-    rng = np.random.default_rng(seed)
-    while count:
-        x, layers = _chain(rng)
-        try:
-            want = layer_by_layer(x, layers)
-        except ValueError:  # a kernel that does not fit
-            continue
-        yield rng, x, layers, want
-        count -= 1
 
 
 def single_layers(seed, count):

@@ -8,7 +8,7 @@ import zarr
 
 import konvlib
 from konvlib.scale import PaddedLayer, chain, from_store
-from tests.scale.sources import layer_by_layer
+from tests.scale.chain_cases import layer_by_layer
 
 distributed = pytest.importorskip("distributed")
 LIMIT = 256_000_000

@@ -1,10 +1,21 @@
 """Which inputs a block of outputs needs, against every index of every case in a box."""
 
+from functools import partial
 from itertools import product
 
+import numpy as np
 import pytest
 
-from konvlib.geometry import PADDING_MODES, conv_size, conv_transpose_size, halos, pool_size, source_index
+from konvlib.geometry import (
+    PADDING_MODES,
+    conv_geometry,
+    conv_transpose_geometry,
+    conv_transpose_size,
+    halos,
+    pool_geometry,
+    pool_size,
+    source_index,
+)
 from konvlib.geometry.sequences import boundary_places
 
 WINDOWS = list(product(range(1, 5), range(1, 4), range(1, 4), range(4)))  # kernel, stride, dilation, padding before
@@ -96,35 +107,78 @@ def test_a_block_of_a_pooling_is_a_pooling():
     assert hanging
 
 
-def test_a_chain_reads_what_its_windows_meet_through_all_layers():
-    layers = [(k, s, d, p) for k, s, d, p in product((1, 2, 3), (1, 2), (1, 2), (0, 2))]
-    modes, nothing = ("zeros", "reflect", "replicate"), 0
-    for number, (first, second) in enumerate(product(layers, layers)):
-        chosen = modes[number % 3], modes[number // 3 % 3]
-        sizes, after = [6], (1, 2)
-        try:
-            for (k, s, d, p), q in zip((first, second), after, strict=True):
-                sizes.append(conv_size(sizes[-1], k, stride=s, padding=(p, q), dilation=d))
-        except ValueError:
-            continue
-        for start in range(sizes[2]):
-            for stop in range(start + 1, sizes[2] + 1):
-                reads = halos.inputs_of_chain(start, stop, [first, second], sizes[:2], chosen)
-                wanted = range(start, stop)
-                for (k, s, d, p), size, mode, read in zip(
-                    (second, first), sizes[1::-1], chosen[::-1], reads[::-1], strict=True
-                ):
-                    places = [i * s - p + d * u for i in wanted for u in range(k)]
-                    shown = [source_index(j, size, mode) for j in range(min(places), max(places) + 1)] if places else []
-                    assert _seen(read) == shown
-                    wanted = [j for a, b in read.spans for j in range(a, b)]
+def _links(size: int):
+    """Every layer of a box in each mode, pooling and transposed layer that an axis of a size takes, with its kind."""
+    for kernel, stride, dilation, before in product((1, 2, 3), (1, 2), (1, 2), (0, 2)):
+        window = {"axes": 1, "stride": stride, "dilation": dilation}
+        padded = window | {"padding": [(before, 1)]}
+        for mode in ("zeros", "reflect", "replicate", "transposed", "floor", "ceil"):
+            try:
+                if mode == "transposed":
+                    link = conv_transpose_geometry((1, 1, size), (1, 1, kernel), **padded)
+                elif mode in ("floor", "ceil"):
+                    padded["padding"] = [(min(before, dilation * (kernel - 1) // 2), 0)]
+                    link = pool_geometry((1, 1, size), kernel, **padded, ceil_mode=mode == "ceil")
+                else:
+                    link = conv_geometry((1, 1, size), (1, 1, kernel), **padded, padding_mode=mode)
+            except ValueError:  # it does not fit
+                continue
+            yield link, mode
+
+
+def _reader(link, mode):
+    if mode == "transposed":
+        window = halos.window_of(link, 0)
+        return lambda start, stop: halos.read(
+            *halos.inputs_of_transposed(start, stop, link.output_size[0], **window), link.output_size[0]
+        )
+    return partial(halos.read_by, link, 0, padding_mode=mode if mode in PADDING_MODES else "zeros")
+
+
+def _check_seen(link, mode, read, wanted):
+    """Hold a read to the windows of some outputs, index by index."""
+    window, samples = halos.window_of(link, 0), [j for a, b in read.spans for j in range(a, b)]
+    meets = {i: [i * window["stride"] - window["before"] + window["dilation"] * u for u in range(window["kernel"])]
+             for i in (range(link.output_size[0]) if mode == "transposed" else wanted)}  # fmt: skip
+    if mode == "transposed":
+        reach = [i for i, places in meets.items() if set(places) & set(wanted)]
+        assert set(reach) <= set(samples)
+        if window["dilation"] == 1 and window["kernel"] >= window["stride"]:
+            assert reach == samples
+        return
+    places = sorted({place for each in meets.values() for place in each})
+    shown = range(places[0], places[-1] + 1) if places else []
+    mode = mode if mode in PADDING_MODES else "zeros"
+    assert _seen(read) == [source_index(j, link.input_size[0], mode) for j in shown]
+
+
+def test_a_chain_reads_what_its_windows_meet_through_all_links():
+    rng, nothing, kinds = np.random.default_rng(3), 0, set()
+    for first, of_first in _links(6):
+        size = first.input_size[0] if of_first == "transposed" else first.output_size[0]
+        links = list(_links(size))
+        for which in rng.choice(len(links), min(len(links), 12), replace=False):
+            second, of_second = links[which]
+            outputs = second.input_size[0] if of_second == "transposed" else second.output_size[0]
+            kinds.add((of_first, of_second))
+            readers = [_reader(first, of_first), _reader(second, of_second)]
+            for start in range(outputs):
+                for stop in range(start + 1, outputs + 1):
+                    reads = halos.inputs_of_chain(start, stop, readers)
+                    _check_seen(second, of_second, reads[1], range(start, stop))
+                    wanted = [j for a, b in reads[1].spans for j in range(a, b)]
+                    _check_seen(first, of_first, reads[0], wanted)
                     nothing += not wanted
     assert nothing
+    assert len(kinds) == 6 * 6
 
 
-def test_a_chain_refuses_circular_padding():
-    with pytest.raises(ValueError, match=r"layers\[1\].padding_mode must be zeros, reflect or replicate"):
-        halos.inputs_of_chain(0, 1, [(3, 1, 1, 1)] * 2, [5, 5], ["zeros", "circular"])
+def test_a_chain_refuses_two_intervals_between_its_layers():
+    layer = conv_geometry((1, 1, 5), (1, 1, 3), axes=1, padding=1, padding_mode="circular")
+    reader = partial(halos.read_by, layer, 0, padding_mode="circular")
+    with pytest.raises(ValueError, match=r"layers\[1\] must read one interval in a fused chain, got two"):
+        halos.inputs_of_chain(0, 1, [reader, reader])
+    assert halos.inputs_of_chain(0, 1, [reader])[0].spans == ((0, 2), (4, 5))
 
 
 @pytest.mark.parametrize("cut", [halos.outputs_beside, halos.outputs_beside_transposed])
