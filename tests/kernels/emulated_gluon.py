@@ -69,6 +69,12 @@ class Block:
         torch_dtype = getattr(torch, dtype)
         return Block(torch.from_numpy(np.array(self.value, np.float64)).to(torch_dtype).double().numpy(), dtype)
 
+    def permute(self, order: Any) -> Block:
+        return Block(self.value.transpose(order), self.dtype)
+
+    def reshape(self, shape: Any) -> Block:
+        return Block(self.value.reshape(shape), self.dtype)
+
     def __getitem__(self, item: Any) -> Block:
         return Block(self.value[item])
 
@@ -209,6 +215,7 @@ def _stand_ins(program: int) -> dict[str, Any]:
         arange=lambda begin, end, layout=None: Block(np.arange(begin, end)),
         zeros=lambda shape, dtype, layout=None: Block(np.zeros(shape)),
         full=lambda shape, value, dtype, layout=None: Block(np.full(shape, float(value))),
+        join=lambda a, b: Block(np.stack((a.value, b.value), -1), a.dtype),
         where=lambda mask, a, b: Block(np.where(_value(mask), _value(a), _value(b))),
         minimum=lambda a, b: Block(np.minimum(_value(a), _value(b))),
         maximum=lambda a, b: Block(np.maximum(_value(a), _value(b))),
