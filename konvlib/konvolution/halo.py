@@ -94,13 +94,17 @@ def fits(layer: ConvGeometry, dtype: torch.dtype) -> bool:
     >>> fits(layer, torch.bfloat16), fits(layer, torch.float32)
     (True, False)
     """
+    enough = min(layer.in_channels, layer.out_channels) >= LEAST
+    return enough and is_of_kind(layer, dtype) and bool(tiles_of(layer))
+
+
+def is_of_kind(layer: ConvGeometry, dtype: torch.dtype) -> bool:
+    """Whether a kernel by a halo computes such a layer, if it has channels enough for its tiles."""
     if dtype not in runtime.HALVES or layer.groups > 1 or layer.axes > 2 or max(layer.kernel_size) > 7:
         return False
-    if min(layer.in_channels, layer.out_channels) < LEAST or 0 in layer.output_shape:
+    if 0 in layer.output_shape or math.prod(layer.output_shape) // layer.out_channels >= 2**30:
         return False
-    if math.prod(layer.output_shape) // layer.out_channels >= 2**30:
-        return False
-    return layer.stride[walk_of(layer).rows] <= 2 and bool(tiles_of(layer))
+    return layer.stride[walk_of(layer).rows] <= 2
 
 
 @lru_cache(1024)

@@ -67,7 +67,8 @@ def prepare_kernel(
     stride_wo, stride_tk, stride_ko, stride_kd, stride_kc, stride_kh, stride_kw,
     KERNEL_H: tl.constexpr, KERNEL_W: tl.constexpr, PHASES: tl.constexpr, DEGREES: tl.constexpr,
     FIRST: tl.constexpr, BIAS: tl.constexpr, MASKED: tl.constexpr,
-    TAPS: tl.constexpr, BLOCK_C: tl.constexpr, WIDE_C: tl.constexpr, BLOCK_K: tl.constexpr,
+    # BLOCK_C channels of GROUP degrees lie together, 64 in all.
+    TAPS: tl.constexpr, BLOCK_C: tl.constexpr, GROUP: tl.constexpr, WIDE_C: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
     """w[o] = kappa[o, 1:] in the order of use; table[k, o] = bias[o] + sum_u sees[k, u] sum_c kappa[o, 0, c, u]."""
     # Which output channel, and which BLOCK_C channels of its weights? The part before them is the table's.
@@ -79,19 +80,21 @@ def prepare_kernel(
     there = taps < KERNEL_H * KERNEL_W
     offs_u = u_h * stride_kh + u_w * stride_kw
     if part >= 0:
-        # Where the products of degree 1 with the taps begin: by column, then by phase, then by row.
+        # Where the products of the first degrees with the taps begin: by column, then by phase, then by row.
+        ATOMS: tl.constexpr = (DEGREES + GROUP - 1) // GROUP
         phase = u_h % PHASES
         rows = (KERNEL_H - phase + PHASES - 1) // PHASES
         before = phase * (KERNEL_H // PHASES) + tl.minimum(phase, KERNEL_H % PHASES)
-        begin = (part * KERNEL_W + u_w) * (DEGREES * KERNEL_H) + before * DEGREES + u_h // PHASES
+        begin = (part * KERNEL_W + u_w) * (ATOMS * KERNEL_H) + before * ATOMS + u_h // PHASES
         lanes = tl.arange(0, BLOCK_C)
         offs_c = part * BLOCK_C + lanes
         mask = there[None, :] & (offs_c < channels)[:, None]
         k = kappa_ptr + o * stride_ko + (offs_c[:, None] * stride_kc + offs_u[None, :])
         w = w_ptr + o * stride_wo + lanes[:, None]
-        for degree in tl.static_range(DEGREES):
-            value = tl.load(k + degree * stride_kd, mask=mask, other=0)
-            tl.store(w + (begin + degree * rows)[None, :] * BLOCK_C, value, mask=there[None, :])
+        for degree in tl.static_range(ATOMS * GROUP):
+            value = tl.load(k + degree * stride_kd, mask=mask & (degree < DEGREES), other=0)
+            column = (begin + degree // GROUP * rows) * (BLOCK_C * GROUP) + degree % GROUP * BLOCK_C
+            tl.store(w + column[None, :], value, mask=there[None, :])
     else:
         # Degree 0: the sum over channels for each tap.
         every_c = tl.arange(0, WIDE_C)
@@ -150,11 +153,12 @@ def warps_of(block_taps: int) -> int:
 
 def prepared(
     kappa: torch.Tensor, layer: ConvGeometry, walk: Walk, *,
-    first: torch.Tensor | None = None, bias: torch.Tensor | None = None, masked: bool = True,
+    first: torch.Tensor | None = None, bias: torch.Tensor | None = None, masked: bool = True, width: int = CHANNELS,
 ) -> tuple[torch.Tensor, Added | None]:  # fmt: skip
     """The weights of degrees from 1 on, ``(C_out, tiles * 64)``, and what degree 0, ``first``, and the bias add.
 
-    Both sets of coefficients are parts of one tensor. Without ``first`` nothing is added.
+    Both sets of coefficients are parts of one tensor. Without ``first`` nothing is added. The 64 columns of a tile are
+    ``width`` channels of as many degrees as there is room for; those after the last are zero.
 
     Examples
     --------
@@ -169,7 +173,8 @@ def prepared(
     outputs, degrees, channels, *kernel = kappa.shape
     rows, columns = (ends_of(layer, axis, masked) for axis in (walk.rows, walk.columns))
     taps, block_taps = math.prod(kernel), power_of_2(math.prod(kernel))
-    weight = kappa.new_empty(outputs, cdiv(channels, CHANNELS) * taps * degrees * CHANNELS)
+    group, parts = CHANNELS // width, cdiv(channels, width)
+    weight = kappa.new_empty(outputs, parts * taps * cdiv(degrees, group) * CHANNELS)
     table = None
     if first is not None:
         table = kappa.new_empty((rows.kinds, columns.kinds, outputs), dtype=torch.float32)
@@ -195,10 +200,11 @@ def prepared(
         "stride_kh": stride_kh, "stride_kw": stride_kw,
         "KERNEL_H": kernel_h, "KERNEL_W": kernel_w, "PHASES": walk.phases, "DEGREES": degrees,
         "FIRST": int(first is not None), "BIAS": bias is not None, "MASKED": masked,
-        "TAPS": block_taps, "BLOCK_C": CHANNELS, "WIDE_C": min(power_of_2(channels), TILE // block_taps, 256),
-        "num_warps": warps_of(block_taps), "BLOCK_K": min(power_of_2(kinds), TILE // block_taps, 64),
+        "TAPS": block_taps, "BLOCK_C": width, "GROUP": group,
+        "WIDE_C": min(power_of_2(channels), TILE // block_taps, 256), "num_warps": warps_of(block_taps),
+        "BLOCK_K": min(power_of_2(kinds), TILE // block_taps, 64),
     }  # fmt: skip
-    programs = outputs * (cdiv(channels, CHANNELS) + arguments["FIRST"])
+    programs = outputs * (parts + arguments["FIRST"])
     with runtime.on_device_of(kappa):
         prepare_kernel[(programs,)](**arguments)
     return weight, None if table is None else Added(table, rows, columns)

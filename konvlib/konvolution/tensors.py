@@ -8,7 +8,7 @@ from torch import Tensor
 
 from konvlib.geometry import ConvGeometry, KonvGeometry
 from konvlib.gradients import tensors as gradients
-from konvlib.konvolution import aten, bases, halo, operators, plans
+from konvlib.konvolution import aten, bases, halo, halo_beside, operators, plans
 from konvlib.layers import operators as layer_operators
 from konvlib.layers.padding import fold
 from konvlib.layers.polynomials import BASES
@@ -55,7 +55,7 @@ def squashed_konv(
         kappa = _changed(kappa, basis, known)
     shown, options = layer_operators.shown(x, given.layer)
     rest = known, squash, given.pad == "basis", *options
-    if _is_prepared_by_kernel(shown, given.layer):
+    if _is_prepared_by_kernel(shown, given.layer, given.degree):
         return operators.whole_konv(shown, kappa, bias, *rest)
     added = operators.added(kappa, bias, constants, x.dtype)
     return operators.konv(shown, kappa[:, 1:], added, *rest)
@@ -119,9 +119,12 @@ def _kernels_basis(x: Tensor, given: KonvGeometry, basis: str) -> str | None:
     return evaluated if evaluated in BASES else None
 
 
-def _is_prepared_by_kernel(x: Tensor, layer: ConvGeometry) -> bool:
-    """Whether the kernel that may run finds what degree 0 adds by itself; traced, that is left to torch's compiler."""
-    return is_plain(x) and halo.serves(x, layer if layer.padding_mode == "zeros" else layer.of_padded())
+def _is_prepared_by_kernel(x: Tensor, layer: ConvGeometry, degrees: int) -> bool:
+    """Whether a kernel that may run finds what degree 0 adds by itself; traced, that is left to torch's compiler."""
+    if not is_plain(x):
+        return False
+    layer = layer if layer.padding_mode == "zeros" else layer.of_padded()
+    return halo.serves(x, layer) or halo_beside.serves(x, layer, degrees)
 
 
 @torch.compiler.assume_constant_result

@@ -2,9 +2,9 @@
 
 The fused way never writes the expanded input, nor does that by a halo, which is taken where it serves a layer. Where
 ``choices/<device>.json`` names another as quicker for a geometry, that is taken: ``"expanded"`` multiplies by the
-layer's own kernel, ``"library"`` by cuDNN's convolution, and ``"columns"`` sums the gradient by the input for all
-degrees in one product. The gradient by the coefficients sums once for each degree where it is fused: if the kernel for
-Hopper serves the expanded input, that way comes first.
+layer's own kernel, ``"library"`` by cuDNN's convolution, ``"beside"`` goes by a halo with degrees side by side, and
+``"columns"`` sums the gradient by the input for all degrees in one product. The gradient by the coefficients sums once
+for each degree where it is fused: if the kernel for Hopper serves the expanded input, that way comes first.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch.nn import functional
 
 from konvlib.geometry import ConvGeometry
-from konvlib.konvolution import columns, halo, kernels
+from konvlib.konvolution import columns, halo, halo_beside, kernels
 from konvlib.layers import (
     aten,
     autotune,
@@ -45,8 +45,8 @@ def konv(
     ...     konv(x, kappa, None, conv_geometry(x.shape, (1, 1, 2), axes=1), Expansion(2, "monomial"))
     tensor([[[14., 12.]]])
     """
-    by_halo = partial(halo.konv, x, kappa, bias, layer, expansion)
-    return _forward(x, kappa, lambda: bias, layer, expansion, by_halo)
+    halos = [partial(form.konv, x, kappa, bias, layer, expansion) for form in (halo, halo_beside)]
+    return _forward(x, kappa, lambda: bias, layer, expansion, *halos)
 
 
 def whole_konv(
@@ -71,8 +71,8 @@ def whole_konv(
     ...     whole_konv(x, kappa, None, degree_0, layer, Expansion(2, "monomial"))
     tensor([[[25., 23.]]])
     """
-    by_halo = partial(halo.whole_konv, x, kappa, bias, layer, expansion)
-    return _forward(x, kappa[:, 1:], degree_0, layer, expansion, by_halo)
+    halos = [partial(form.whole_konv, x, kappa, bias, layer, expansion) for form in (halo, halo_beside)]
+    return _forward(x, kappa[:, 1:], degree_0, layer, expansion, *halos)
 
 
 def _forward(
@@ -82,8 +82,9 @@ def _forward(
     layer: ConvGeometry,
     expansion: Expansion,
     by_halo: Callable[[], torch.Tensor],
+    beside: Callable[[], torch.Tensor],
 ) -> torch.Tensor:
-    """The layer by the way to choose; ``added`` returns a bias, or a map of biases, where ``by_halo`` is not it."""
+    """The layer by the way to choose; ``added`` returns a bias, or a map of biases, for those that go by no halo."""
     w = kappa.flatten(1, 2)
 
     def expanded() -> torch.Tensor:
@@ -99,7 +100,14 @@ def _forward(
 
     ways = {"halo": by_halo} if halo.serves(x, layer) else {}
     ways |= {"fused": lambda: forward.conv(x, w, added(), layer, expansion), "expanded": expanded, "library": library}
-    return autotune.choose(_kind("konv", expansion), layer, x, ways)
+
+    def others() -> torch.Tensor:
+        return autotune.choose(_kind("konv", expansion), layer, x, ways)
+
+    if not halo_beside.serves(x, layer, expansion.degrees):
+        return others()
+    # By a name of its own, so that it is measured where the table names another way, of a time when this was not there.
+    return autotune.choose(_kind("konv beside", expansion), layer, x, {"others": others, "beside": beside})
 
 
 def konv_input_grad(

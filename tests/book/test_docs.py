@@ -18,7 +18,8 @@ MODULES = [
     importlib.import_module(info.name)
     for info in pkgutil.walk_packages(konvlib.__path__, prefix=f"{konvlib.__name__}.")
 ]
-NO_EXAMPLES = (".figures", ".runtime", ".kernels", ".halo", "konvolution.columns", ".preparation", "_hopper")
+LAUNCHERS = (".halo", ".halo_beside", "konvolution.columns", ".preparation", "_hopper")
+NO_EXAMPLES = (".figures", ".runtime", ".kernels", *LAUNCHERS)
 """Drawings, which the notebooks show, and kernels with their launchers, which only the operators call."""
 
 

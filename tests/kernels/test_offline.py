@@ -31,6 +31,9 @@ AGAIN = "run python -m benchmarks.offline"
 LIMITS = {
     "halo 128 channels 128 128 64 8 6$": 95,
     "halo degree 8 128 128 64 8 6$": 84,
+    "halo beside 16 channels 256 32 192 8 3$": 238,
+    "halo beside 64 outputs 64 256 192 8 3$": 128,
+    "halo beside 32 channels 64 256 192 8 3$": 106,
     "conv_forward bf16 128 256 64 8 3 .*DEGREES=1 ": 104,
     "conv_forward bf16 128 128 64 8 3 .*DEGREES=1 ": 167,
     "conv_forward bf16 128 128 64 8 3 .*DEGREES=4 ": 1122,

@@ -37,12 +37,13 @@ LAYERS = {  # size, kernel, options
 }
 
 
-def packed(kappa, walk):
-    """The coefficients as rows of outputs, 64 channels at a time, in the order in which the kernel takes them."""
-    w = kappa.unsqueeze(-1) if walk.columns is None else kappa.movedim(3 + walk.rows, 3)
-    w = functional.pad(w, (0, 0, 0, 0, 0, -kappa.shape[2] % 64)).unflatten(2, (-1, 64))
-    w = w.permute(0, 2, 5, 1, 4, 3)  # outputs, blocks, columns, degrees, rows, 64 channels
-    return torch.cat([w[..., phase :: walk.phases, :].flatten(3) for phase in range(walk.phases)], 3).flatten(1)
+def packed(kappa, walk, width=64):
+    """The coefficients as rows of outputs, 64 columns at a time, in the order in which the kernel takes them."""
+    w, group = kappa.unsqueeze(-1) if walk.columns is None else kappa.movedim(3 + walk.rows, 3), 64 // width
+    w = functional.pad(w, (0, 0, 0, 0, 0, -kappa.shape[2] % width, 0, -kappa.shape[1] % group))
+    w = w.unflatten(2, (-1, width)).unflatten(1, (-1, group))
+    w = w.permute(0, 3, 6, 1, 5, 2, 4)  # outputs, blocks, columns, degrees, rows, degrees side by side, channels
+    return torch.cat([w[..., phase :: walk.phases, :, :].flatten(3) for phase in range(walk.phases)], 3).flatten(1)
 
 
 @pytest.mark.parametrize(("name", "masked"), list(product(LAYERS, [True, False])))
@@ -71,6 +72,18 @@ def test_weights_and_what_degree_0_adds_are_exact(name, masked, dtype, channels)
                 assert torch.equal(shown, expected.movedim(0, -1))
             else:
                 assert torch.equal(shown, expected.expand(shown.shape))
+
+
+@pytest.mark.parametrize(("width", "degrees", "channels"), [(16, 4, 16), (16, 3, 24), (32, 5, 40)])
+def test_weights_with_degrees_side_by_side_are_exact(width, degrees, channels):
+    """Also where degrees or channels leave columns empty: they are zero."""
+    for name in ("square", "even", "stride", "one axis"):
+        size, kernel, options = LAYERS[name]
+        layer = conv_geometry((2, channels, *size), (2, channels, *kernel), axes=len(size), **options)
+        with running("kernel") as device, poisoned():
+            kappa = integers((2, degrees, channels, *kernel), device, dtype=torch.bfloat16)
+            w, _ = preparation.prepared(kappa, layer, halo.walk_of(layer), width=width)
+        assert torch.equal(w, packed(kappa, halo.walk_of(layer), width))
 
 
 def _by_axis(values, walk):

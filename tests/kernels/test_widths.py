@@ -23,6 +23,7 @@ LOADED = {
     "input_grad boxes 56 bfloat16": ([], []),
     "columns 128 channels": ([16], [16]),  # samples and their gradient; the rest comes in boxes
     "halo 128 channels": ([8, 16], [16]),  # weights come in boxes; what is added is of few bytes
+    "halo beside 16 channels": ([4, 16], [16]),  # as above
     "prepare 3 3": ([2], [4, 16]),  # coefficients lie tap by tap, and are read once
     "depthwise_forward bf16": ([16], [16]),
     "depthwise_input_grad bf16": ([16], [16]),
@@ -71,6 +72,7 @@ def test_widths(start):
 
 
 def test_every_kernel_has_a_row():
-    launched = {"konv_halo_kernel", "konv_columns_kernel", "conv_boxes_kernel", "conv_input_grad_boxes_kernel"}
+    launched = {"konv_halo_kernel", "konv_beside_kernel", "konv_columns_kernel"}
+    launched |= {"conv_boxes_kernel", "conv_input_grad_boxes_kernel"}
     named = {row_of(start).kernel for start in LOADED} - {"launch", "forward", "input_grad"} | launched
     assert named == kernels()

@@ -17,7 +17,8 @@ def _row(kernel: tuple[int, int], degrees: int, phases: int = 1, **given: int) -
     taps = power_of_2(kernel[0] * kernel[1])
     constants = {
         "KERNEL_H": kernel[0], "KERNEL_W": kernel[1], "PHASES": phases, "DEGREES": degrees, "FIRST": 1, "BIAS": True,
-        "MASKED": True, "TAPS": taps, "BLOCK_C": CHANNELS, "WIDE_C": min(TILE // taps, 256), "BLOCK_K": 16, **given,
+        "MASKED": True, "TAPS": taps, "BLOCK_C": CHANNELS, "GROUP": 1,
+        "WIDE_C": min(TILE // taps, 256), "BLOCK_K": 16, **given,
     }  # fmt: skip
     label = " ".join(map(str, ("prepare", *kernel, degrees, phases, *given.values())))
     return Row(
@@ -40,4 +41,6 @@ ROWS = [
     _row((5, 5), 4),
     _row((7, 1), 8),
     _row((3, 3), 4, FIRST=0),
+    _row((5, 5), 4, BLOCK_C=16, GROUP=4),
+    _row((3, 3), 3, BLOCK_C=32, GROUP=2),
 ]

@@ -16,7 +16,7 @@ import triton
 from tqdm import tqdm
 
 from tests.kernels import launches
-from tests.kernels.offline import boxes, columns, compiling, halo, layers, pooling, preparation, sequences
+from tests.kernels.offline import boxes, columns, compiling, halo, halo_beside, layers, pooling, preparation, sequences
 from tests.kernels.offline.compiling import Row
 
 FAMILIES = {
@@ -24,6 +24,7 @@ FAMILIES = {
     "layers": layers,
     "boxes": boxes,
     "halo": halo,
+    "halo, degrees side by side": halo_beside,
     "columns of degrees": columns,
     "preparation": preparation,
     "pooling and columns": pooling,
