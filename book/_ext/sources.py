@@ -34,7 +34,7 @@ def is_container(node: nodes.Node, name: str) -> bool:
     return isinstance(node, nodes.container) and name in node["classes"]
 
 
-def colour(output: nodes.Element) -> None:
+def colour(output: nodes.Node) -> None:
     """Take what is printed in an output for Python."""
     for block in output.findall(nodes.literal_block):
         block["language"] = "python"
