@@ -13,8 +13,11 @@ import launch
 import mathematics
 import pictures
 import pytest
+import sources
 import tidyhtml
 import yaml
+from docutils import nodes
+from docutils.utils import new_document
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,6 +135,22 @@ def test_folds_of_all_kinds_become_one():
         '<details class="kv-fold solution" id="s">\n<summary><span>Solution to 1.1</span></summary>'
         '<div class="kv-fold-body"><div><div>x</div></div></div></details><p>after</p>'
     )
+
+
+# Sources that a page prints
+
+
+def test_what_a_cell_prints_is_code_only_where_it_asks_for_a_source():
+    document = new_document("")
+    for code in ("print(figures.source_of(kernel))", "print(resource_of(y))"):
+        parts = [nodes.container(classes=[name]) for name in ("cell_input", "cell_output")]
+        for part, text in zip(parts, (code, "def kernel(): ..."), strict=True):
+            part += nodes.literal_block(text, text, language="none", classes=["output"])
+        document += nodes.container("", *parts, classes=["cell"])
+    sources.ColourSources(document).apply()
+    found = [(block["language"], block["classes"]) for block in document.findall(nodes.literal_block)]
+    printed, given = ("python", ["output", sources.CLASS]), ("none", ["output"])
+    assert found == [given, printed, given, given]
 
 
 # Small mends
