@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate, chain, pairwise, product
 from typing import Any
 from uuid import uuid4
 
 import dask.array as da
 import numpy as np
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+from dask.task_spec import Task, TaskRef
 
 from konvlib.geometry.halos import Interval, Read
 
@@ -74,8 +78,7 @@ def by_blocks(
     """
     whole = whole or {}
     x = x.rechunk(dict.fromkeys(whole, -1))
-    for axis, parts in axes.items():
-        x = gathered(x, axis, [part.read for part in parts])
+    x = gathered(x, {axis: [part.read for part in parts] for axis, parts in axes.items()})
     if chunks is None:
         sizes = {axis: (size,) for axis, size in whole.items()}
         sizes |= {axis: tuple([part.stop - part.start for part in parts]) for axis, parts in axes.items()}
@@ -174,22 +177,77 @@ def shown(block: np.ndarray, axis: int, read: Read) -> np.ndarray:
     return np.concatenate([left, core, right], axis)
 
 
-def gathered(x: da.Array, axis: int, reads: Sequence[Read]) -> da.Array:
-    """Return an array with one chunk for each read along an axis.
+def gathered(x: da.Array, reads: dict[int, Sequence[Read]]) -> da.Array:
+    """Return an array with one chunk for each read along axes; along others, its chunks are those of ``x``.
 
-    Where nothing is read one sample stands, which `shown` drops, since chunks are not empty.
+    Each chunk is put together at once. What it needs of a part of another is cut out where that lies, once for all that
+    need it. Where nothing is read one sample stands, which `shown` drops, since chunks are not empty.
 
     Examples
     --------
-    >>> gathered(da.arange(6, chunks=2), 0, [Read(((0, 3),), (0, 3)), Read(((2, 6),), (0, 4))]).compute()
+    >>> gathered(da.arange(6, chunks=2), {0: [Read(((0, 3),), (0, 3)), Read(((2, 6),), (0, 4))]}).compute()
     array([0, 1, 2, 2, 3, 4, 5])
     """
-    blocks = []
-    for read in reads:
-        pieces = [x[(slice(None),) * axis + (slice(*span),)] for span in read.spans or ((0, 1),)]
-        block = da.concatenate(pieces, axis) if len(pieces) > 1 else pieces[0]
-        blocks.append(block.rechunk({axis: -1}))
-    return da.concatenate(blocks, axis) if len(blocks) > 1 else blocks[0]
+    rows, chunks = [], []
+    for axis, sizes in enumerate(x.chunks):
+        if axis in reads:
+            spans = [read.spans or ((0, 1),) for read in reads[axis]]
+            bounds = tuple(accumulate(sizes, initial=0))
+            rows.append([[piece for span in each for piece in _pieces(*span, bounds)] for each in spans])
+            chunks.append(tuple([sum([stop - start for start, stop in each]) for each in spans]))
+        else:
+            rows.append([[(number, 0, size)] for number, size in enumerate(sizes)])
+            chunks.append(sizes)
+    name = f"gathered-{tokenize(x.name, reads)}"
+    tasks: dict[Any, Any] = {}
+    for place in product(*[range(len(row)) for row in rows]):
+        pieces = [row[number] for row, number in zip(rows, place, strict=True)]
+        parts = [_part_of(x, at, name, tasks) for at in product(*pieces)]
+        key = (name, *place)
+        tasks[key] = Task(key, _put_together, tuple(map(len, pieces)), *parts)
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[x])
+    return da.Array(graph, name, tuple(chunks), dtype=x.dtype, meta=x._meta)
+
+
+def _pieces(start: int, stop: int, bounds: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Of which chunks samples ``start`` to ``stop`` are, each with its own interval of them."""
+    found, chunk = [], bisect_right(bounds, start) - 1
+    while start < stop:
+        end = min(stop, bounds[chunk + 1])
+        found.append((chunk, start - bounds[chunk], end - bounds[chunk]))
+        start, chunk = end, chunk + 1
+    return found
+
+
+def _part_of(x: da.Array, at: Sequence[tuple[int, int, int]], name: str, tasks: dict[Any, Any]) -> TaskRef:
+    """A chunk, or the task that cuts a part out of one."""
+    source = (x.name, *[chunk for chunk, _, _ in at])
+    if all([stop - start == x.chunks[axis][chunk] for axis, (chunk, start, stop) in enumerate(at)]):
+        return TaskRef(source)
+    key = (f"part-{name}", *chain.from_iterable(at))
+    if key not in tasks:
+        tasks[key] = Task(key, _cut_out, TaskRef(source), tuple([slice(start, stop) for _, start, stop in at]))
+    return TaskRef(key)
+
+
+def _cut_out(block: np.ndarray, at: tuple[slice, ...]) -> np.ndarray:
+    """A copy, so that a small part does not hold all of its chunk."""
+    return block[at].copy()
+
+
+def _put_together(grid: tuple[int, ...], *parts: np.ndarray) -> np.ndarray:
+    """The parts of a grid, whose last axis runs first, as one array."""
+    if len(parts) == 1:
+        return parts[0]
+    places = np.arange(len(parts)).reshape(grid)
+    ends = []
+    for axis in range(len(grid)):
+        along = places[(0,) * axis + (slice(None),) + (0,) * (len(grid) - axis - 1)]
+        ends.append(tuple(accumulate([parts[number].shape[axis] for number in along], initial=0)))
+    whole = np.empty([end[-1] for end in ends], parts[0].dtype)
+    for number, at in enumerate(np.ndindex(grid)):
+        whole[tuple([slice(end[i], end[i + 1]) for end, i in zip(ends, at, strict=True)])] = parts[number]
+    return whole
 
 
 def _computed(

@@ -133,8 +133,7 @@ def max_pool_grad(x: da.Array, dy: da.Array, pool: PoolGeometry) -> da.Array:
     x, dy = da.asarray(x), da.asarray(dy)
     axes = {i + 2: _parts_of_inputs(bounds_of(x, i + 2), pool, i) for i in range(pool.axes)}
     dy = dy.rechunk(dict(enumerate(x.chunks[:2])))
-    for axis, parts in axes.items():
-        x = gathered(x, axis, [_seen(part, pool, axis - 2) for part in parts])
+    x = gathered(x, {axis: [_seen(part, pool, axis - 2) for part in parts] for axis, parts in axes.items()})
     return by_blocks(partial(_pool_grad_block, pool=pool, dtype=dy.dtype), dy, axes, dy.dtype, beside=[x])
 
 
