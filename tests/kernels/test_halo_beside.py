@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import torch
 
+import konvlib
 from konvlib.geometry import conv_geometry, konv_geometry
-from konvlib.konvolution import bases, operators, tensors
+from konvlib.konvolution import bases, operators, plans, preparation, tensors
 from konvlib.layers import autotune
 from konvlib.layers.autotune import Tile
 from konvlib.layers.polynomials import Expansion
 from tests.engine import backends
+from tests.kernels.launches import Counted, Launches
 from tests.kernels.operators import integers, on_cuda, poisoned, running
 from tests.kernels.test_mutants import mutate
 
@@ -288,6 +290,24 @@ def test_a_whole_layer_goes_this_way_only_where_it_was_measured(beside, monkeypa
     exact = torch.from_numpy(naive(*arrays, basis=basis, padding=options["padding"], pad=pad))
     assert torch.equal(y, exact.half())
     assert torch.equal(unmeasured, y)
+
+
+@pytest.mark.skipif(backends.DEVICE != "cpu", reason="launches are counted, not made")
+def test_a_call_is_two_launches(beside, monkeypatch):
+    """What degree 0 adds is found by the kernel that packs the coefficients, as for one degree to an atom."""
+    for module in (plans, tensors):
+        monkeypatch.setattr(module, "is_plain", lambda *tensors: True)
+    monkeypatch.setattr(autotune, "_known", lambda y: Named())
+    x = torch.ones(2, 16, 9, 9, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+    layer, names = konvlib.Konv2d(16, 32, 3, degree=4, padding=1, dtype=x.dtype), []
+    monkeypatch.setattr(halo_beside, "konv_beside_kernel", Counted("beside", names))
+    monkeypatch.setattr(preparation, "prepare_kernel", Counted("prepare", names))
+    layer(x)
+    with Launches() as mode:
+        names.clear()
+        mode.names = names
+        layer(x)
+    assert names == ["prepare", "beside"]
 
 
 class Named:
