@@ -179,29 +179,43 @@ class Unlaunched:
         return lambda *arguments, **options: None
 
 
-def kernel_path() -> dict[str, float]:
-    """Return the microseconds of a conv2d by kernels that the host takes, without what a launch itself takes.
+def kernel_path() -> dict[str, dict[str, float]]:
+    """Return the microseconds that the host takes for calls by kernels, without what a launch itself takes.
 
-    Operands lie channels last, as kernels want them; what the calls return is not written.
+    Operands lie channels last, as kernels want them; what the calls return is not written. Those of Konvolution are
+    small, since what its calls compute besides the kernel is computed here.
     """
-    channels_last = {"memory_format": torch.channels_last}
-    x, w = torch.randn(1, 32, 8, 8).to(**channels_last), torch.randn(32, 32, 3, 3).to(**channels_last)
+    calls = {"conv2d": _layer_calls(), "konv2d": _konvolution_calls()}
     kernels = [name for name in vars(forward) if name.endswith("_kernel")]
     launched, interpret = {name: getattr(forward, name) for name in kernels}, runtime.INTERPRET
     try:
         runtime.INTERPRET = True
         for name in kernels:
             setattr(forward, name, Unlaunched())
-        figures = {}
-        for name, requires_grad in (("without gradients", False), ("with requires_grad", True)):
-            operands = [operand.detach().requires_grad_(requires_grad) for operand in (x, w)]
-            timing = harness.CpuTimer()({name: lambda operands=operands: konvlib.conv2d(*operands)})
-            figures[name] = 1e6 * timing[name].median
+        figures: dict[str, dict[str, float]] = {name: {} for name in calls}
+        for name, each in calls.items():
+            for what, call in each.items():
+                figures[name][what] = 1e6 * harness.CpuTimer()({what: call})[what].median
         return figures
     finally:
         runtime.INTERPRET = interpret
         for name, kernel in launched.items():
             setattr(forward, name, kernel)
+
+
+def _layer_calls() -> dict[str, Callable[[], torch.Tensor]]:
+    x, w = (
+        torch.randn(shape).to(memory_format=torch.channels_last).requires_grad_()
+        for shape in ((1, 32, 8, 8), (32, 32, 3, 3))
+    )
+    constants = x.detach(), w.detach()
+    return {"without gradients": lambda: konvlib.conv2d(*constants), "with requires_grad": lambda: konvlib.conv2d(x, w)}
+
+
+def _konvolution_calls() -> dict[str, Callable[[], torch.Tensor]]:
+    x, kappa = torch.randn(1, 8, 8, 8).to(memory_format=torch.channels_last), torch.randn(8, 5, 8, 3, 3)
+    module = konvlib.Konv2d(8, 8, 3, degree=4, padding=1)
+    return {"without gradients": lambda: konvlib.konv2d(x, kappa, padding=1), "Konv2d, in training": lambda: module(x)}
 
 
 def python_calls() -> int:
@@ -250,7 +264,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "memory saved over the recipe's": saved_share(),
         "seconds to trace eight Konv2d": tracing_seconds(lambda: konvlib.Konv2d(4, 4, 3, padding=1)),
         "seconds to trace eight recipes": tracing_seconds(lambda: Recipe(4, 4, 3, 1, 1, 3)),
-        "microseconds of the host to launch a conv2d": kernel_path(),
+        **{f"microseconds of the host to launch a {name}": each for name, each in kernel_path().items()},
         "Python calls of conv2d(ndarray)": python_calls(),
         "seconds of import konvlib": import_seconds(),
     }

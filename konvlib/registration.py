@@ -11,6 +11,8 @@ The private names of torch that this takes stand in this module and nowhere else
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import torch
@@ -22,6 +24,12 @@ from konvlib.runtime import HALVES, runs_kernel
 LIBRARY = torch.library.Library("konvlib", "FRAGMENT")
 PLAIN = (Tensor, torch.nn.Parameter)
 """Types of tensors whose lengths are numbers: neither fake nor of a subclass that may change what lengths mean."""
+
+_HARMLESS = ("CPU", "CUDA", "AutogradCPU", "AutogradCUDA", "ADInplaceOrView", "BackendSelect")
+_OTHER_KEYS = ~reduce(
+    or_, [torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key)).raw_repr() for key in _HARMLESS]
+)
+"""The dispatcher's keys that stand for something between a call and its kernel, other than autograd."""
 
 
 def lowers(tensor: Tensor) -> bool:
@@ -111,6 +119,34 @@ def is_plain(*tensors: Tensor) -> bool:
     )
 
 
+def meets_kernel(tensors: Sequence[Tensor | None]) -> bool:
+    """Whether torch's dispatcher would do nothing for plain tensors but call the kernel, and differentiate it at most.
+
+    It would do more under autocast, in a mode, in a trace, under a transform, for a view that negates, or in a profile.
+
+    Examples
+    --------
+    >>> x = torch.ones(3)
+    >>> with torch.autocast("cpu"):
+    ...     meets_kernel([x])
+    False
+    >>> meets_kernel([x, None]), meets_kernel([torch._neg_view(x)])
+    (True, False)
+    """
+    if torch.compiler.is_compiling() or torch.autograd.forward_ad._current_level >= 0:
+        return False
+    keys = torch._C._dispatch_tls_local_include_set().raw_repr()
+    for tensor in tensors:
+        if tensor is None:
+            continue
+        if type(tensor) not in PLAIN:
+            return False
+        keys |= torch._C._dispatch_keys(tensor).raw_repr()
+    if keys & _OTHER_KEYS & ~torch._C._dispatch_tls_local_exclude_set().raw_repr():
+        return False
+    return not torch.autograd._profiler_enabled()
+
+
 def is_transformed(tensor: Tensor) -> bool:
     """Whether a tensor is one that `torch.func` batches or differentiates.
 
@@ -178,29 +214,46 @@ class Operator:
         self.packet = getattr(torch.ops.konvlib, self.name)
         self.raw = self.packet.default
 
-    def __call__(self, *arguments: Any) -> Any:
-        """Return the result; where kernels run on the first tensor's device, by the kernel if it can."""
-        first = arguments[0]
-        if runs_kernel(first) and not _transformed():
+    def __call__(self, *arguments: Any, plan: Any = None) -> Any:
+        """Return the result; where kernels run on the first tensor's device, by the kernel if it can.
+
+        ``plan``, if the caller knows it, is what ``check`` returns for the arguments, which then are not checked again.
+        """
+        first, tensors = arguments[0], arguments[: self.tensors]
+        if not runs_kernel(first):
+            return self.composite(*arguments, plan=plan)
+        if meets_kernel(tensors):
+            return self._result(self._eager(arguments, self.check(*arguments) if plan is None else plan))
+        if not _transformed():
             if type(first) in runtime.SHARDED:
-                runtime.check_shards(self.name, arguments[: self.tensors])
+                runtime.check_shards(self.name, tensors)
                 return self._result(self.raw(*arguments))
             if torch.compiler.is_compiling():
                 return self._result(self.raw(*arguments))
             if self.autocast and lowers(first):
                 return lowered(self, first.device.type, arguments)
-            if all([t is None or type(t) in PLAIN for t in arguments[: self.tensors]]):
+            if all([t is None or type(t) in PLAIN for t in tensors]):
                 return self._result(self._differentiable(*arguments))
-        return self.composite(*arguments)
+        return self.composite(*arguments, plan=plan)
 
-    def composite(self, *arguments: Any) -> Tensor:
+    def composite(self, *arguments: Any, plan: Any = None) -> Tensor:
         """Return the result by ATen's operations."""
-        return self._composite(*arguments[: self.tensors], self.check(*arguments))
+        return self._composite(*arguments[: self.tensors], self.check(*arguments) if plan is None else plan)
 
     def below(self, *arguments: Any) -> Any:
-        """Run the kernel, past the operator's own derivative, which is a function of Python that costs time."""
+        """Run the kernel, past the operator's own derivative, and past torch's dispatcher where nothing waits there."""
+        tensors = arguments[: self.tensors]
+        if runs_kernel(tensors[0]) and meets_kernel(tensors):
+            return self._kernel(*tensors, self.check(*arguments))
         with torch._C._AutoDispatchBelowAutograd():
             return self.raw(*arguments)
+
+    def _eager(self, arguments: Sequence[Any], plan: Any) -> Any:
+        """All results by the kernel, for tensors that `meets_kernel` is true of, with their derivative."""
+        tensors = arguments[: self.tensors]
+        if torch.is_grad_enabled() and any([t is not None and t.requires_grad for t in tensors]):
+            return _accelerated(self, plan, arguments[self.tensors :], tensors)
+        return self._kernel(*tensors, plan)
 
     @staticmethod
     def _result(results: Any) -> Tensor:
@@ -225,8 +278,7 @@ class Operator:
         if _transformed():
             return self._kept(*tensors, self.check(*arguments))
         if torch.is_grad_enabled() and any([t is not None and t.requires_grad for t in tensors]):
-            results = _Accelerated.apply(self, rest, *tensors)
-            return results[0] if len(results) == 1 else results
+            return _accelerated(self, None, rest, tensors)
         return self.below(*arguments)
 
     def _batched(self, info: Any, in_dims: Sequence[int | None], *arguments: Any) -> tuple[Any, Any]:
@@ -244,27 +296,36 @@ class Operator:
         return lambda *arguments: lowered(self.raw, kind, arguments)
 
 
+def _accelerated(operator: Operator, plan: Any, rest: Sequence[Any], tensors: Sequence[Tensor | None]) -> Any:
+    """The results of `_Accelerated`; a ``plan`` says that nothing waits between it and the kernel."""
+    results = _Accelerated.apply(operator, plan, rest, *tensors)
+    return results[0] if len(results) == 1 else results
+
+
 class _Accelerated(torch.autograd.Function):
     """A kernel's results and their first derivative; a derivative that is differentiated again is the composite's."""
 
     @staticmethod
-    def forward(ctx: Any, operator: Operator, rest: tuple[Any, ...], *tensors: Tensor | None) -> tuple[Tensor, ...]:
-        results = operator.below(*tensors, *rest)
+    def forward(
+        ctx: Any, operator: Operator, plan: Any, rest: tuple[Any, ...], *tensors: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        results = operator.below(*tensors, *rest) if plan is None else operator._kernel(*tensors, plan)
         results = (results,) if isinstance(results, Tensor) else tuple(results)
         ctx.operator, ctx.rest, ctx.count = operator, rest, len(tensors)
-        ctx.mark_non_differentiable(*results[1:])
+        if len(results) > 1:
+            ctx.mark_non_differentiable(*results[1:])
         ctx.save_for_backward(*tensors, *results[1:])
         return results
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
-        saved, needs = ctx.saved_tensors, ctx.needs_input_grad[2:]  # read once: checkpoints unpack it once
+        saved, needs = ctx.saved_tensors, ctx.needs_input_grad[3:]  # read once: checkpoints unpack it once
         tensors, kept = saved[: ctx.count], saved[ctx.count :]
         if torch.is_grad_enabled():
             grads = pullback(ctx.operator.composite, tensors, ctx.rest, needs, dy)
         else:
             grads = ctx.operator.gradients(dy, needs, tensors, kept, ctx.rest)
-        return None, None, *grads
+        return None, None, None, *grads
 
 
 def pullback(

@@ -33,7 +33,7 @@ def conv_input_grad(dy: Tensor, w: Tensor, layer: ConvGeometry) -> Tensor:
         return memory.laid_like(dy, fold(padded, layer.padding, layer.padding_mode))
     if not runs_kernel(dy):
         return layers.conv_transpose(dy, w, None, layer)
-    _, rest = operators.shown(dy, layer)
+    _, _, rest = operators.shown(dy, layer)
     return operators.conv_transpose(dy, w, None, layer.input_size, *rest)
 
 
@@ -49,7 +49,7 @@ def conv_weight_grad(x: Tensor, dy: Tensor, layer: ConvGeometry) -> Tensor:
     """
     if not runs_kernel(x):
         return layers.conv_weight_grad(x, dy, layer)
-    x, rest = operators.shown(x, layer)
+    x, _, rest = operators.shown(x, layer)
     return operators.conv_weight_grad(x, dy, layer.kernel_size, *rest)
 
 

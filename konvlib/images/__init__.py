@@ -9,6 +9,7 @@ Convolution stands here, the poolings in ``konvlib.images.poolings``, what undoe
 
 from __future__ import annotations
 
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -32,6 +33,9 @@ __all__ = [
     "max_unpool2d",
     "max_unpool3d",
 ]
+
+
+_BATCHED = {axes: Batched(("x",), axes + 2) for axes in (1, 2, 3)}
 
 
 def conv1d(
@@ -192,11 +196,12 @@ def _conv(
         arrays, _tensors, conv_geometry, {"x": x, "w": w, "bias": bias},
         {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
          "padding_mode": padding_mode},
-        batched=Batched(("x",), axes + 2),
+        batched=_BATCHED[axes],
     )  # fmt: skip
     return backend.conv(x, w, bias, layer)
 
 
+@cache
 def _tensors() -> ModuleType:
     from konvlib.images import tensors
 

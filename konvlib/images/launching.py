@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from konvlib import runtime
+from konvlib.layers.bound import launch_bound
 from konvlib.layers.memory import along_axes, gcd_and_inverse, is_channels_last, is_wide, named_strides, three
 from konvlib.runtime import cdiv, power_of_2, tl
 
@@ -202,7 +203,8 @@ def launch(
     rows, pixels = out.shape[0] * out.shape[1], prod(out.shape[2:])
     block_m, block_n = tile_of(out, rows, pixels, size // 2 if out.dtype == torch.float64 else size)
     with runtime.on_device_of(out):
-        kernel[(cdiv(rows, block_m) * cdiv(pixels, block_n),)](
+        launch_bound(
+            kernel, cdiv(rows, block_m) * cdiv(pixels, block_n),
             **given, rows=rows // vector, channels=out.shape[1] // vector, pixels=pixels, INT64=is_wide(out, source),
             VECTOR=vector, BLOCK_M=block_m, BLOCK_N=block_n,
         )  # fmt: skip

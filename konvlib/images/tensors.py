@@ -28,8 +28,8 @@ def conv(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry) -> Tens
     """
     if not runs_kernel(x):
         return layers.conv(x, w, bias, layer)
-    x, rest = operators.shown(x, layer)
-    return operators.conv(x, w, bias, *rest)
+    x, layer, rest = operators.shown(x, layer)
+    return operators.conv(x, w, bias, *rest, plan=layer)
 
 
 def max_pool(x: Tensor, pool: PoolGeometry) -> Tensor:

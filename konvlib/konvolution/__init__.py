@@ -9,6 +9,7 @@ Konvolution stands here, its gradients in ``konvlib.konvolution.gradients``; the
 
 from __future__ import annotations
 
+from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,9 @@ __all__ = [
 ]
 
 MODULES = ("Konv1d", "Konv2d", "Konv3d", "LazyKonv1d", "LazyKonv2d", "LazyKonv3d")
+
+
+_BATCHED = {axes: Batched(("x",), axes + 2) for axes in (1, 2, 3)}
 
 
 def __getattr__(name: str) -> Any:
@@ -241,11 +245,12 @@ def _konv(
         arrays, _tensors, konv_geometry, {"x": x, "kappa": kappa, "bias": bias},
         {"axes": axes, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups,
          "padding_mode": padding_mode, "pad": pad},
-        batched=Batched(("x",), axes + 2),
+        batched=_BATCHED[axes],
     )  # fmt: skip
     return backend.konv(x, kappa, bias, given, basis)
 
 
+@cache
 def _tensors() -> ModuleType:
     from konvlib.konvolution import tensors
 

@@ -13,6 +13,7 @@ import torch
 
 from konvlib import runtime
 from konvlib.layers import memory
+from konvlib.layers.bound import launch_bound
 from konvlib.layers.polynomials import Expansion, next_degree, polynomial, slope, squashed
 from konvlib.runtime import cdiv, power_of_2, tl
 
@@ -135,7 +136,8 @@ def _launch_pixels(z: torch.Tensor, x: torch.Tensor, expansion: Expansion) -> No
     block_n, vector = min(256, power_of_2(channels)), _vector_of(x, channels)
     block_m, pixels = 2048 // block_n, x.numel() // channels
     with runtime.on_device_of(x):
-        expand_pixels_kernel[(cdiv(pixels, block_m) * cdiv(channels, block_n),)](
+        launch_bound(
+            expand_pixels_kernel, cdiv(pixels, block_m) * cdiv(channels, block_n),
             z_ptr=z, x_ptr=x, pixels=pixels, vectors=channels // vector, DEGREES=expansion.degrees,
             BASIS=expansion.basis, SQUASH=expansion.squash, ACC_DTYPE=runtime.sum_type(x), VECTOR=vector,
             BLOCK_M=block_m, BLOCK_N=block_n,
@@ -157,7 +159,8 @@ def _launch(kernel: Any, given: dict[str, Any], x: torch.Tensor, expansion: Expa
     together = x.shape[1] // groups * (1 if memory.is_channels_last(x) else x[0, 0].numel())
     vector, block = _vector_of(x, together), block_of(x)
     with runtime.on_device_of(x):
-        kernel[(cdiv(x.numel(), block),)](
+        launch_bound(
+            kernel, cdiv(x.numel(), block),
             **given, vectors=x.numel() // vector, stride_degree=together // vector, DEGREES=expansion.degrees,
             BASIS=expansion.basis, SQUASH=expansion.squash, ACC_DTYPE=runtime.sum_type(x), VECTOR=vector, BLOCK=block,
         )  # fmt: skip

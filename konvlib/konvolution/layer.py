@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from konvlib import geometry
 from konvlib.checks import check_tensors, checked_kind, has_no_shape, planned_tensors
 from konvlib.geometry import PADDING_MODES, PADS, Padding, PerAxis
+from konvlib.geometry.memory import MOST_BYTES
 from konvlib.konvolution import aten, bases, plans, tensors
 from konvlib.konvolution.bases import get_basis
 from konvlib.layers.polynomials import SQUASHES
@@ -208,6 +209,8 @@ class KonvLayer(nn.Module):
                         return partial(aten.konv, plan=plan, constants=plans.constants_of(plan, x))
             elif is_plain(x):
                 return _planned(shapes, x.dtype, x.device, bases.BASES[self.basis], self.squash, *options)
+        elif alike and is_plain(x) and (bias is None or (bias.dtype == x.dtype and bias.device == x.device)):
+            return _by_kernels(shapes, x.dtype, x.is_cuda, self.basis, self.squash, *options)
         given = planned_tensors(
             tensors.DTYPES,
             geometry.konv_geometry,
@@ -298,6 +301,18 @@ def _planned(
     konv = geometry.konv_geometry(*shapes, axes=len(shapes[1]) - 3, **dict(zip(_OPTIONS, options, strict=True)))
     plan = plans.plan_of(konv, basis.name, squash)
     return partial(aten.konv, plan=plan, constants=plans.constants_of(plan, like.expand(shapes[0])))
+
+
+@lru_cache(1024)
+def _by_kernels(
+    shapes: tuple[Any, ...], dtype: torch.dtype, on_device: bool, basis: str, squash: str, *options: Any
+) -> Callable[..., torch.Tensor]:
+    """As `_planned`, where kernels run; of the device it matters only how much fits there."""
+    check_tensors({"x": torch.empty(0, dtype=dtype)}, tensors.DTYPES)
+    given = dict(zip(_OPTIONS, options, strict=True))
+    konv = geometry.konv_geometry(*shapes, axes=len(shapes[1]) - 3, **given)
+    geometry.check_memory(konv.numbers * dtype.itemsize, given, ("x", "kappa"), most=MOST_BYTES if on_device else None)
+    return partial(tensors.squashed_konv, given=konv, basis=basis, squash=squash)
 
 
 @torch.compiler.assume_constant_result

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from konvlib.geometry import ConvGeometry, KonvGeometry
+from konvlib.geometry import KonvGeometry
 from konvlib.gradients import tensors as gradients
-from konvlib.konvolution import aten, bases, halo, halo_beside, operators, plans
+from konvlib.konvolution import aten, bases, operators, plans
 from konvlib.layers import operators as layer_operators
 from konvlib.layers.padding import fold
-from konvlib.layers.polynomials import BASES
+from konvlib.layers.polynomials import BASES, Expansion
 from konvlib.registration import is_plain
 from konvlib.runtime import REALS, runs_kernel, sum_dtype
 
@@ -47,17 +47,18 @@ def squashed_konv(
     tensor([[[0.0000, 0.7616]]])
     """
     known = _kernels_basis(x, given, basis)
-    plan = plans.plan_of(given, basis if known is None else known, squash)
-    constants = plans.constants_of(plan, x)
     if known is None:
-        return aten.konv(x, kappa, bias, plan, constants)
+        plan = plans.plan_of(given, basis, squash)
+        return aten.konv(x, kappa, bias, plan, plans.constants_of(plan, x))
     if known != basis:
         kappa = _changed(kappa, basis, known)
-    shown, options = layer_operators.shown(x, given.layer)
+    shown, layer, options = layer_operators.shown(x, given.layer)
     rest = known, squash, given.pad == "basis", *options
-    if _is_prepared_by_kernel(shown, given.layer, given.degree):
-        return operators.whole_konv(shown, kappa, bias, *rest)
-    added = operators.added(kappa, bias, constants, x.dtype)
+    if is_plain(shown):  # traced, what degree 0 adds is left to torch's compiler
+        fused = operators.Fused(layer, Expansion(given.degree, *rest[:3]))
+        return operators.whole_konv(shown, kappa, bias, *rest, plan=fused)
+    plan = plans.plan_of(given, known, squash)
+    added = operators.added(kappa, bias, plans.constants_of(plan, x), x.dtype)
     return operators.konv(shown, kappa[:, 1:], added, *rest)
 
 
@@ -78,7 +79,7 @@ def konv_input_grad(dy: Tensor, x: Tensor, kappa: Tensor, given: KonvGeometry, b
         return aten.konv_input_grad(dy, x, kappa[:, 1:], plan, plans.constants_of(plan, x))
     if known != basis:
         kappa = _changed(kappa, basis, known)
-    shown, options = layer_operators.shown(x, given.layer)
+    shown, _, options = layer_operators.shown(x, given.layer)
     dx = operators.konv_input_grad(dy, shown, kappa[:, 1:], known, "none", given.pad == "basis", *options)
     layer = given.layer
     return dx if shown is x else fold(dx, layer.padding, layer.padding_mode)
@@ -100,7 +101,7 @@ def konv_kappa_grad(x: Tensor, dy: Tensor, given: KonvGeometry, basis: str) -> T
     constant = aten.degree_0_grad(dy, plan, constants).unsqueeze(1)
     if known is None:
         return torch.cat((constant, aten.konv_kappa_grad(x, dy, plan, constants)), 1) if given.degree else constant
-    shown, options = layer_operators.shown(x, given.layer)
+    shown, _, options = layer_operators.shown(x, given.layer)
     kernel = given.layer.kernel_size
     rest = operators.konv_kappa_grad(shown, dy, given.degree, kernel, known, "none", given.pad == "basis", *options)
     dkappa = torch.cat((constant, rest), 1)
@@ -117,14 +118,6 @@ def _kernels_basis(x: Tensor, given: KonvGeometry, basis: str) -> str | None:
         return None
     evaluated = _evaluated_basis(basis, given.degree)
     return evaluated if evaluated in BASES else None
-
-
-def _is_prepared_by_kernel(x: Tensor, layer: ConvGeometry, degrees: int) -> bool:
-    """Whether a kernel that may run finds what degree 0 adds by itself; traced, that is left to torch's compiler."""
-    if not is_plain(x):
-        return False
-    layer = layer if layer.padding_mode == "zeros" else layer.of_padded()
-    return halo.serves(x, layer) or halo_beside.serves(x, layer, degrees)
 
 
 @torch.compiler.assume_constant_result

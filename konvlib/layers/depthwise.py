@@ -21,6 +21,7 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import autotune, memory
 from konvlib.layers.autotune import Tile
+from konvlib.layers.bound import launch_bound
 from konvlib.runtime import cdiv, tl
 
 SIZES = (
@@ -303,7 +304,8 @@ def launch(
         phases, told = given(tile)
         count = threads * told["strips"]
         wide = memory.is_wide(out, source) or count >= 2**31 - 2**10
-        kernel[(phases * cdiv(count, tile.block_m),)](
+        launch_bound(
+            kernel, phases * cdiv(count, tile.block_m),
             **arguments, **told, vectors=count, INT64=wide, BLOCK=tile.block_m, UNROLL=tile.block_k,
             num_warps=tile.num_warps, num_stages=tile.num_stages,
         )  # fmt: skip

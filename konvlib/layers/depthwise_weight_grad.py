@@ -16,6 +16,7 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import autotune, memory, weight_grad
 from konvlib.layers.autotune import Tile
+from konvlib.layers.bound import launch_bound
 from konvlib.layers.depthwise import constants_of, plus, sizes_of, steps, taps_at_once, vectors_of
 from konvlib.runtime import cdiv, power_of_2, tl
 
@@ -165,7 +166,8 @@ def conv_weight_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> 
         share, parts = split(items, each, dw.numel(), 32 * tile.block_k * autotune.multiprocessors(x))
         sums = torch.empty(parts * dw.numel(), dtype=runtime.sum_dtype(x.dtype), device=x.device)
         columns = {b * layer.stride[-1] + layer.dilation[-1] * u for b in range(tile.block_n) for u in range(taps)}
-        depthwise_weight_grad_kernel[(cdiv(each * parts, tile.block_m),)](
+        launch_bound(
+            depthwise_weight_grad_kernel, cdiv(each * parts, tile.block_m),
             **arguments, sums_ptr=sums, threads=each * parts, strips=strips, items=items, share=share,
             COLUMNS=tuple(sorted(columns)), BLOCK=tile.block_m, STRIP=tile.block_n, EVEN=width % tile.block_n == 0,
             num_warps=tile.num_warps, num_stages=tile.num_stages,
@@ -208,7 +210,8 @@ def add_parts(dw: torch.Tensor, sums: torch.Tensor, parts: int) -> None:
     taps = math.prod(dw.shape[2:])
     block_m = min(256, power_of_2(parts))
     block_n = max(8, 1024 // block_m)
-    depthwise_sum_parts_kernel[(cdiv(dw.numel(), block_n),)](
+    launch_bound(
+        depthwise_sum_parts_kernel, cdiv(dw.numel(), block_n),
         dw_ptr=dw, sums_ptr=sums, parts=parts, channels=dw.shape[0], stride_wo=dw.stride(0), stride_wt=dw.stride(-1),
         TAPS=taps, ACC_DTYPE=runtime.sum_type(dw), BLOCK_M=block_m, BLOCK_N=block_n, num_warps=8,
     )  # fmt: skip

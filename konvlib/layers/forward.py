@@ -11,7 +11,7 @@ Before it is multiplied, a sample may become a polynomial of it: see ``konvlib.l
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +22,7 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import autotune, forward_hopper, memory
 from konvlib.layers.autotune import BoxTile, Tile
+from konvlib.layers.bound import Bound
 from konvlib.layers.memory import LAYER_SIZES, NOWHERE, pixel_of
 from konvlib.layers.polynomials import PLAIN, Expansion, expanded
 from konvlib.runtime import cdiv, tl
@@ -193,35 +194,57 @@ def conv(
     ...     conv(x, w, None, conv_geometry(x.shape, w.shape, axes=1))
     tensor([[[5., 8.]]])
     """
-    y = memory.empty(x, layer.output_shape)
+    y = memory.fresh(x, layer.output_shape)
     if y.numel() == 0:
         return y
-    x, packed = memory.with_channels_last(x), memory.packed_weight(w)
-    given: dict[str, Any] = {"x_ptr": x, "w_ptr": packed, **bias_arguments(bias, packed), "y_ptr": y}
-    given |= _told(layer, expansion)
-    given |= memory.named_strides("x", x, "ndhw") | memory.named_strides("y", y)
-    given |= {"ACC_DTYPE": runtime.sum_type(y), "INPUT_PRECISION": runtime.precision(y)}
-    pixels, in_channels, out_channels = given["pixels"], given["in_channels"], given["out_channels"]
-    given["INT64"] = memory.is_wide(x, y, packed) or pixels >= 2**31 - 2**10
+    x, packed = memory.with_channels_last(x), w if memory.lies_packed(w.shape, w.stride()) else memory.packed_weight(w)
+    kind, steps, added = _bias_of(bias, packed)
+    lies = x.stride(), y.stride(), kind, steps, y.dtype, runtime.precision(y), memory.is_wide(x, y, packed)
 
     def launch(tile: Tile | BoxTile) -> None:
         if isinstance(tile, BoxTile):
-            return forward_hopper.write_conv(y, x, packed, bias, layer, tile)
-        taps = math.prod(layer.kernel_size)
-        kernel, blocks = autotune.tiled(tile, in_channels, taps, conv_forward_kernel, conv_forward_few_kernel)
-        programs = cdiv(pixels, blocks["BLOCK_M"]) * cdiv(out_channels, blocks["BLOCK_N"]) * layer.groups
-        kernel[(programs,)](**given, **blocks)
+            weight = memory.packed_weight(w) if packed is w else packed
+            return forward_hopper.write_conv(y, x, weight, bias, layer, tile)
+        few, bound = _bound(layer, expansion, tile, *lies)
+        bound(conv_forward_few_kernel if few else conv_forward_kernel, x, packed, added, y)
 
     with runtime.on_device_of(y):
-        name = "conv" if expansion == PLAIN else f"conv {expansion.basis} {expansion.squash} {expansion.degrees}"
-        sizes: dict[str, Any] = {"rows": pixels, "columns": out_channels, "programs": layer.groups}
-        sizes["among"] = autotune.tiles_of(y.dtype, expanded=expansion != PLAIN)
+        name, sizes = _name(expansion), _sizes(layer, expansion, y.dtype)
         if expansion == PLAIN:
             boxes = partial(forward_hopper.tiles, y, x, packed, bias, layer)
             autotune.launch_either(name, layer, y, launch, boxes, **sizes)
         else:
             autotune.launch(name, layer, y, launch, **sizes)
     return y
+
+
+@lru_cache(64)
+def _name(expansion: Expansion) -> str:
+    return "conv" if expansion == PLAIN else f"conv {expansion.basis} {expansion.squash} {expansion.degrees}"
+
+
+@lru_cache(1024)
+def _sizes(layer: ConvGeometry, expansion: Expansion, dtype: torch.dtype) -> Mapping[str, Any]:
+    """What the tile is chosen by."""
+    sizes = {"rows": _told(layer, expansion)["pixels"], "columns": layer.out_channels // layer.groups}
+    return sizes | {"programs": layer.groups, "among": autotune.tiles_of(dtype, expanded=expansion != PLAIN)}
+
+
+@lru_cache(4096)
+def _bound(
+    layer: ConvGeometry, expansion: Expansion, tile: Tile, x_steps: Sequence[int], y_steps: Sequence[int],
+    bias: str, bias_steps: Sequence[int], dtype: torch.dtype, precision: str, wide: bool,
+) -> tuple[bool, Bound]:  # fmt: skip
+    """Whether it is the kernel for few channels that runs, and its launch but for the tensors."""
+    told = _told(layer, expansion)
+    pixels, in_channels, out_channels = told["pixels"], told["in_channels"], told["out_channels"]
+    few, blocks = autotune.tiled(tile, in_channels, math.prod(layer.kernel_size), False, True)
+    told = told | memory.named_steps("x", x_steps, "ndhw") | memory.named_steps("y", y_steps)
+    told |= {"BIAS": bias, **dict(zip(("stride_bc", "stride_bd", "stride_bh", "stride_bw"), bias_steps, strict=True))}
+    told |= {"ACC_DTYPE": tl.float64 if dtype == torch.float64 else tl.float32, "INPUT_PRECISION": precision}
+    programs = cdiv(pixels, blocks["BLOCK_M"]) * cdiv(out_channels, blocks["BLOCK_N"]) * layer.groups
+    told |= {"INT64": wide or pixels >= 2**31 - 2**10, **blocks}
+    return few, Bound(programs, ("x_ptr", "w_ptr", "bias_ptr", "y_ptr"), told)
 
 
 @lru_cache(1024)
@@ -236,15 +259,8 @@ def _told(layer: ConvGeometry, expansion: Expansion) -> Mapping[str, Any]:
     return MappingProxyType(told | {"MASKED": expansion.masked})
 
 
-def bias_arguments(bias: torch.Tensor | None, other: torch.Tensor) -> dict[str, Any]:
-    """What kernels are told of a bias: where it is, if anywhere, its kind and the strides of a map.
-
-    Examples
-    --------
-    >>> bias_arguments(None, torch.ones(1))["BIAS"]
-    'none'
-    """
+def _bias_of(bias: torch.Tensor | None, other: torch.Tensor) -> tuple[str, tuple[int, ...], torch.Tensor]:
+    """The kind of a bias, the strides of a map of it, and where it is; ``other`` where there is none."""
     if bias is None or bias.dim() == 1:
-        kind, bias = ("none", other) if bias is None else ("channel", bias.contiguous())
-        return {"bias_ptr": bias, "BIAS": kind, "stride_bc": 1, "stride_bd": 0, "stride_bh": 0, "stride_bw": 0}
-    return {"bias_ptr": bias, "BIAS": "map", **memory.named_strides("b", bias, "cdhw")}
+        return ("none", (1, 0, 0, 0), other) if bias is None else ("channel", (1, 0, 0, 0), bias.contiguous())
+    return "map", memory.strides(bias)[1:], bias

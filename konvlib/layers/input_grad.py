@@ -12,7 +12,8 @@ are few channels, over taps and channels together.
 from __future__ import annotations
 
 import math
-from functools import partial
+from collections.abc import Mapping, Sequence
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import autotune, input_grad_hopper, memory
 from konvlib.layers.autotune import BoxTile, Tile
+from konvlib.layers.bound import Bound
 from konvlib.layers.memory import LAYER_SIZES, NOWHERE, pixel_of
 from konvlib.runtime import cdiv, tl
 
@@ -203,7 +205,7 @@ def conv_transpose(dy: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None,
     ...     conv_transpose(dy, w, None, conv_geometry((1, 1, 3), w.shape, axes=1))
     tensor([[[ 2., 13., 15.]]])
     """
-    dx = memory.empty(dy, layer.input_shape)
+    dx = memory.fresh(dy, layer.input_shape)
     given = {"bias_ptr": dx if bias is None else bias.contiguous(), "HAS_BIAS": bias is not None}
     kernels, among = (conv_input_grad_kernel, conv_input_grad_few_kernel), autotune.tiles_of(dx.dtype)
     launch_by_phases(kernels, given, dx, dy, w, layer, name="conv_transpose", among=among, in_boxes=True)
@@ -224,8 +226,8 @@ def launch_by_phases(
 ) -> None:
     """Launch one of two kernels that write ``dx``, for many channels or for few, with its own arguments ``given``.
 
-    The second one may be missing. With ``in_boxes``, what they compute is the input gradient with a bias, and boxes of
-    pixels may compute it too.
+    One of these is a tensor. The second kernel may be missing. With ``in_boxes``, what they compute is the input
+    gradient with a bias, and boxes of pixels may compute it too.
 
     Examples
     --------
@@ -241,31 +243,56 @@ def launch_by_phases(
     if dx.numel() == 0:
         return
     dy, packed = memory.with_channels_last(dy), memory.packed_weight(w)
-    in_channels, out_channels = layer.in_channels // layer.groups, layer.out_channels // layer.groups
-    taps, phases = math.prod(layer.kernel_size), math.prod(layer.stride)
-    pixels = layer.batch * math.prod(cdiv(n, s) for n, s in zip(layer.input_size, layer.stride, strict=True))
-    common, inverse = memory.gcd_and_inverse(layer.stride, layer.dilation)
-    given = given | {"dy_ptr": dy, "w_ptr": packed, "dx_ptr": dx, "pixels": pixels, "groups": layer.groups}
-    given |= {"in_channels": in_channels, "out_channels": out_channels, **memory.of_layer(layer)}
-    given |= memory.along_axes(gcd=(common, 1), inverse=(inverse, 0))
-    given |= memory.named_strides("dy", dy, "ndhw") | memory.named_strides("dx", dx)
-    given |= {"stride_wo": taps * packed.shape[2], "stride_wt": packed.shape[2], "AXES": layer.axes}
-    given |= {"ACC_DTYPE": runtime.sum_type(dx), "INPUT_PRECISION": runtime.precision(dx)}
-    operands = [tensor for tensor in given.values() if isinstance(tensor, torch.Tensor)]
-    given["INT64"] = memory.is_wide(*operands) or pixels >= 2**31 - 2**10
+    ((other, tensor),) = [(argument, each) for argument, each in given.items() if isinstance(each, torch.Tensor)]
+    told = tuple([(argument, value) for argument, value in given.items() if argument != other])
+    lies = dx.stride(), dy.stride(), dx.dtype, runtime.precision(dx), memory.is_wide(dx, dy, packed, tensor)
 
     def launch(tile: Tile | BoxTile) -> None:
         if isinstance(tile, BoxTile):
             bias = given["bias_ptr"] if given["HAS_BIAS"] else None
             return input_grad_hopper.write_input_grad(dx, dy, packed, bias, layer, tile)
-        kernel, blocks = autotune.tiled(tile, out_channels, taps, *kernels)
-        programs = cdiv(pixels, blocks["BLOCK_M"]) * cdiv(in_channels, blocks["BLOCK_N"]) * layer.groups * phases
-        kernel[(programs,)](**given, **blocks)
+        few, bound = _bound(layer, packed.shape[2], tile, other, told, kernels[1] is not None, *lies)
+        bound(kernels[few], dy, packed, tensor, dx)
 
     with runtime.on_device_of(dx):
-        sizes: dict[str, Any] = {"rows": pixels, "columns": in_channels, "programs": phases * layer.groups}
+        sizes = _sizes(layer)
         if in_boxes:
             boxes = partial(input_grad_hopper.tiles, dx, dy, packed, layer)
             autotune.launch_either(name, layer, dx, launch, boxes, among=among, **sizes)
         else:
             autotune.launch(name, layer, dx, launch, among=among, **sizes)
+
+
+@lru_cache(1024)
+def _sizes(layer: ConvGeometry) -> Mapping[str, int]:
+    """What the tile is chosen by."""
+    pixels = layer.batch * math.prod(cdiv(n, s) for n, s in zip(layer.input_size, layer.stride, strict=True))
+    return {
+        "rows": pixels,
+        "columns": layer.in_channels // layer.groups,
+        "programs": math.prod(layer.stride) * layer.groups,
+    }
+
+
+@lru_cache(4096)
+def _bound(
+    layer: ConvGeometry, depth: int, tile: Tile, other: str, given: tuple[tuple[str, Any], ...], may_be_few: bool,
+    dx_steps: Sequence[int], dy_steps: Sequence[int], dtype: torch.dtype, precision: str, wide: bool,
+) -> tuple[bool, Bound]:  # fmt: skip
+    """Whether it is the kernel for few channels that runs, and its launch but for the tensors.
+
+    ``depth`` is how many input channels the weight has for each tap.
+    """
+    pixels, in_channels, programs = map(_sizes(layer).__getitem__, ("rows", "columns", "programs"))
+    out_channels, taps = layer.out_channels // layer.groups, math.prod(layer.kernel_size)
+    common, inverse = memory.gcd_and_inverse(layer.stride, layer.dilation)
+    told: dict[str, Any] = {"pixels": pixels, "groups": layer.groups, **dict(given)}
+    told |= {"in_channels": in_channels, "out_channels": out_channels, **memory.of_layer(layer)}
+    told |= memory.along_axes(gcd=(common, 1), inverse=(inverse, 0))
+    told |= memory.named_steps("dy", dy_steps, "ndhw") | memory.named_steps("dx", dx_steps)
+    told |= {"stride_wo": taps * depth, "stride_wt": depth, "AXES": layer.axes}
+    told |= {"ACC_DTYPE": tl.float64 if dtype == torch.float64 else tl.float32, "INPUT_PRECISION": precision}
+    told["INT64"] = wide or pixels >= 2**31 - 2**10
+    few, blocks = autotune.tiled(tile, out_channels, taps, False, True if may_be_few else None)
+    count = cdiv(pixels, blocks["BLOCK_M"]) * cdiv(in_channels, blocks["BLOCK_N"]) * programs
+    return few, Bound(count, ("dy_ptr", "w_ptr", other, "dx_ptr"), told | blocks)

@@ -62,6 +62,22 @@ def empty(like: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     return like.new_empty((shape[0], *shape[2:], shape[1])).movedim(-1, 1)
 
 
+def fresh(like: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    """As `empty`, for a kernel to write to: lengths are numbers, so where channels last lie is remembered.
+
+    Examples
+    --------
+    >>> fresh(torch.ones(2, 3, 4, 5).to(memory_format=torch.channels_last), (1, 2, 3, 4)).stride()
+    (24, 1, 8, 2)
+    """
+    return like.new_empty_strided(shape, _last_steps(shape)) if is_channels_last(like) else like.new_empty(shape)
+
+
+@lru_cache(4096)
+def _last_steps(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return torch.empty((shape[0], *shape[2:], shape[1]), device="meta").movedim(-1, 1).stride()
+
+
 def laid_like(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """``y``, in channels last where ``x`` is: itself, or a copy.
 
@@ -100,6 +116,19 @@ def packed_weight(w: torch.Tensor) -> torch.Tensor:
     return w.flatten(2).movedim(1, -1).contiguous() if w.dim() == AXES else w.movedim(1, -1).contiguous().flatten(1, -2)
 
 
+@lru_cache(4096)
+def lies_packed(shape: tuple[int, ...], steps: tuple[int, ...]) -> bool:
+    """Whether a weight of this shape and these strides lies as `packed_weight` lays it out.
+
+    Examples
+    --------
+    >>> w = torch.ones(2, 3, 4, 5)
+    >>> [lies_packed(z.shape, z.stride()) for z in (w, w.to(memory_format=torch.channels_last))]
+    [False, True]
+    """
+    return torch.empty_strided(shape, steps, device="meta").movedim(1, -1).is_contiguous()
+
+
 def strides(x: torch.Tensor) -> tuple[int, ...]:
     """The strides of the batch, the channels and three spatial axes.
 
@@ -120,7 +149,19 @@ def named_strides(name: str, x: torch.Tensor, places: str = "ncdhw") -> dict[str
     >>> named_strides("x", torch.ones(2, 3, 4), "ncw")
     {'stride_xn': 12, 'stride_xc': 4, 'stride_xw': 1}
     """
-    each = dict(zip("ncdhw", strides(x), strict=True))
+    return named_steps(name, x.stride(), places)
+
+
+def named_steps(name: str, steps: Sequence[int], places: str = "ncdhw") -> dict[str, int]:
+    """The strides of a tensor as `named_strides` has them, from what its ``stride()`` says.
+
+    Examples
+    --------
+    >>> named_steps("x", (12, 4, 1), "ncw")
+    {'stride_xn': 12, 'stride_xc': 4, 'stride_xw': 1}
+    """
+    batch, channels, *spatial = steps
+    each = dict(zip("ncdhw", (batch, channels, *three(spatial, 0)), strict=True))
     return {argument: each[place] for argument, place in _stride_names(name, places)}
 
 

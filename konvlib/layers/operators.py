@@ -33,21 +33,23 @@ from konvlib.runtime import REALS
 Ints = Sequence[int]
 
 
-def shown(x: Tensor, layer: ConvGeometry) -> tuple[Tensor, tuple[Ints, Ints, Ints, int]]:
-    """Return ``x`` as the operators take it, which pad with zeros alone, and the layer's arguments for them.
+def shown(x: Tensor, layer: ConvGeometry) -> tuple[Tensor, ConvGeometry, tuple[Ints, Ints, Ints, int]]:
+    """Return ``x`` as the operators take it, which pad with zeros alone, the layer of that, and its arguments for them.
 
     Examples
     --------
     >>> import torch
+    >>> from dataclasses import replace
     >>> x = torch.tensor([[[1.0, 3, 2]]])
-    >>> shown(x, geometry.conv_geometry(x.shape, (1, 1, 2), axes=1, padding=1))
+    >>> layer = geometry.conv_geometry(x.shape, (1, 1, 2), axes=1, padding=1)
+    >>> shown(x, layer)[::2]
     (tensor([[[1., 3., 2.]]]), ((1,), [1, 1], (1,), 1))
-    >>> shown(x, geometry.conv_geometry(x.shape, (1, 1, 2), axes=1, padding=1, padding_mode="circular"))
+    >>> shown(x, replace(layer, padding_mode="circular"))[::2]
     (tensor([[[2., 1., 3., 2., 1.]]]), ((1,), [0, 0], (1,), 1))
     """
     if layer.padding_mode != "zeros":
         x, layer = padding.pad(x, layer.padding, layer.padding_mode), layer.of_padded()
-    return x, (layer.stride, padding.flat(layer.padding), layer.dilation, layer.groups)
+    return x, layer, (layer.stride, padding.flat(layer.padding), layer.dilation, layer.groups)
 
 
 def _layer(x: Tensor, w: Tensor, bias: Tensor | None, *rest: Any) -> ConvGeometry:

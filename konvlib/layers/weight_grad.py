@@ -20,6 +20,7 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import autotune, memory, weight_grad_boxes, weight_grad_hopper
 from konvlib.layers.autotune import MULTIPROCESSORS, BoxTile, Tile, multiprocessors
+from konvlib.layers.bound import launch_bound
 from konvlib.layers.memory import LAYER_SIZES
 from konvlib.layers.polynomials import expanded
 from konvlib.layers.weight_grad_parts import MOST_PIXELS, MOST_SUMS, add_parts, pieces
@@ -298,7 +299,8 @@ def _launcher(
         share, parts = split(pixels, block_k, programs, dw.numel(), multiprocessors(x))
         sums = torch.empty(parts * dw.numel(), dtype=runtime.sum_dtype(x.dtype), device=x.device)
         kernel = conv_weight_grad_few_kernel if few else conv_weight_grad_kernel
-        kernel[(programs * parts,)](
+        launch_bound(
+            kernel, programs * parts,
             **given, sums_ptr=sums, parts=parts, share=share, BLOCK_M=block_m, BLOCK_N=block_n, BLOCK_K=block_k,
             num_warps=tile.num_warps, num_stages=tile.num_stages,
         )  # fmt: skip

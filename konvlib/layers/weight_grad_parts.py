@@ -14,6 +14,7 @@ import torch
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry, halos
 from konvlib.layers import memory
+from konvlib.layers.bound import launch_bound
 from konvlib.runtime import cdiv, power_of_2, tl
 
 MOST_SUMS = 2**24
@@ -73,7 +74,8 @@ def add_parts(dw: torch.Tensor, sums: torch.Tensor, parts: int) -> None:
     strides = dw.stride(0), dw.stride(1), dw.stride(-1)
     wide = memory.is_wide(dw) or dw.numel() >= 2**31 - AT_ONCE
     with runtime.on_device_of(dw):
-        sum_parts_kernel[(cdiv(dw.numel(), block),)](
+        launch_bound(
+            sum_parts_kernel, cdiv(dw.numel(), block),
             dw_ptr=dw, sums_ptr=sums, parts=parts, weights=dw.numel(), in_channels=in_channels, taps=taps,
             stride_wo=strides[0], stride_wc=strides[1], stride_wt=strides[2],
             IN_LINE=lies_as_parts(dw), INT64=wide, BLOCK=block, PARTS=at_once, ACC_DTYPE=runtime.sum_type(dw),

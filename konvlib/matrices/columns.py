@@ -24,6 +24,7 @@ from konvlib.images.launching import (
     tile_of_rows,
     vector_of,
 )
+from konvlib.layers.bound import launch_bound
 from konvlib.layers.memory import is_wide
 from konvlib.runtime import cdiv, tl
 
@@ -150,7 +151,8 @@ def im2col(
     block_m, block_n = tile_of(x, rows, pixels, 512 if x.dtype == torch.float64 else 1024)
     given = of_windows(x.shape[2:], windows, kernel, stride, padding, dilation, without="out_d")
     with runtime.on_device_of(x):
-        im2col_kernel[(cdiv(rows, block_m) * cdiv(pixels, block_n),)](
+        launch_bound(
+            im2col_kernel, cdiv(rows, block_m) * cdiv(pixels, block_n),
             x_ptr=x, cols_ptr=cols, rows=rows // vector, channels=x.shape[1] // vector, pixels=pixels, **given,
             **strides("x", x, vector), INT64=is_wide(x, cols), VECTOR=vector,
             BLOCK_M=block_m, BLOCK_N=block_n,

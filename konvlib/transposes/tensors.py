@@ -37,7 +37,7 @@ def conv_transpose(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometr
     """
     if not runs_kernel(x):
         return layers.conv_transpose(x, w, bias, layer)
-    x, rest = operators.shown(_extended(x, layer)[0], layer)
+    x, _, rest = operators.shown(_extended(x, layer)[0], layer)
     return operators.conv_transpose(x, w, bias, layer.input_size, *rest)
 
 

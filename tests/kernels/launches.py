@@ -25,7 +25,7 @@ from konvlib.layers import autotune
 from konvlib.operators import OPERATORS
 
 DEVICE = "NVIDIA H100 80GB HBM3"
-NO_WORK = ("aten::empty", "aten::new_empty", "aten::empty_like", "aten::empty_strided")
+NO_WORK = ("aten::empty", "aten::new_empty", "aten::empty_like", "aten::empty_strided", "aten::new_empty_strided")
 
 
 class Launches(TorchDispatchMode):

@@ -64,7 +64,10 @@ def poisoned() -> Iterator[None]:
 
         return empty
 
-    owners = ((torch, "empty"), (torch.Tensor, "new_empty"), (torch, "empty_like"), (torch, "empty_strided"))
+    owners = (
+        *((torch, "empty"), (torch, "empty_like"), (torch, "empty_strided")),
+        *((torch.Tensor, "new_empty"), (torch.Tensor, "new_empty_strided")),
+    )
     with pytest.MonkeyPatch.context() as patch:
         for owner, name in owners:
             patch.setattr(owner, name, poison(getattr(owner, name)))
