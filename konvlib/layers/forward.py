@@ -20,7 +20,7 @@ import torch
 
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
-from konvlib.layers import autotune, forward_hopper, memory
+from konvlib.layers import autotune, forward_hopper, forward_runs, memory
 from konvlib.layers.autotune import BoxTile, Tile
 from konvlib.layers.memory import LAYER_SIZES, NOWHERE, pixel_of
 from konvlib.layers.polynomials import PLAIN, Expansion, expanded
@@ -201,12 +201,14 @@ def conv(
     given |= _told(layer, expansion)
     given |= memory.named_strides("x", x, "ndhw") | memory.named_strides("y", y)
     given |= {"ACC_DTYPE": runtime.sum_type(y), "INPUT_PRECISION": runtime.precision(y)}
+    runs = forward_runs.could_serve(y.dtype, layer)
     pixels, in_channels, out_channels = given["pixels"], given["in_channels"], given["out_channels"]
     given["INT64"] = memory.is_wide(x, y, packed) or pixels >= 2**31 - 2**10
 
     def launch(tile: Tile | BoxTile) -> None:
         if isinstance(tile, BoxTile):
-            return forward_hopper.write_conv(y, x, packed, bias, layer, tile)
+            form = forward_runs if runs else forward_hopper
+            return form.write_conv(y, x, packed, bias, layer, tile)
         taps = math.prod(layer.kernel_size)
         kernel, blocks = autotune.tiled(tile, in_channels, taps, conv_forward_kernel, conv_forward_few_kernel)
         programs = cdiv(pixels, blocks["BLOCK_M"]) * cdiv(out_channels, blocks["BLOCK_N"]) * layer.groups
@@ -218,6 +220,7 @@ def conv(
         sizes["among"] = autotune.tiles_of(y.dtype, expanded=expansion != PLAIN)
         if expansion == PLAIN:
             boxes = partial(forward_hopper.tiles, y, x, packed, bias, layer)
+            boxes = partial(forward_runs.tiles, y, bias, layer) if runs else boxes
             autotune.launch_either(name, layer, y, launch, boxes, **sizes)
         else:
             autotune.launch(name, layer, y, launch, **sizes)

@@ -18,7 +18,7 @@ MODULES = [
     importlib.import_module(info.name)
     for info in pkgutil.walk_packages(konvlib.__path__, prefix=f"{konvlib.__name__}.")
 ]
-NO_EXAMPLES = (".figures", ".runtime", ".kernels", ".halo", "konvolution.columns", ".preparation", "_hopper")
+NO_EXAMPLES = (".figures", ".runtime", ".kernels", ".halo", "konvolution.columns", ".preparation", "_hopper", "_runs")
 """Drawings, which the notebooks show, and kernels with their launchers, which only the operators call."""
 
 

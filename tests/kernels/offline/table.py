@@ -16,13 +16,14 @@ import triton
 from tqdm import tqdm
 
 from tests.kernels import launches
-from tests.kernels.offline import boxes, columns, compiling, halo, layers, pooling, preparation, sequences
+from tests.kernels.offline import boxes, columns, compiling, halo, layers, pooling, preparation, runs, sequences
 from tests.kernels.offline.compiling import Row
 
 FAMILIES = {
     "sequences": sequences,
     "layers": layers,
     "boxes": boxes,
+    "runs": runs,
     "halo": halo,
     "columns of degrees": columns,
     "preparation": preparation,
