@@ -8,6 +8,7 @@ one of runs: a run begins where the accesses of several numbers may, and nothing
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 
@@ -73,6 +74,7 @@ def tiles(y: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry) -> tu
     return TILES
 
 
+@lru_cache(4096)
 def could_serve(dtype: torch.dtype, layer: ConvGeometry) -> bool:
     """Whether it computes layers of a dtype, in one group: those of one or two axes whose taps of a row are a run.
 
