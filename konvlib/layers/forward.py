@@ -20,7 +20,7 @@ import torch
 
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
-from konvlib.layers import autotune, forward_hopper, memory
+from konvlib.layers import autotune, forward_hopper, forward_runs, memory
 from konvlib.layers.autotune import BoxTile, Tile
 from konvlib.layers.bound import Bound
 from konvlib.layers.memory import LAYER_SIZES, NOWHERE, pixel_of
@@ -198,13 +198,14 @@ def conv(
     if y.numel() == 0:
         return y
     x, packed = memory.with_channels_last(x), w if memory.lies_packed(w.shape, w.stride()) else memory.packed_weight(w)
-    kind, steps, added = _bias_of(bias, packed)
+    runs, (kind, steps, added) = forward_runs.could_serve(y.dtype, layer), _bias_of(bias, packed)
     lies = x.stride(), y.stride(), kind, steps, y.dtype, runtime.precision(y), memory.is_wide(x, y, packed)
 
     def launch(tile: Tile | BoxTile) -> None:
         if isinstance(tile, BoxTile):
             weight = memory.packed_weight(w) if packed is w else packed
-            return forward_hopper.write_conv(y, x, weight, bias, layer, tile)
+            form = forward_runs if runs else forward_hopper
+            return form.write_conv(y, x, weight, bias, layer, tile)
         few, bound = _bound(layer, expansion, tile, *lies)
         bound(conv_forward_few_kernel if few else conv_forward_kernel, x, packed, added, y)
 
@@ -212,6 +213,7 @@ def conv(
         name, sizes = _name(expansion), _sizes(layer, expansion, y.dtype)
         if expansion == PLAIN:
             boxes = partial(forward_hopper.tiles, y, x, packed, bias, layer)
+            boxes = partial(forward_runs.tiles, y, bias, layer) if runs else boxes
             autotune.launch_either(name, layer, y, launch, boxes, **sizes)
         else:
             autotune.launch(name, layer, y, launch, **sizes)

@@ -13,7 +13,7 @@ import torch
 import konvlib
 from konvlib.geometry import conv_geometry
 from konvlib.konvolution import halo, kernels, preparation
-from konvlib.layers import operators
+from konvlib.layers import forward_runs, memory, operators
 from konvlib.layers.polynomials import Expansion
 
 DTYPES = (torch.float16, torch.float32, torch.float64)
@@ -35,6 +35,11 @@ def layers(device: str, dtype: torch.dtype, *, last: bool) -> None:
         y = konvlib.conv2d(x, w, bias, stride=(2, 1), padding=((1, 0), (2, 1)), groups=groups)
         torch.autograd.grad(y.sum(), (x, w))
         operators.conv_transpose(y, w, None, x.shape[2:], [2, 1], [1, 0, 2, 1], [1, 1], groups)
+    layer = conv_geometry((2, 3, 7, 9), (20, 3, 3, 2), axes=2, stride=(2, 1), padding=((1, 0), (2, 1)))
+    if forward_runs.could_serve(dtype, layer):
+        x, w = (_ones(shape, device, dtype, last=last).detach() for shape in (layer.input_shape, layer.weight_shape))
+        y = memory.empty(x, layer.output_shape)
+        forward_runs.write_conv(y, x, memory.packed_weight(w), w[:, 0, 0, 0], layer, forward_runs.TILES[0])
 
 
 def windows(device: str, dtype: torch.dtype, *, last: bool) -> None:

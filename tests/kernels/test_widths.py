@@ -16,6 +16,7 @@ from tests.kernels.test_guards import kernels
 LOADED = {
     "conv_forward bf16": ([16], [16]),
     "conv_input_grad bf16": ([16], [16]),
+    "conv_runs bf16 stem": ([8, 16], [16]),  # a run ends between 16 bytes
     "conv_weight_grad bf16": ([16], [16]),
     "polynomial_input_grad bf16": ([16], [16]),
     "weight_grad_boxes bf16": ([], [16]),  # boxes

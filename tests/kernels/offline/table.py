@@ -16,13 +16,25 @@ import triton
 from tqdm import tqdm
 
 from tests.kernels import launches
-from tests.kernels.offline import boxes, columns, compiling, halo, halo_beside, layers, pooling, preparation, sequences
+from tests.kernels.offline import (
+    boxes,
+    columns,
+    compiling,
+    halo,
+    halo_beside,
+    layers,
+    pooling,
+    preparation,
+    runs,
+    sequences,
+)
 from tests.kernels.offline.compiling import Row
 
 FAMILIES = {
     "sequences": sequences,
     "layers": layers,
     "boxes": boxes,
+    "runs": runs,
     "halo": halo,
     "halo, degrees side by side": halo_beside,
     "columns of degrees": columns,
