@@ -101,13 +101,9 @@ def _forward(
     ways = {"halo": by_halo} if halo.serves(x, layer) else {}
     ways |= {"fused": lambda: forward.conv(x, w, added(), layer, expansion), "expanded": expanded, "library": library}
 
-    def others() -> torch.Tensor:
-        return autotune.choose(_kind("konv", expansion), layer, x, ways)
-
-    if not halo_beside.serves(x, layer, expansion.degrees):
-        return others()
-    # By a name of its own, so that it is measured where the table names another way, of a time when this was not there.
-    return autotune.choose(_kind("konv beside", expansion), layer, x, {"others": others, "beside": beside})
+    if halo_beside.serves(x, layer, expansion.degrees):  # not the first, as columns of the gradient
+        ways["beside"] = beside
+    return autotune.choose(_kind("konv", expansion), layer, x, ways)
 
 
 def konv_input_grad(

@@ -4,7 +4,7 @@
 one with ``--choices``. On another geometry the first call times the tiles of the list, unless a CUDA graph is being
 captured or ``KONVLIB_TUNE=0``, when the first of the list is taken. Where an operator knows several ways of computing,
 the file names the one to take; others than the first may take more memory, or compile long, so they are timed only
-with ``KONVLIB_TUNE=all``, which the benchmarks set.
+with ``KONVLIB_TUNE=all``, which the benchmarks set, and then beside the one that the file names.
 """
 
 from __future__ import annotations
@@ -251,14 +251,12 @@ def choose(
     True
     """
     name = key(kind, layer, y)
-    way = _known(y).get(name) or _measured.get(name)
-    if way not in ways:  # unknown, or one that does not serve these operands
-        way = next(iter(ways))
-        if _may_measure_all(y):
-            seconds = {other: _seconds(ways[other]) for other in ways}
-            quickest = min(seconds, key=seconds.__getitem__)
-            way = quickest if seconds[quickest] < MARGIN * seconds[way] else way
-            _measured[name] = way
+    known = _measured.get(name) or _known(y).get(name)
+    way = known if known in ways else next(iter(ways))  # unknown, or one that does not serve these operands
+    if _measured.get(name) not in ways and _may_measure_all(y):  # what a file names, too: it may be older than a way
+        seconds = {other: _seconds(ways[other]) for other in ways}
+        quickest = min(seconds, key=seconds.__getitem__)
+        way = _measured[name] = quickest if seconds[quickest] < MARGIN * seconds[way] else way
     return ways[way]()
 
 
