@@ -114,7 +114,7 @@ def test_it_is_taken_where_a_file_of_choices_names_it(monkeypatch, known):
     monkeypatch.setattr(autotune, "_measured", names if known else {})
     monkeypatch.setattr(forward_runs, "tiles", lambda *_: forward_runs.TILES)
     monkeypatch.setattr(forward_runs, "write_conv", lambda *given: launched.append(given[-1]))
-    monkeypatch.setattr(autotune, "tiled", lambda *_: (Other(), {"BLOCK_M": 64, "BLOCK_N": 64}))
+    monkeypatch.setattr(forward, "conv_forward_few_kernel", Other())
     forward.conv(x, w, None, layer)
     assert launched == ([forward_runs.TILES[1]] if known else [])
 
