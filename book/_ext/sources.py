@@ -1,4 +1,4 @@
-"""Functions that a page prints, such as whole kernels: coloured as code is, and not broken on a narrow screen."""
+"""Functions that a page prints, such as whole kernels: coloured as code is."""
 
 from __future__ import annotations
 
