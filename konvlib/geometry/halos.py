@@ -6,6 +6,7 @@ what holds in each, so that reading axis by axis brings the corners along.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -167,6 +168,22 @@ def _places(spans: Sequence[Interval]) -> Callable[[int], int]:
     """The function from a sample to its place in what is read."""
     skipped = spans[-1][0] - sum([stop - start for start, stop in spans[:-1]])
     return lambda sample: sample - (skipped if sample >= spans[-1][0] else spans[0][0])
+
+
+def pieces(start: int, stop: int, bounds: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Return the parts of an axis, cut at bounds, that samples ``start`` to ``stop`` lie in, with the places in each.
+
+    Examples
+    --------
+    >>> pieces(1, 5, (0, 2, 4, 6))
+    [(0, 1, 2), (1, 0, 2), (2, 0, 1)]
+    """
+    found, part = [], bisect_right(bounds, start) - 1
+    while start < stop:
+        end = min(stop, bounds[part + 1])
+        found.append((part, start - bounds[part], end - bounds[part]))
+        start, part = end, part + 1
+    return found
 
 
 def pool_sides(read: Read, padding_after: int) -> tuple[int, int]:

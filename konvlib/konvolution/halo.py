@@ -6,6 +6,7 @@ It takes layers in halves on Hopper, without groups, with kernels up to 7 on one
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -34,6 +35,8 @@ LEAST = 48
 """The fewest channels, of the input and of the output: tiles have 64, and what is padded is computed in vain."""
 
 SHARED_MEMORY = 227 * 1024
+Launch = tuple[Any, tuple[int], dict[str, Any]]
+"""A kernel, its grid and its arguments."""
 
 
 @lru_cache(1024)
@@ -167,24 +170,34 @@ def as_added(bias: torch.Tensor | None, walk: Walk) -> Added | None:
 def _run(
     x: torch.Tensor, weight: torch.Tensor, added: Added | None, layer: ConvGeometry, expansion: Expansion
 ) -> torch.Tensor:
-    """Launch the kernel with its best tile."""
+    def launch_of(y: torch.Tensor, x: torch.Tensor, tile: Tile) -> Launch:
+        return launched(y, x, weight, added, layer, expansion, blocks_of(layer, tile))
+
+    return run("halo", x, layer, expansion, tiles_of(layer), launch_of)
+
+
+def run(
+    name: str, x: torch.Tensor, layer: ConvGeometry, expansion: Expansion, tiles: tuple[Tile, ...],
+    launch_of: Callable[[torch.Tensor, torch.Tensor, Tile], Launch],
+) -> torch.Tensor:  # fmt: skip
+    """The layer by the best of some tiles; ``launch_of(y, x, tile)`` is a launch, of tensors with channels last."""
     y = x.new_empty((layer.batch, *layer.output_size, layer.out_channels)).movedim(-1, 1)
     shown = memory.with_channels_last(x)
 
     def launch(tile: Tile) -> None:
-        kernel, grid, arguments = launched(y, shown, weight, added, layer, expansion, blocks_of(layer, tile))
+        kernel, grid, arguments = launch_of(y, shown, tile)
         kernel[grid](**arguments)
 
     with runtime.on_device_of(y):
-        name = f"halo {expansion.basis} {expansion.squash} {expansion.degrees}"
-        autotune.launch(name, layer, y, launch, likely=tiles_of(layer))
+        name = f"{name} {expansion.basis} {expansion.squash} {expansion.degrees}"
+        autotune.launch(name, layer, y, launch, likely=tiles)
     return y if memory.is_channels_last(x) else y.contiguous()
 
 
 def launched(
     y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, added: Added | None, layer: ConvGeometry,
     expansion: Expansion, blocks: dict[str, Any],
-) -> tuple[Any, tuple[int], dict[str, Any]]:  # fmt: skip
+) -> Launch:  # fmt: skip
     """The kernel, its grid and its arguments; ``x`` and ``y`` have their channels last."""
     walk = walk_of(layer)
     kernel_h, kernel_w = layer.kernel_size[walk.rows], _of(layer.kernel_size, walk.columns, 1)

@@ -26,7 +26,6 @@ from konvlib.geometry import ConvGeometry
 from konvlib.konvolution import halo
 from konvlib.konvolution.halo_beside_kernel import konv_beside_kernel
 from konvlib.konvolution.preparation import CHANNELS, Added, prepared
-from konvlib.layers import autotune, memory
 from konvlib.layers.autotune import Tile
 from konvlib.layers.polynomials import Expansion
 from konvlib.runtime import cdiv
@@ -182,25 +181,16 @@ def whole_konv(
 def _run(
     x: torch.Tensor, weight: torch.Tensor, added: Added | None, layer: ConvGeometry, expansion: Expansion
 ) -> torch.Tensor:
-    """Launch the kernel with its best tile."""
-    y = x.new_empty((layer.batch, *layer.output_size, layer.out_channels)).movedim(-1, 1)
-    shown = memory.with_channels_last(x)
+    def launch_of(y: torch.Tensor, x: torch.Tensor, tile: Tile) -> halo.Launch:
+        return launched(y, x, weight, added, layer, expansion, blocks_of(layer, expansion.degrees, tile))
 
-    def launch(tile: Tile) -> None:
-        blocks = blocks_of(layer, expansion.degrees, tile)
-        kernel, grid, arguments = launched(y, shown, weight, added, layer, expansion, blocks)
-        kernel[grid](**arguments)
-
-    with runtime.on_device_of(y):
-        name = f"halo beside {expansion.basis} {expansion.squash} {expansion.degrees}"
-        autotune.launch(name, layer, y, launch, likely=tiles_of(layer))
-    return y if memory.is_channels_last(x) else y.contiguous()
+    return halo.run("halo beside", x, layer, expansion, tiles_of(layer), launch_of)
 
 
 def launched(
     y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, added: Added | None, layer: ConvGeometry,
     expansion: Expansion, blocks: dict[str, Any],
-) -> tuple[Any, tuple[int], dict[str, Any]]:  # fmt: skip
+) -> halo.Launch:  # fmt: skip
     """The kernel, its grid and its arguments; ``x`` and ``y`` have their channels last."""
     _, grid, arguments = halo.launched(y, x, weight, added, layer, expansion, blocks)
     return konv_beside_kernel, grid, arguments | {"EVEN_C": layer.in_channels % blocks["WIDTH"] == 0}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from dask.task_spec import Task, TaskRef
 
+from konvlib.geometry import halos
 from konvlib.geometry.halos import Interval, Read
 
 
@@ -193,7 +193,7 @@ def gathered(x: da.Array, reads: dict[int, Sequence[Read]]) -> da.Array:
         if axis in reads:
             spans = [read.spans or ((0, 1),) for read in reads[axis]]
             bounds = tuple(accumulate(sizes, initial=0))
-            rows.append([[piece for span in each for piece in _pieces(*span, bounds)] for each in spans])
+            rows.append([[piece for span in each for piece in halos.pieces(*span, bounds)] for each in spans])
             chunks.append(tuple([sum([stop - start for start, stop in each]) for each in spans]))
         else:
             rows.append([[(number, 0, size)] for number, size in enumerate(sizes)])
@@ -207,16 +207,6 @@ def gathered(x: da.Array, reads: dict[int, Sequence[Read]]) -> da.Array:
         tasks[key] = Task(key, _put_together, tuple(map(len, pieces)), *parts)
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=[x])
     return da.Array(graph, name, tuple(chunks), dtype=x.dtype, meta=x._meta)
-
-
-def _pieces(start: int, stop: int, bounds: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Of which chunks samples ``start`` to ``stop`` are, each with its own interval of them."""
-    found, chunk = [], bisect_right(bounds, start) - 1
-    while start < stop:
-        end = min(stop, bounds[chunk + 1])
-        found.append((chunk, start - bounds[chunk], end - bounds[chunk]))
-        start, chunk = end, chunk + 1
-    return found
 
 
 def _part_of(x: da.Array, at: Sequence[tuple[int, int, int]], name: str, tasks: dict[Any, Any]) -> TaskRef:

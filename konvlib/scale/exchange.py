@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from konvlib.geometry import halos
 from konvlib.geometry.halos import Read
 from konvlib.layers import memory
 
@@ -45,22 +46,21 @@ def exchange_of(axis: int, bounds: Sequence[int], reads: Sequence[Read], me: int
     >>> exchange.own, exchange.comes[1], exchange.goes[1]
     ([Piece(start=0, place=0, length=4)], [Piece(start=0, place=4, length=1)], [Piece(start=3, place=0, length=1)])
     """
-    ranks = range(len(reads))
-    comes = [_pieces(reads[me], bounds[owner], bounds[owner + 1]) for owner in ranks]
-    goes = [_pieces(reads[reader], bounds[me], bounds[me + 1]) for reader in ranks]
+    comes = _pieces(reads[me], bounds)
+    goes = [_pieces(read, bounds)[me] for read in reads]
     own, comes[me], goes[me] = comes[me], [], []
     return Exchange(axis, bounds[me + 1] - bounds[me], reads[me], own, comes, goes, group)
 
 
-def _pieces(read: Read, low: int, high: int) -> list[Piece]:
-    """What is read of samples ``low`` to ``high``; spans stand one after the other."""
-    pieces, place = [], 0
-    for start, stop in read.spans:
-        first, last = max(start, low), min(stop, high)
-        if first < last:
-            pieces.append(Piece(first - low, place + first - start, last - first))
-        place += stop - start
-    return pieces
+def _pieces(read: Read, bounds: Sequence[int]) -> list[list[Piece]]:
+    """What is read of each rank's samples; spans stand one after the other."""
+    found: list[list[Piece]] = [[] for _ in bounds[1:]]
+    place = 0
+    for span in read.spans:
+        for rank, first, last in halos.pieces(*span, bounds):
+            found[rank].append(Piece(first, place, last - first))
+            place += last - first
+    return found
 
 
 class Seen(torch.autograd.Function):

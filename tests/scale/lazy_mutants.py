@@ -67,7 +67,7 @@ MUTANTS = [
     (BLOCKS, "_computed", "parts of the first block", "row[place[axis]]", "row[0]", "conv conv_transpose"),
     (BLOCKS, "_computed", "parts by the last axis", "row[place[axis]]", "row[place[-1] % len(row)]", "conv avg_pool"),
     (BLOCKS, "gathered", "one span of two", "for span in each for piece", "for span in each[:1] for piece", "conv"),
-    (BLOCKS, "_pieces", "parts begin as in the array", "start - bounds[chunk], end", "start, end", "conv"),
+    (HALOS, "pieces", "parts begin as in the array", "start - bounds[part], end", "start, end", "conv"),
     (BLOCKS, "_part_of", "parts are taken for chunks", "stop - start == x", "stop - start <= x", "conv"),
     (BLOCKS, "_part_of", "parts of other chunks are equal", "from_iterable(at)", "from_iterable(at[2:])", "conv"),
     (BLOCKS, "_put_together", "columns run first", "reshape(grid)", "reshape(grid[::-1]).T", "conv"),

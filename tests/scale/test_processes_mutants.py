@@ -41,7 +41,7 @@ SEEN = [
     ("what others see gets no slope", "part.add_(values)", "part.add_(0 * values)"),
     ("their slopes take the place of its own", "part.add_(values)", "part.copy_(values)"),
     ("slopes of what nobody sees are left open", "total.zero_()", "total.fill_(1)"),
-    ("the second of two spans stands where the first does", "place += stop - start", "pass"),
+    ("each piece stands where the first does", "place += last - first", "pass"),
     ("zeros before are left out", "seen.narrow(axis, 0, before).zero_()", "seen.narrow(axis, 0, before).fill_(1)"),
 ]
 """Of the exchange."""
