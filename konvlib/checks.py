@@ -101,6 +101,32 @@ def _conversion(name: str, operand: Tensor, others: Sequence[torch.dtype], dtype
     return f"convert it, as with {name}.{method}()"
 
 
+def facts_of(operands: dict[str, Any]) -> tuple[Any, ...] | None:
+    """Return all by which plain tensors of one dtype on one device are found good; None for other operands.
+
+    Examples
+    --------
+    >>> facts_of({"x": torch.ones(2, 3), "bias": None})
+    (torch.Size([2, 3]), None, torch.float32, device(type='cpu'))
+    >>> facts_of({"x": torch.ones(2), "w": torch.ones(2).double()})
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return None
+    facts, dtype, device = [], None, None
+    for operand in operands.values():
+        if operand is None:
+            facts.append(None)
+            continue
+        if type(operand) not in PLAIN or operand.layout is not torch.strided or operand.is_nested:
+            return None
+        if dtype is None:
+            dtype, device = operand.dtype, operand.device
+        elif operand.dtype != dtype or operand.device != device:
+            return None
+        facts.append(operand.shape)
+    return *facts, dtype, device
+
+
 def checked_kind(device: Any, dtype: Any) -> dict[str, Any]:
     """Return device and dtype of parameters as keywords, where None leaves the choice to torch.
 

@@ -41,6 +41,8 @@ MANY = 2**20
 """Up to how many numbers nobody asks whether they fit in memory."""
 
 _plans: dict[Any, Any] = {}
+_ready: dict[Any, tuple[Any, Any]] = {}
+"""The backend and the geometry of tensors that were found good, by all that they are but their values."""
 
 
 def prepared(
@@ -94,12 +96,17 @@ def prepared(
     >>> backend.conv(x, w, bias, layer)
     array([[[5, 8]]])
     """
-    torch = sys.modules.get("torch")
+    torch, key = sys.modules.get("torch"), None
     if torch is not None and any([isinstance(operand, torch.Tensor) for operand in operands.values()]):
         if tensors is None:
             raise TypeError(f"{arrays.__package__} takes arrays, got a torch tensor; give tensor.numpy()")
-        from konvlib.checks import check_tensors, plan_of_tensors
+        from konvlib.checks import check_tensors, facts_of, plan_of_tensors
 
+        facts = facts_of(operands)
+        key = None if facts is None else _key_of((check, tensors, dtypes, *facts), arguments)
+        if key is not None and (found := _ready.get(key)):  # a graph must not depend on what is remembered
+            backend, plan = found
+            return backend, list(operands.values()), plan
         backend, given, plan_of = tensors(), operands, plan_of_tensors
         check_tensors(given, getattr(backend, dtypes))
     else:
@@ -122,7 +129,12 @@ def prepared(
         for name in batched.names:
             if given[name].ndim != rank and rank:
                 return _without_batch(backend, plan_of, check, given, arguments, batched)
-    return backend, list(given.values()), plan_of(check, given, arguments)
+    plan = plan_of(check, given, arguments)
+    if key is not None and getattr(plan, "numbers", 0) <= MANY:
+        if len(_ready) >= MOST_PLANS:
+            _ready.clear()
+        _ready[key] = backend, plan
+    return backend, list(given.values()), plan
 
 
 def _lazy(arrays: ModuleType, operands: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
@@ -192,18 +204,26 @@ def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[st
     >>> once is again
     True
     """
-    try:
-        exact = [a if type(a) is int or type(a) is str else _exact(a) for a in arguments.values()]
-        key = (check, *shapes, *exact)
-        plan = _plans.get(key)
-    except (TypeError, ValueError, RecursionError):  # no key: an array for an argument, or what the check refuses
+    key = _key_of((check, *shapes), arguments)
+    if key is None:
         return check(*shapes, **arguments)
+    plan = _plans.get(key)
     if plan is None:
         plan = check(*shapes, **arguments)
         if len(_plans) >= MOST_PLANS:
             _plans.clear()
         _plans[key] = plan
     return plan
+
+
+def _key_of(start: tuple[Any, ...], arguments: dict[str, Any]) -> Any:
+    """All of it as one key; None where there is none: of an array for an argument, or of what a check refuses."""
+    try:
+        key = (*start, *[a if type(a) is int or type(a) is str else _exact(a) for a in arguments.values()])
+        hash(key)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return key
 
 
 def _exact(value: Any) -> Any:

@@ -179,8 +179,8 @@ class Operator:
     fake : function
         Takes the same and returns uninitialised results: their shapes, dtypes and layouts.
     gradients : function
-        ``gradients(dy, needs, tensors, kept, rest)`` returns a gradient, or None, for each tensor, by kernels; ``rest``
-        are the other arguments.
+        ``gradients(dy, needs, tensors, kept, rest, plan)`` returns a gradient, or None, for each tensor, by kernels;
+        ``rest`` are the other arguments, ``plan`` is their geometry, or None where torch's dispatcher was asked.
     kept : function, optional
         Takes what ``composite`` takes and returns all results, where no kernel runs; by default only the composite's.
     autocast : bool
@@ -240,11 +240,14 @@ class Operator:
         """Return the result by ATen's operations."""
         return self._composite(*arguments[: self.tensors], self.check(*arguments) if plan is None else plan)
 
-    def below(self, *arguments: Any) -> Any:
-        """Run the kernel, past the operator's own derivative, and past torch's dispatcher where nothing waits there."""
+    def below(self, *arguments: Any, plan: Any = None) -> Any:
+        """Run the kernel, past the operator's own derivative, and past torch's dispatcher where nothing waits there.
+
+        ``plan`` is as in a call.
+        """
         tensors = arguments[: self.tensors]
         if runs_kernel(tensors[0]) and meets_kernel(tensors):
-            return self._kernel(*tensors, self.check(*arguments))
+            return self._kernel(*tensors, self.check(*arguments) if plan is None else plan)
         with torch._C._AutoDispatchBelowAutograd():
             return self.raw(*arguments)
 
@@ -311,7 +314,7 @@ class _Accelerated(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         results = operator.below(*tensors, *rest) if plan is None else operator._kernel(*tensors, plan)
         results = (results,) if isinstance(results, Tensor) else tuple(results)
-        ctx.operator, ctx.rest, ctx.count = operator, rest, len(tensors)
+        ctx.operator, ctx.rest, ctx.plan, ctx.count = operator, rest, plan, len(tensors)
         if len(results) > 1:
             ctx.mark_non_differentiable(*results[1:])
         ctx.save_for_backward(*tensors, *results[1:])
@@ -324,7 +327,7 @@ class _Accelerated(torch.autograd.Function):
         if torch.is_grad_enabled():
             grads = pullback(ctx.operator.composite, tensors, ctx.rest, needs, dy)
         else:
-            grads = ctx.operator.gradients(dy, needs, tensors, kept, ctx.rest)
+            grads = ctx.operator.gradients(dy, needs, tensors, kept, ctx.rest, ctx.plan)
         return None, None, None, *grads
 
 

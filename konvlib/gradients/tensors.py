@@ -34,7 +34,7 @@ def conv_input_grad(dy: Tensor, w: Tensor, layer: ConvGeometry) -> Tensor:
     if not runs_kernel(dy):
         return layers.conv_transpose(dy, w, None, layer)
     _, _, rest = operators.shown(dy, layer)
-    return operators.conv_transpose(dy, w, None, layer.input_size, *rest)
+    return operators.conv_transpose(dy, w, None, layer.input_size, *rest, plan=layer)
 
 
 def conv_weight_grad(x: Tensor, dy: Tensor, layer: ConvGeometry) -> Tensor:
@@ -49,8 +49,8 @@ def conv_weight_grad(x: Tensor, dy: Tensor, layer: ConvGeometry) -> Tensor:
     """
     if not runs_kernel(x):
         return layers.conv_weight_grad(x, dy, layer)
-    x, _, rest = operators.shown(x, layer)
-    return operators.conv_weight_grad(x, dy, layer.kernel_size, *rest)
+    x, layer, rest = operators.shown(x, layer)
+    return operators.conv_weight_grad(x, dy, layer.kernel_size, *rest, plan=layer)
 
 
 def conv_bias_grad(dy: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -94,4 +94,6 @@ def avg_pool_grad(dy: Tensor, pool: PoolGeometry) -> Tensor:
     if not runs_kernel(dy) or not aten.has_kernel(pool, mean=True):
         return aten.avg_pool_grad(dy, pool)
     kernel, stride, sides, _ = pooling_operators.geometry_of(pool)
-    return pooling_operators.avg_pool_scatter(dy, kernel, stride, sides, pool.input_size, pool.count_include_pad)
+    return pooling_operators.avg_pool_scatter(
+        dy, kernel, stride, sides, pool.input_size, pool.count_include_pad, plan=pool
+    )

@@ -7,7 +7,7 @@ shown by tap :math:`u_0 + (s / g) v` of window :math:`i_0 - (d / g) v`, where :m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from math import gcd, prod
 from types import MappingProxyType
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from konvlib import runtime
-from konvlib.layers.bound import launch_bound
+from konvlib.layers.bound import launch as launch_kept
 from konvlib.layers.memory import along_axes, gcd_and_inverse, is_channels_last, is_wide, named_strides, three
 from konvlib.runtime import cdiv, power_of_2, tl
 
@@ -185,29 +185,38 @@ def dense_strides(name: str, out: torch.Tensor, vector: int = 1) -> dict[str, in
 
 def launch(
     kernel: Any,
-    given: dict[str, Any],
+    told_of: Callable[..., tuple[int, dict[str, Any]]],
+    key: tuple[Any, ...],
     out: torch.Tensor,
     source: torch.Tensor,
-    *,
-    vector: int = 1,
-    size: int = 1024,
+    *others: torch.Tensor,
+    size: int | None = None,
 ) -> None:
     """Launch a kernel that writes ``out`` from a ``source``, in tiles of ``size``; doubles have half as many.
 
+    ``told_of(*key, out, source, *others)`` returns how many channels are read at a time, and the arguments. Without a
+    size tiles are of 128 threads, with so many channels each, four at least.
+
     Examples
     --------
-    >>> launch(None, {}, torch.ones(0, 1, 1), torch.ones(0, 1, 1))
+    >>> launch(None, dict, (), torch.ones(0, 1, 1), torch.ones(0, 1, 1))
     """
-    if not out.numel():
-        return
-    rows, pixels = out.shape[0] * out.shape[1], prod(out.shape[2:])
+    if out.numel():
+        with runtime.on_device_of(out):
+            launch_kept(kernel, _launched, (told_of, key, size), out, source, *others)
+
+
+def _launched(
+    told_of: Callable[..., tuple[int, dict[str, Any]]], key: tuple[Any, ...], size: int | None,
+    out: torch.Tensor, source: torch.Tensor, *others: torch.Tensor,
+) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
+    """The grid and the arguments."""
+    vector, given = told_of(*key, out, source, *others)
+    rows, pixels, size = out.shape[0] * out.shape[1], prod(out.shape[2:]), size or 128 * max(4, vector)
     block_m, block_n = tile_of(out, rows, pixels, size // 2 if out.dtype == torch.float64 else size)
-    with runtime.on_device_of(out):
-        launch_bound(
-            kernel, cdiv(rows, block_m) * cdiv(pixels, block_n),
-            **given, rows=rows // vector, channels=out.shape[1] // vector, pixels=pixels, INT64=is_wide(out, source),
-            VECTOR=vector, BLOCK_M=block_m, BLOCK_N=block_n,
-        )  # fmt: skip
+    told = {"rows": rows // vector, "channels": out.shape[1] // vector, "pixels": pixels, "VECTOR": vector}
+    told |= {"INT64": is_wide(out, source), "BLOCK_M": block_m, "BLOCK_N": block_n}
+    return (cdiv(rows, block_m) * cdiv(pixels, block_n),), given | told
 
 
 def tile_of(like: torch.Tensor, rows: int, pixels: int, size: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ instructions. What is sent back to samples is in ``konvlib.images.pooling_scatte
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -147,13 +148,22 @@ def pool(
     >>> y, taps
     (tensor([[[3., 3.]]]), tensor([[[1, 0]]], dtype=torch.int32))
     """
-    vector = vector_of(x, y)
-    given = {"x_ptr": x, "y_ptr": y, **strides("x", x, vector), **dense_strides("y", y, vector)}
-    given["ACC_DTYPE"] = runtime.sum_type(y)
     counts = counts_padding if taps is None else None
+    key = tuple(kernel), tuple(stride), tuple(padding), tuple(dilation), counts
+    if taps is None:
+        launch(avg_pool_kernel, _given, key, y, x, size=1024)
+    else:
+        launch(max_pool_kernel, _given, key, y, x, taps, size=1024)
+
+
+def _given(
+    kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], counts: bool | None,
+    y: torch.Tensor, x: torch.Tensor, taps: torch.Tensor | None = None,
+) -> tuple[int, dict[str, Any]]:  # fmt: skip
+    """As `launch` asks it."""
+    vector = vector_of(x, y)
+    given: dict[str, Any] = {"x_ptr": x, "y_ptr": y, "ACC_DTYPE": runtime.sum_type(y)}
+    given |= {**strides("x", x, vector), **dense_strides("y", y, vector)}
     windows = x.shape[2:], y.shape[2:], kernel, stride, padding, dilation
     given |= of_windows(*windows, without="out_d", counts_padding=counts)
-    if taps is None:
-        launch(avg_pool_kernel, given, y, x, vector=vector)
-    else:
-        launch(max_pool_kernel, given | {"taps_ptr": taps}, y, x, vector=vector)
+    return vector, given if taps is None else given | {"taps_ptr": taps}

@@ -104,9 +104,9 @@ def _max_pool_and_taps(x: Tensor, pool: PoolGeometry) -> tuple[Tensor, Tensor]:
     return aten.max_pool(x, pool), aten.taps_of(aten.largest_places(x, pool), pool)
 
 
-def _max_pool_gradients(dy, needs, tensors, kept, rest):
+def _max_pool_gradients(dy, needs, tensors, kept, rest, plan):
     *layer, _ = rest
-    return (max_pool_scatter.below(dy, *kept, *layer, tensors[0].shape[2:]) if needs[0] else None,)
+    return (max_pool_scatter.below(dy, *kept, *layer, tensors[0].shape[2:], plan=plan) if needs[0] else None,)
 
 
 max_pool = Operator(
@@ -165,7 +165,7 @@ def _scattered(dy: Tensor, taps: Tensor, pool: PoolGeometry) -> Tensor:
     return aten.scattered(torch.where(shows, dy, 0), places, pool)
 
 
-def _scatter_gradients(g, needs, tensors, kept, rest):
+def _scatter_gradients(g, needs, tensors, kept, rest, plan):
     """The adjoint of sending is to look there again."""
     if not needs[0]:
         return None, None
@@ -205,10 +205,10 @@ def _run_avg_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
     return y
 
 
-def _avg_pool_gradients(dy, needs, tensors, kept, rest):
+def _avg_pool_gradients(dy, needs, tensors, kept, rest, plan):
     kernel, stride, padding, _, counts_padding = rest
     size = tensors[0].shape[2:]
-    return (avg_pool_scatter.below(dy, kernel, stride, padding, size, counts_padding) if needs[0] else None,)
+    return (avg_pool_scatter.below(dy, kernel, stride, padding, size, counts_padding, plan=plan) if needs[0] else None,)
 
 
 avg_pool = Operator(
@@ -241,10 +241,10 @@ def _run_avg_scatter(dy: Tensor, pool: PoolGeometry) -> Tensor:
     return dx
 
 
-def _avg_scatter_gradients(g, needs, tensors, kept, rest):
+def _avg_scatter_gradients(g, needs, tensors, kept, rest, plan):
     kernel, stride, padding, _, counts_padding = rest
     windows = tensors[0].shape[2:]
-    return (avg_pool.below(g, kernel, stride, padding, windows, counts_padding) if needs[0] else None,)
+    return (avg_pool.below(g, kernel, stride, padding, windows, counts_padding, plan=plan) if needs[0] else None,)
 
 
 avg_pool_scatter = Operator(

@@ -6,6 +6,7 @@ Each sample is a sum over the windows that show it, found by itself, without ato
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -162,14 +163,23 @@ def scatter(
     >>> dx
     tensor([[[ 0., 12.,  0.]]])
     """
-    vector = vector_of(dx, dy) if taps is None else vector_of(dx, dy, taps)
-    given = {"dy_ptr": dy, "dx_ptr": dx, **strides("dy", dy, vector), **dense_strides("dx", dx, vector)}
-    given["ACC_DTYPE"] = runtime.sum_type(dx)
-    counts = counts_padding if mean else None
+    key = tuple(kernel), tuple(stride), tuple(padding), tuple(dilation), counts_padding if mean else None
+    if mean:
+        launch(avg_pool_scatter_kernel, _given, key, dx, dy)
+    else:
+        launch(max_pool_scatter_kernel, _given, key, dx, dy, taps)
+
+
+def _given(
+    kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int], counts: bool | None,
+    dx: torch.Tensor, dy: torch.Tensor, *taps: torch.Tensor,
+) -> tuple[int, dict[str, Any]]:  # fmt: skip
+    """As `launch` asks it."""
+    vector = vector_of(dx, dy, *taps)
+    given: dict[str, Any] = {"dy_ptr": dy, "dx_ptr": dx, "ACC_DTYPE": runtime.sum_type(dx)}
+    given |= {**strides("dy", dy, vector), **dense_strides("dx", dx, vector)}
     windows = dx.shape[2:], dy.shape[2:], kernel, stride, padding, dilation
     given |= of_windows(*windows, without="in_d", sent=True, counts_padding=counts)
-    options = {"size": 128 * max(4, vector), "vector": vector}
-    if mean:
-        launch(avg_pool_scatter_kernel, given, dx, dy, **options)
-    else:
-        launch(max_pool_scatter_kernel, given | {"taps_ptr": taps, **strides("taps", taps, vector)}, dx, dy, **options)
+    for each in taps:
+        given |= {"taps_ptr": each, **strides("taps", each, vector)}
+    return vector, given

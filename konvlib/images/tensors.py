@@ -44,7 +44,7 @@ def max_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
     """
     if not runs_kernel(x) or not aten.has_kernel(pool, mean=False):
         return aten.max_pool(x, pool)
-    return pooling_operators.max_pool(x, *pooling_operators.geometry_of(pool), pool.output_size)
+    return pooling_operators.max_pool(x, *pooling_operators.geometry_of(pool), pool.output_size, plan=pool)
 
 
 def max_unpool(x: Tensor, indices: Tensor, pool: PoolGeometry) -> Tensor:
@@ -77,4 +77,4 @@ def avg_pool(x: Tensor, pool: PoolGeometry) -> Tensor:
     if not runs_kernel(x) or not aten.has_kernel(pool, mean=True):
         return aten.avg_pool(x, pool)
     kernel, stride, sides, _ = pooling_operators.geometry_of(pool)
-    return pooling_operators.avg_pool(x, kernel, stride, sides, pool.output_size, pool.count_include_pad)
+    return pooling_operators.avg_pool(x, kernel, stride, sides, pool.output_size, pool.count_include_pad, plan=pool)

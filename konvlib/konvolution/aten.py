@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from konvlib.geometry import ConvGeometry
 from konvlib.konvolution.plans import Constants, Plan
 from konvlib.layers import aten as layers
 from konvlib.layers.memory import is_channels_last, laid_like
@@ -247,7 +248,7 @@ def konv_kappa_grad(x: Tensor, dy: Tensor, plan: Plan, constants: Constants) -> 
     return dw.unflatten(1, (degrees, -1)) * constants.scale
 
 
-def degree_0_grad(dy: Tensor, plan: Plan, constants: Constants) -> Tensor:
+def degree_0_grad(dy: Tensor, layer: ConvGeometry, constants: Constants) -> Tensor:
     """Return the gradient by the coefficients of degree 0, ``(C_out, C // groups, *kernel_size)``.
 
     Examples
@@ -256,12 +257,11 @@ def degree_0_grad(dy: Tensor, plan: Plan, constants: Constants) -> Tensor:
     >>> from konvlib.konvolution.plans import constants_of, plan_of
     >>> plan = plan_of(konv_geometry((1, 1, 3), (1, 1, 1, 2), axes=1, padding=1), "monomial")
     >>> dy = torch.tensor([[[1.0, 10, 100, 1000]]])
-    >>> degree_0_grad(dy, plan, constants_of(plan, torch.ones(1, 1, 3)))
+    >>> degree_0_grad(dy, plan.layer, constants_of(plan, torch.ones(1, 1, 3)))
     tensor([[[1110.,  111.]]])
     """
     if dy.dtype in HALVES:
-        return degree_0_grad(dy.float(), plan, constants).to(dy.dtype)
-    layer = plan.layer
+        return degree_0_grad(dy.float(), layer, constants).to(dy.dtype)
     if constants.sees is None:
         return bias_grad(dy).reshape(-1, 1, *(1,) * layer.axes).expand(layer.weight_shape)
     total = dy.sum(0)

@@ -16,7 +16,7 @@ import torch
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.konvolution.columns_kernel import konv_columns_kernel
-from konvlib.layers import autotune, memory
+from konvlib.layers import autotune, bound, memory
 from konvlib.layers.autotune import Tile
 from konvlib.layers.pixel_boxes import box_of, descriptor, fits, viewed
 from konvlib.layers.polynomials import BASES, Expansion
@@ -115,8 +115,7 @@ def conv_transpose(
     def launch(tile: Tile) -> None:
         if tile.block_n not in packed:
             packed[tile.block_n] = side_by_side(kappa, tile.block_n)
-        kernel, grid, arguments = launched(dx, dy, x, packed[tile.block_n], layer, expansion, tile, at_once)
-        kernel[grid](**arguments)
+        bound.launch(konv_columns_kernel, _told, (layer, expansion, tile, at_once), dx, dy, x, packed[tile.block_n])
 
     at_once = autotune.multiprocessors(dx)
     with runtime.on_device_of(dx):
@@ -124,6 +123,13 @@ def conv_transpose(
         likely = likely_tiles(layer, expansion.degrees, at_once)
         autotune.launch(name, layer, dx, launch, likely=likely)
     return dx
+
+
+def _told(
+    layer: ConvGeometry, expansion: Expansion, tile: Tile, at_once: int,
+    dx: torch.Tensor, dy: torch.Tensor, x: torch.Tensor, w: torch.Tensor,
+) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
+    return launched(dx, dy, x, w, layer, expansion, tile, at_once)[1:]
 
 
 def side_by_side(kappa: torch.Tensor, channels: int) -> torch.Tensor:
@@ -207,7 +213,8 @@ def sums_of(tile: Tile, degrees: int) -> int:
     return tile.block_m * span_of(degrees, tile.block_n) * tile.block_n // (32 * tile.num_warps)
 
 
-def likely_tiles(layer: ConvGeometry, degrees: int, at_once: int) -> list[Tile]:
+@lru_cache(1024)
+def likely_tiles(layer: ConvGeometry, degrees: int, at_once: int) -> tuple[Tile, ...]:
     """The tiles worth trying, the likeliest first.
 
     Examples
@@ -216,7 +223,8 @@ def likely_tiles(layer: ConvGeometry, degrees: int, at_once: int) -> list[Tile]:
     >>> likely_tiles(conv_geometry((32, 64, 56, 56), (64, 64, 3, 3), axes=2, padding=1), 4, 132)[0]
     Tile(block_m=128, block_n=64, block_k=64, num_warps=8, num_stages=4)
     """
-    return sorted(tiles_of(layer, degrees), key=lambda tile: cost(layer, degrees, tile, at_once))[:TRIED]
+    tiles = sorted(tiles_of(layer, degrees), key=lambda tile: cost(layer, degrees, tile, at_once))
+    return tuple(tiles[:TRIED])
 
 
 def cost(layer: ConvGeometry, degrees: int, tile: Tile, at_once: int) -> float:

@@ -16,7 +16,7 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.konvolution.halo_kernel import gl, konv_halo_kernel
 from konvlib.konvolution.preparation import Added, Ends, Walk, each_its_own, prepared
-from konvlib.layers import autotune, memory
+from konvlib.layers import autotune, bound, memory
 from konvlib.layers.autotune import Tile
 from konvlib.layers.polynomials import Expansion
 from konvlib.runtime import cdiv, power_of_2
@@ -150,7 +150,7 @@ def whole_konv(
 ) -> torch.Tensor:
     """The layer with degree 0, as `konvlib.konvolution.operators.whole_konv`, where the kernel serves it."""
     bias = None if bias is None else bias.contiguous()
-    first, rest = kappa[:, :1], kappa[:, 1:]
+    first, rest = kappa.narrow(1, 0, 1), kappa.narrow(1, 1, expansion.degrees)
     given = prepared(rest, layer, walk_of(layer), first=first, bias=bias, masked=expansion.masked)
     return _run(x, *given, layer, expansion)
 
@@ -170,28 +170,38 @@ def as_added(bias: torch.Tensor | None, walk: Walk) -> Added | None:
 def _run(
     x: torch.Tensor, weight: torch.Tensor, added: Added | None, layer: ConvGeometry, expansion: Expansion
 ) -> torch.Tensor:
-    def launch_of(y: torch.Tensor, x: torch.Tensor, tile: Tile) -> Launch:
-        return launched(y, x, weight, added, layer, expansion, blocks_of(layer, tile))
+    table, *ends = added or (None, None, None)
 
-    return run("halo", x, layer, expansion, tiles_of(layer), launch_of)
+    def launch(y: torch.Tensor, x: torch.Tensor, tile: Tile) -> None:
+        bound.launch(konv_halo_kernel, _told, (layer, expansion, tile, *ends), y, x, weight, table)
+
+    return run("halo", x, layer, expansion, tiles_of(layer), launch)
+
+
+def _told(
+    layer: ConvGeometry, expansion: Expansion, tile: Tile, rows: Ends | None, columns: Ends | None,
+    y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, table: torch.Tensor | None,
+) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
+    added = None if table is None else Added(table, rows, columns)
+    return launched(y, x, weight, added, layer, expansion, blocks_of(layer, tile))[1:]
 
 
 def run(
     name: str, x: torch.Tensor, layer: ConvGeometry, expansion: Expansion, tiles: tuple[Tile, ...],
-    launch_of: Callable[[torch.Tensor, torch.Tensor, Tile], Launch],
+    launch: Callable[[torch.Tensor, torch.Tensor, Tile], None],
 ) -> torch.Tensor:  # fmt: skip
-    """The layer by the best of some tiles; ``launch_of(y, x, tile)`` is a launch, of tensors with channels last."""
-    y = x.new_empty((layer.batch, *layer.output_size, layer.out_channels)).movedim(-1, 1)
-    shown = memory.with_channels_last(x)
-
-    def launch(tile: Tile) -> None:
-        kernel, grid, arguments = launch_of(y, shown, tile)
-        kernel[grid](**arguments)
-
+    """The layer by the best of some tiles; ``launch(y, x, tile)`` writes ``y``, of tensors with channels last."""
+    steps, name = _last_steps(layer), f"{name} {expansion.basis} {expansion.squash} {expansion.degrees}"
+    y, shown = x.new_empty_strided(layer.output_shape, steps), memory.with_channels_last(x)
     with runtime.on_device_of(y):
-        name = f"{name} {expansion.basis} {expansion.squash} {expansion.degrees}"
-        autotune.launch(name, layer, y, launch, likely=tiles)
+        autotune.launch(name, layer, y, lambda tile: launch(y, shown, tile), likely=tiles)
     return y if memory.is_channels_last(x) else y.contiguous()
+
+
+@lru_cache(1024)
+def _last_steps(layer: ConvGeometry) -> tuple[int, ...]:
+    """The strides of an output with its channels last."""
+    return memory.without((layer.batch, *layer.output_size, layer.out_channels)).movedim(-1, 1).stride()
 
 
 def launched(

@@ -25,7 +25,8 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.konvolution import halo
 from konvlib.konvolution.halo_beside_kernel import konv_beside_kernel
-from konvlib.konvolution.preparation import CHANNELS, Added, prepared
+from konvlib.konvolution.preparation import CHANNELS, Added, Ends, prepared
+from konvlib.layers import bound
 from konvlib.layers.autotune import Tile
 from konvlib.layers.polynomials import Expansion
 from konvlib.runtime import cdiv
@@ -173,18 +174,29 @@ def whole_konv(
     """The layer with degree 0, as `konvlib.konvolution.operators.whole_konv`, where the kernel serves it."""
     bias = None if bias is None else bias.contiguous()
     width, masked = width_of(layer, expansion.degrees), expansion.masked
-    walk, first = halo.walk_of(layer), kappa[:, :1]
-    given = prepared(kappa[:, 1:], layer, walk, first=first, bias=bias, masked=masked, width=width)
+    walk, first = halo.walk_of(layer), kappa.narrow(1, 0, 1)
+    rest = kappa.narrow(1, 1, expansion.degrees)
+    given = prepared(rest, layer, walk, first=first, bias=bias, masked=masked, width=width)
     return _run(x, *given, layer, expansion)
 
 
 def _run(
     x: torch.Tensor, weight: torch.Tensor, added: Added | None, layer: ConvGeometry, expansion: Expansion
 ) -> torch.Tensor:
-    def launch_of(y: torch.Tensor, x: torch.Tensor, tile: Tile) -> halo.Launch:
-        return launched(y, x, weight, added, layer, expansion, blocks_of(layer, expansion.degrees, tile))
+    table, *ends = added or (None, None, None)
 
-    return halo.run("halo beside", x, layer, expansion, tiles_of(layer), launch_of)
+    def launch(y: torch.Tensor, x: torch.Tensor, tile: Tile) -> None:
+        bound.launch(konv_beside_kernel, _told, (layer, expansion, tile, *ends), y, x, weight, table)
+
+    return halo.run("halo beside", x, layer, expansion, tiles_of(layer), launch)
+
+
+def _told(
+    layer: ConvGeometry, expansion: Expansion, tile: Tile, rows: Ends | None, columns: Ends | None,
+    y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, table: torch.Tensor | None,
+) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
+    added = None if table is None else Added(table, rows, columns)
+    return launched(y, x, weight, added, layer, expansion, blocks_of(layer, expansion.degrees, tile))[1:]
 
 
 def launched(

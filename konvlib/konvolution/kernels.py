@@ -13,7 +13,7 @@ import torch
 
 from konvlib import runtime
 from konvlib.layers import memory
-from konvlib.layers.bound import launch_bound
+from konvlib.layers.bound import launch
 from konvlib.layers.polynomials import Expansion, next_degree, polynomial, slope, squashed
 from konvlib.runtime import cdiv, power_of_2, tl
 
@@ -97,10 +97,13 @@ def expand(x: torch.Tensor, expansion: Expansion, groups: int) -> torch.Tensor:
     """
     x = _dense(x)
     z = memory.empty(x, (x.shape[0], expansion.degrees * x.shape[1], *x.shape[2:]))
-    if groups == 1 and memory.is_channels_last(x) and x.numel():
-        _launch_pixels(z, x, expansion)
-    else:
-        _launch(expand_kernel, {"z_ptr": z, "x_ptr": x}, x, expansion, groups)
+    if not x.numel():
+        return z
+    with runtime.on_device_of(x):
+        if groups == 1 and memory.is_channels_last(x):
+            launch(expand_pixels_kernel, _launched_pixels, (expansion,), z, x)
+        else:
+            launch(expand_kernel, _launched, (("z_ptr", "x_ptr"), expansion, groups), z, x)
     return z
 
 
@@ -116,7 +119,9 @@ def contract(dz: torch.Tensor, x: torch.Tensor, expansion: Expansion, groups: in
     x = _dense(x)
     dx, like = memory.empty(x, x.shape), memory.empty(x, dz.shape)
     dz = dz if dz.stride() == like.stride() else like.copy_(dz)
-    _launch(contract_kernel, {"dx_ptr": dx, "dz_ptr": dz, "x_ptr": x}, x, expansion, groups)
+    if x.numel():
+        with runtime.on_device_of(x):
+            launch(contract_kernel, _launched, (("dx_ptr", "dz_ptr", "x_ptr"), expansion, groups), dx, dz, x)
     return dx
 
 
@@ -131,17 +136,18 @@ def block_of(x: torch.Tensor) -> int:
     return 128 * max(4, WIDEST // x.element_size())
 
 
-def _launch_pixels(z: torch.Tensor, x: torch.Tensor, expansion: Expansion) -> None:
+def _launched_pixels(expansion: Expansion, z: torch.Tensor, x: torch.Tensor) -> tuple[tuple[int], dict[str, Any]]:
+    """The grid and the arguments."""
     channels = x.shape[1]
     block_n, vector = min(256, power_of_2(channels)), _vector_of(x, channels)
     block_m, pixels = 2048 // block_n, x.numel() // channels
-    with runtime.on_device_of(x):
-        launch_bound(
-            expand_pixels_kernel, cdiv(pixels, block_m) * cdiv(channels, block_n),
-            z_ptr=z, x_ptr=x, pixels=pixels, vectors=channels // vector, DEGREES=expansion.degrees,
-            BASIS=expansion.basis, SQUASH=expansion.squash, ACC_DTYPE=runtime.sum_type(x), VECTOR=vector,
-            BLOCK_M=block_m, BLOCK_N=block_n,
-        )  # fmt: skip
+    given = {"z_ptr": z, "x_ptr": x, "pixels": pixels, "vectors": channels // vector, **_told(expansion, x, vector)}
+    return (cdiv(pixels, block_m) * cdiv(channels, block_n),), given | {"BLOCK_M": block_m, "BLOCK_N": block_n}
+
+
+def _told(expansion: Expansion, x: torch.Tensor, vector: int) -> dict[str, Any]:
+    told = {"DEGREES": expansion.degrees, "BASIS": expansion.basis, "SQUASH": expansion.squash}
+    return told | {"ACC_DTYPE": runtime.sum_type(x), "VECTOR": vector}
 
 
 def _dense(x: torch.Tensor) -> torch.Tensor:
@@ -153,14 +159,12 @@ def _vector_of(x: torch.Tensor, together: int) -> int:
     return gcd(WIDEST // x.element_size(), together)
 
 
-def _launch(kernel: Any, given: dict[str, Any], x: torch.Tensor, expansion: Expansion, groups: int) -> None:
-    if not x.numel():
-        return
+def _launched(
+    names: tuple[str, ...], expansion: Expansion, groups: int, *tensors: torch.Tensor
+) -> tuple[tuple[int], dict[str, Any]]:
+    """The grid and the arguments; the last tensor is the input."""
+    x = tensors[-1]
     together = x.shape[1] // groups * (1 if memory.is_channels_last(x) else x[0, 0].numel())
-    vector, block = _vector_of(x, together), block_of(x)
-    with runtime.on_device_of(x):
-        launch_bound(
-            kernel, cdiv(x.numel(), block),
-            **given, vectors=x.numel() // vector, stride_degree=together // vector, DEGREES=expansion.degrees,
-            BASIS=expansion.basis, SQUASH=expansion.squash, ACC_DTYPE=runtime.sum_type(x), VECTOR=vector, BLOCK=block,
-        )  # fmt: skip
+    vector, block, given = _vector_of(x, together), block_of(x), dict(zip(names, tensors, strict=True))
+    given |= {"vectors": x.numel() // vector, "stride_degree": together // vector, "BLOCK": block}
+    return (cdiv(x.numel(), block),), given | _told(expansion, x, vector)

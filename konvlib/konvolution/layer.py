@@ -22,7 +22,7 @@ from konvlib import geometry
 from konvlib.checks import check_tensors, checked_kind, has_no_shape, planned_tensors
 from konvlib.geometry import PADDING_MODES, PADS, Padding, PerAxis
 from konvlib.geometry.memory import MOST_BYTES
-from konvlib.konvolution import aten, bases, plans, tensors
+from konvlib.konvolution import aten, bases, operators, plans, tensors
 from konvlib.konvolution.bases import get_basis
 from konvlib.layers.polynomials import SQUASHES
 from konvlib.registration import is_plain, last_derivative
@@ -312,6 +312,9 @@ def _by_kernels(
     given = dict(zip(_OPTIONS, options, strict=True))
     konv = geometry.konv_geometry(*shapes, axes=len(shapes[1]) - 3, **given)
     geometry.check_memory(konv.numbers * dtype.itemsize, given, ("x", "kappa"), most=MOST_BYTES if on_device else None)
+    if found := tensors.fused(konv, basis, squash):
+        plan, arguments = found
+        return lambda x, kappa, bias: operators.whole_konv(x, kappa, bias, *arguments, plan=plan)
     return partial(tensors.squashed_konv, given=konv, basis=basis, squash=squash)
 
 

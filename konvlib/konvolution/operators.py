@@ -148,29 +148,9 @@ def added(kappa: Tensor, bias: Tensor | None, constants: plans.Constants, dtype:
     >>> added(kappa, torch.ones(1), plans.constants_of(plan, x), x.dtype)
     tensor([[[4., 6., 6., 3.]]])
     """
-    total = aten.degree_0(kappa[:, :1], bias, constants).to(dtype)
-    return total if total.dim() == 1 else total.unsqueeze(0)
-
-
-def _way_whole(x: Tensor, kappa: Tensor, bias: Tensor | None, layer: ConvGeometry, expansion: Expansion) -> Tensor:
-    def degree_0() -> Tensor:
-        fused = Fused(layer, expansion)
-        constants = _kept(fused, x.dtype, x.device) if is_plain(x) else _planned(x, fused)[1]
-        return _added_at_once(kappa, bias, constants, x.dtype)
-
-    return ways.whole_konv(x, kappa, bias, degree_0, layer, expansion)
-
-
-@lru_cache(1024)
-def _kept(fused: Fused, dtype: torch.dtype, device: torch.device) -> plans.Constants:
-    """The constants of a plan, found by one key."""
-    return _planned(torch.empty((), dtype=dtype, device=device).expand(fused.layer.input_shape), fused)[1]
-
-
-def _added_at_once(kappa: Tensor, bias: Tensor | None, constants: plans.Constants, dtype: torch.dtype) -> Tensor:
-    """As `added`, in fewer operations where one table has all."""
     if constants.sees is None or len(constants.sees) > 1:
-        return added(kappa, bias, constants, dtype)
+        total = aten.degree_0(kappa[:, :1], bias, constants).to(dtype)
+        return total if total.dim() == 1 else total.unsqueeze(0)
     (table,) = constants.sees
     total = kappa.select(1, 0).sum(1, dtype=table.dtype).flatten(1)
     if bias is None:
@@ -178,6 +158,23 @@ def _added_at_once(kappa: Tensor, bias: Tensor | None, constants: plans.Constant
     else:
         y = torch.addmm(bias.to(table.dtype).unsqueeze(1), total, table.flatten(1))
     return y.view(1, -1, *table.shape[1:]).to(dtype)
+
+
+def _way_whole(x: Tensor, kappa: Tensor, bias: Tensor | None, layer: ConvGeometry, expansion: Expansion) -> Tensor:
+    def degree_0() -> Tensor:
+        return added(kappa, bias, _constants(x, Fused(layer, expansion)), x.dtype)
+
+    return ways.whole_konv(x, kappa, bias, degree_0, layer, expansion)
+
+
+def _constants(x: Tensor, fused: Fused) -> plans.Constants:
+    return _kept(fused, x.dtype, x.device) if is_plain(x) else _planned(x, fused)[1]
+
+
+@lru_cache(1024)
+def _kept(fused: Fused, dtype: torch.dtype, device: torch.device) -> plans.Constants:
+    """The constants of a plan, found by one key."""
+    return _planned(torch.empty((), dtype=dtype, device=device).expand(fused.layer.input_shape), fused)[1]
 
 
 def _fake_konv(x: Tensor, kappa: Tensor, bias: Tensor | None, fused: Fused) -> Tensor:
@@ -193,37 +190,38 @@ def _fake_kappa_grad(x: Tensor, dy: Tensor, fused: Fused) -> Tensor:
     return x.new_empty((out_channels, fused.expansion.degrees, *rest))
 
 
-def _konv_gradients(dy, needs, tensors, kept, rest):
+def _konv_gradients(dy, needs, tensors, kept, rest, plan):
     x, kappa, bias = tensors
-    dx = konv_input_grad.below(dy, x, kappa, *rest) if needs[0] else None
-    dkappa = konv_kappa_grad.below(x, dy, kappa.shape[1], kappa.shape[3:], *rest) if needs[1] else None
+    dx = konv_input_grad.below(dy, x, kappa, *rest, plan=plan) if needs[0] else None
+    dkappa = konv_kappa_grad.below(x, dy, kappa.shape[1], kappa.shape[3:], *rest, plan=plan) if needs[1] else None
     if not needs[2]:
         return dx, dkappa, None
     return dx, dkappa, bias_grad(dy) if bias.dim() == 1 else dy.sum(0, keepdim=True)
 
 
-def _whole_gradients(dy, needs, tensors, kept, rest):
-    x, kappa, _ = tensors
-    dx = konv_input_grad.below(dy, x, kappa[:, 1:], *rest) if needs[0] else None
-    dkappa = None
+def _whole_gradients(dy, needs, tensors, kept, rest, plan):
+    (x, kappa, _), fused = tensors, plan or _check_whole(*tensors, *rest)
+    dx, dkappa, degrees = None, None, fused.expansion.degrees
+    if needs[0]:
+        dx = konv_input_grad.below(dy, x, kappa.narrow(1, 1, degrees), *rest, plan=plan)
     if needs[1]:
-        constant = aten.degree_0_grad(dy, *_planned(x, _check_whole(*tensors, *rest))).unsqueeze(1)
-        others = konv_kappa_grad.below(x, dy, kappa.shape[1] - 1, kappa.shape[3:], *rest)
+        constant = aten.degree_0_grad(dy, fused.layer, _constants(x, fused)).unsqueeze(1)
+        others = konv_kappa_grad.below(x, dy, degrees, kappa.shape[3:], *rest, plan=plan)
         dkappa = torch.cat((constant, others), 1)
     return dx, dkappa, bias_grad(dy) if needs[2] else None
 
 
-def _input_grad_gradients(g, needs, tensors, kept, rest):
+def _input_grad_gradients(g, needs, tensors, kept, rest, plan):
     """The input gradient is linear in ``dy`` and ``kappa`` only: its derivatives are the composite's."""
     return pullback(konv_input_grad.composite, tensors, rest, needs, g)
 
 
-def _kappa_grad_gradients(g, needs, tensors, kept, rest):
+def _kappa_grad_gradients(g, needs, tensors, kept, rest, plan):
     """Of ``sum(g * dkappa)``, which is ``sum(dy * konv(x, g))``: the layer's own gradients, with ``g`` for kappa."""
     x, dy = tensors
     _, _, *options = rest
-    dx = konv_input_grad.below(dy, x, g, *options) if needs[0] else None
-    return dx, konv.below(x, g, None, *options) if needs[1] else None
+    dx = konv_input_grad.below(dy, x, g, *options, plan=plan) if needs[0] else None
+    return dx, konv.below(x, g, None, *options, plan=plan) if needs[1] else None
 
 
 _LAYER = (

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
+from konvlib.layers.bound import launch
 from konvlib.runtime import cdiv, power_of_2, tl
 
 CHANNELS = 64
@@ -171,13 +172,24 @@ def prepared(
     (torch.Size([1, 192]), tensor([3., 5., 7.]), tensor([6., 7., 3.]), Ends(first=1, last=7, kinds=3))
     """
     outputs, degrees, channels, *kernel = kappa.shape
-    rows, columns = (ends_of(layer, axis, masked) for axis in (walk.rows, walk.columns))
-    taps, block_taps = math.prod(kernel), power_of_2(math.prod(kernel))
-    group, parts = CHANNELS // width, cdiv(channels, width)
-    weight = kappa.new_empty(outputs, parts * taps * cdiv(degrees, group) * CHANNELS)
-    table = None
+    rows, columns = ends_of(layer, walk.rows, masked), ends_of(layer, walk.columns, masked)
+    parts = cdiv(channels, width) * math.prod(kernel) * cdiv(degrees, CHANNELS // width)
+    weight, table = kappa.new_empty((outputs, parts * CHANNELS)), None
     if first is not None:
         table = kappa.new_empty((rows.kinds, columns.kinds, outputs), dtype=torch.float32)
+    with runtime.on_device_of(kappa):
+        launch(prepare_kernel, _launched, (layer, walk, masked, width), weight, table, kappa, first, bias)
+    return weight, None if table is None else Added(table, rows, columns)
+
+
+def _launched(
+    layer: ConvGeometry, walk: Walk, masked: bool, width: int, weight: torch.Tensor, table: torch.Tensor | None,
+    kappa: torch.Tensor, first: torch.Tensor | None, bias: torch.Tensor | None,
+) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
+    """The grid and the arguments."""
+    outputs, degrees, channels, *kernel = kappa.shape
+    rows, columns = ends_of(layer, walk.rows, masked), ends_of(layer, walk.columns, masked)
+    block_taps, kinds = power_of_2(math.prod(kernel)), rows.kinds * columns.kinds
 
     def both(values: Sequence[int], otherwise: int) -> tuple[int, int]:
         return values[walk.rows], otherwise if walk.columns is None else values[walk.columns]
@@ -188,8 +200,7 @@ def prepared(
         both(*pair) for pair in ((layer.input_size, 1), (layer.stride, 1), (layer.before, 0), (layer.dilation, 1))
     )
     stride_kh, stride_kw = both(steps[3:], 0)
-    kinds = rows.kinds * columns.kinds
-    arguments = {
+    return (outputs * (cdiv(channels, width) + (first is not None)),), {
         "w_ptr": weight, "table_ptr": weight if table is None else table, "kappa_ptr": kappa,
         "first_ptr": kappa if first is None else first, "bias_ptr": kappa if bias is None else bias,
         "channels": channels, "in_h": in_h, "in_w": in_w, "stride_h": stride_h, "stride_w": stride_w,
@@ -200,11 +211,7 @@ def prepared(
         "stride_kh": stride_kh, "stride_kw": stride_kw,
         "KERNEL_H": kernel_h, "KERNEL_W": kernel_w, "PHASES": walk.phases, "DEGREES": degrees,
         "FIRST": int(first is not None), "BIAS": bias is not None, "MASKED": masked,
-        "TAPS": block_taps, "BLOCK_C": width, "GROUP": group,
+        "TAPS": block_taps, "BLOCK_C": width, "GROUP": CHANNELS // width,
         "WIDE_C": min(power_of_2(channels), TILE // block_taps, 256), "num_warps": warps_of(block_taps),
         "BLOCK_K": min(power_of_2(kinds), TILE // block_taps, 64),
     }  # fmt: skip
-    programs = outputs * (parts + arguments["FIRST"])
-    with runtime.on_device_of(kappa):
-        prepare_kernel[(programs,)](**arguments)
-    return weight, None if table is None else Added(table, rows, columns)

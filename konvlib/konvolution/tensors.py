@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,7 +13,7 @@ from konvlib.geometry import KonvGeometry
 from konvlib.gradients import tensors as gradients
 from konvlib.konvolution import aten, bases, operators, plans
 from konvlib.layers import operators as layer_operators
-from konvlib.layers.padding import fold
+from konvlib.layers.padding import flat, fold
 from konvlib.layers.polynomials import BASES, Expansion
 from konvlib.registration import is_plain
 from konvlib.runtime import REALS, runs_kernel, sum_dtype
@@ -46,6 +49,8 @@ def squashed_konv(
     >>> squashed_konv(x, kappa, None, konv_geometry(x.shape, kappa.shape, axes=1), "monomial", "tanh")
     tensor([[[0.0000, 0.7616]]])
     """
+    if runs_kernel(x) and is_plain(x) and (found := fused(given, basis, squash)):
+        return operators.whole_konv(x, kappa, bias, *found[1], plan=found[0])
     known = _kernels_basis(x, given, basis)
     if known is None:
         plan = plans.plan_of(given, basis, squash)
@@ -55,11 +60,31 @@ def squashed_konv(
     shown, layer, options = layer_operators.shown(x, given.layer)
     rest = known, squash, given.pad == "basis", *options
     if is_plain(shown):  # traced, what degree 0 adds is left to torch's compiler
-        fused = operators.Fused(layer, Expansion(given.degree, *rest[:3]))
-        return operators.whole_konv(shown, kappa, bias, *rest, plan=fused)
+        plan = operators.Fused(layer, Expansion(given.degree, *rest[:3]))
+        return operators.whole_konv(shown, kappa, bias, *rest, plan=plan)
     plan = plans.plan_of(given, known, squash)
     added = operators.added(kappa, bias, plans.constants_of(plan, x), x.dtype)
     return operators.konv(shown, kappa[:, 1:], added, *rest)
+
+
+@lru_cache(1024)
+def fused(given: KonvGeometry, basis: str, squash: str) -> tuple[operators.Fused, tuple[Any, ...]] | None:
+    """Return the plan of `operators.whole_konv` and its arguments, if it takes operands as they are.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import konv_geometry
+    >>> plan, arguments = fused(konv_geometry((1, 1, 3), (1, 3, 1, 2), axes=1, padding=1), "monomial", "tanh")
+    >>> plan.expansion, arguments
+    (Expansion(degrees=2, basis='monomial', squash='tanh', masked=True), \
+('monomial', 'tanh', True, (1,), (1, 1), (1,), 1))
+    """
+    layer = given.layer
+    if basis not in BASES or layer.padding_mode != "zeros" or not 0 < given.degree <= operators.FUSED_DEGREES:
+        return None
+    rest = basis, squash, given.pad == "basis"
+    options = layer.stride, tuple(flat(layer.padding)), layer.dilation, layer.groups
+    return operators.Fused(layer, Expansion(given.degree, *rest)), (*rest, *options)
 
 
 def konv_input_grad(dy: Tensor, x: Tensor, kappa: Tensor, given: KonvGeometry, basis: str) -> Tensor:
@@ -98,7 +123,7 @@ def konv_kappa_grad(x: Tensor, dy: Tensor, given: KonvGeometry, basis: str) -> T
     known = _kernels_basis(x, given, basis)
     plan = plans.plan_of(given, basis if known is None else known)
     constants = plans.constants_of(plan, x)
-    constant = aten.degree_0_grad(dy, plan, constants).unsqueeze(1)
+    constant = aten.degree_0_grad(dy, plan.layer, constants).unsqueeze(1)
     if known is None:
         return torch.cat((constant, aten.konv_kappa_grad(x, dy, plan, constants)), 1) if given.degree else constant
     shown, _, options = layer_operators.shown(x, given.layer)

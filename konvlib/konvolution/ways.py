@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -45,8 +46,8 @@ def konv(
     ...     konv(x, kappa, None, conv_geometry(x.shape, (1, 1, 2), axes=1), Expansion(2, "monomial"))
     tensor([[[14., 12.]]])
     """
-    halos = [partial(form.konv, x, kappa, bias, layer, expansion) for form in (halo, halo_beside)]
-    return _forward(x, kappa, lambda: bias, layer, expansion, *halos)
+    given = x, kappa, bias, layer, expansion
+    return _forward(x, kappa, lambda: bias, layer, expansion, lambda form: form.konv(*given))
 
 
 def whole_konv(
@@ -71,8 +72,8 @@ def whole_konv(
     ...     whole_konv(x, kappa, None, degree_0, layer, Expansion(2, "monomial"))
     tensor([[[25., 23.]]])
     """
-    halos = [partial(form.whole_konv, x, kappa, bias, layer, expansion) for form in (halo, halo_beside)]
-    return _forward(x, kappa[:, 1:], degree_0, layer, expansion, *halos)
+    given, rest = (x, kappa, bias, layer, expansion), kappa.narrow(1, 1, expansion.degrees)
+    return _forward(x, rest, degree_0, layer, expansion, lambda form: form.whole_konv(*given))
 
 
 def _forward(
@@ -81,28 +82,31 @@ def _forward(
     added: Callable[[], torch.Tensor | None],
     layer: ConvGeometry,
     expansion: Expansion,
-    by_halo: Callable[[], torch.Tensor],
-    beside: Callable[[], torch.Tensor],
+    by: Callable[[Any], torch.Tensor],
 ) -> torch.Tensor:
-    """The layer by the way to choose; ``added`` returns a bias, or a map of biases, for those that go by no halo."""
-    w = kappa.flatten(1, 2)
+    """The layer by the way to choose.
+
+    ``added`` returns a bias, or a map of biases, for those that go by no halo, and ``by`` the layer by a form of halo.
+    """
+
+    def fused() -> torch.Tensor:
+        return forward.conv(x, kappa.flatten(1, 2), added(), layer, expansion)
 
     def expanded() -> torch.Tensor:
         z, wide = _expanded(x, layer, expansion)
-        return forward.conv(z, w, added(), wide)
+        return forward.conv(z, kappa.flatten(1, 2), added(), wide)
 
     def library() -> torch.Tensor:
         (z, wide), bias = _expanded(x, layer, expansion), added()
         plain = bias if bias is not None and bias.dim() == 1 else None
-        y = aten.conv(z, w, plain, wide)
+        y = aten.conv(z, kappa.flatten(1, 2), plain, wide)
         y = y if plain is bias else y.add_(bias)
         return y if memory.is_channels_last(x) else y.contiguous()
 
-    ways = {"halo": by_halo} if halo.serves(x, layer) else {}
-    ways |= {"fused": lambda: forward.conv(x, w, added(), layer, expansion), "expanded": expanded, "library": library}
-
+    ways = {"halo": lambda: by(halo)} if halo.serves(x, layer) else {}
+    ways |= {"fused": fused, "expanded": expanded, "library": library}
     if halo_beside.serves(x, layer, expansion.degrees):  # not the first, as columns of the gradient
-        ways["beside"] = beside
+        ways["beside"] = lambda: by(halo_beside)
     return autotune.choose(_kind("konv", expansion), layer, x, ways)
 
 
@@ -120,16 +124,17 @@ def konv_input_grad(
     ...     konv_input_grad(dy, x, kappa, conv_geometry(x.shape, (1, 1, 2), axes=1), Expansion(2, "monomial"))
     tensor([[[ 2., 17., 25.]]])
     """
-    w, wide = kappa.flatten(1, 2), _widened(layer, expansion)
+    wide = _widened(layer, expansion)
 
     def expanded() -> torch.Tensor:
-        return kernels.contract(input_grad.conv_transpose(dy, w, None, wide), x, expansion, layer.groups)
+        dz = input_grad.conv_transpose(dy, kappa.flatten(1, 2), None, wide)
+        return kernels.contract(dz, x, expansion, layer.groups)
 
     def library() -> torch.Tensor:
-        return kernels.contract(aten.conv_transpose(dy, w, None, wide), x, expansion, layer.groups)
+        return kernels.contract(aten.conv_transpose(dy, kappa.flatten(1, 2), None, wide), x, expansion, layer.groups)
 
     ways = {
-        "fused": lambda: polynomial_input_grad.conv_transpose(dy, w, x, layer, expansion),
+        "fused": lambda: polynomial_input_grad.conv_transpose(dy, kappa.flatten(1, 2), x, layer, expansion),
         "expanded": expanded,
         "library": library,
     }
@@ -175,6 +180,7 @@ def konv_kappa_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, expa
     return autotune.choose(_kind("konv_kappa_grad", expansion), layer, x, ways)
 
 
+@lru_cache(256)
 def _kind(name: str, expansion: Expansion) -> str:
     return f"{name} degree {expansion.degrees} {expansion.basis} {expansion.squash}"
 
@@ -186,13 +192,18 @@ def _sums_expanded(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, expan
     return laid_well and weight_grad_hopper.could_serve(x, wide)
 
 
+@lru_cache(1024)
 def _widened(layer: ConvGeometry, expansion: Expansion) -> ConvGeometry:
     return replace(layer, in_channels=expansion.degrees * layer.in_channels)
+
+
+@lru_cache(1024)
+def _padded(layer: ConvGeometry) -> ConvGeometry:
+    return layer.of_padded()
 
 
 def _expanded(x: torch.Tensor, layer: ConvGeometry, expansion: Expansion) -> tuple[torch.Tensor, ConvGeometry]:
     """The expanded input, and the ordinary layer that it goes through."""
     if not expansion.masked:
-        x = functional.pad(x, layer.sides)
-        layer = replace(layer, input_size=tuple(x.shape[2:]), padding=((0, 0),) * layer.axes)
+        x, layer = functional.pad(x, layer.sides), _padded(layer)
     return kernels.expand(x, expansion, layer.groups), _widened(layer, expansion)

@@ -21,7 +21,7 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import autotune, memory
 from konvlib.layers.autotune import Tile
-from konvlib.layers.bound import launch_bound
+from konvlib.layers.bound import launch as launch_kept
 from konvlib.runtime import cdiv, tl
 
 SIZES = (
@@ -246,33 +246,34 @@ def conv(x: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, layer: Con
     tensor([[[5., 8.],
              [5., 5.]]])
     """
-    y = memory.empty(x, layer.output_shape)
-    taps, stride, dilation = taps_at_once(layer.kernel_size[-1]), layer.stride[-1], layer.dilation[-1]
-
-    def given(tile: Tile) -> tuple[int, dict[str, Any]]:
-        columns = {b * stride + dilation * u for b in range(tile.block_n) for u in range(taps)}
-        strips = cdiv(layer.output_size[-1], tile.block_n)
-        return 1, {"strips": strips, "TAPS": taps, "COLUMNS": tuple(sorted(columns)), "STRIP": tile.block_n}
-
-    lines = math.prod(layer.output_size[:-1])
-    operands = {"x": x, "y": y}
-    launch(depthwise_forward_kernel, operands, w, bias, layer, given, lines=lines, name="depthwise", likely=TILES)
+    y = memory.fresh(x, layer.output_shape)
+    launch(depthwise_forward_kernel, _strips, {"x": x, "y": y}, w, bias, layer, name="depthwise", likely=TILES)
     return y
+
+
+def _strips(layer: ConvGeometry, tile: Tile) -> tuple[int, int, dict[str, Any]]:
+    """As `launch` asks it."""
+    taps, stride, dilation = taps_at_once(layer.kernel_size[-1]), layer.stride[-1], layer.dilation[-1]
+    columns = {b * stride + dilation * u for b in range(tile.block_n) for u in range(taps)}
+    strips = cdiv(layer.output_size[-1], tile.block_n)
+    told = {"strips": strips, "TAPS": taps, "COLUMNS": tuple(sorted(columns)), "STRIP": tile.block_n}
+    return 1, math.prod(layer.output_size[:-1]), told
 
 
 def launch(
     kernel: Any,
+    given: Callable[[ConvGeometry, Tile], tuple[int, int, dict[str, Any]]],
     operands: dict[str, torch.Tensor],
     w: torch.Tensor,
     bias: torch.Tensor | None,
     layer: ConvGeometry,
-    given: Callable[[Tile], tuple[int, dict[str, Any]]],
     *,
-    lines: int,
     name: str,
     likely: Sequence[Tile],
 ) -> None:
-    """Launch a kernel that reads the first operand and writes the last; ``given`` says what a tile makes of a line.
+    """Launch a kernel that reads the first operand and writes the last.
+
+    ``given`` returns how many phases there are, how many lines of each, and what a tile makes of a line.
 
     Examples
     --------
@@ -287,28 +288,31 @@ def launch(
     source, out = operands.values()
     if out.numel() == 0:
         return
-    vectors = vectors_of(layer, out, source)
-    packed = w.flatten(1).T.contiguous()
-    arguments = {f"{key}_ptr": tensor for key, tensor in operands.items()}
-    arguments |= {
-        "w_ptr": packed,
-        "bias_ptr": packed if bias is None else bias.contiguous(),
-        "HAS_BIAS": bias is not None,
-    }
-    arguments |= {"groups": vectors.groups, "blocks": cdiv(vectors.groups, vectors.block), **vectors.constants}
-    arguments |= {**sizes_of(layer), **constants_of(layer), **steps(vectors, **operands)}
-    arguments |= {"ACC_DTYPE": runtime.sum_type(out)}
-    threads = out.shape[0] * lines * arguments["blocks"] * vectors.block
+    packed, bias = w.flatten(1).T.contiguous(), None if bias is None else bias.contiguous()
 
     def run(tile: Tile) -> None:
-        phases, told = given(tile)
-        count = threads * told["strips"]
-        wide = memory.is_wide(out, source) or count >= 2**31 - 2**10
-        launch_bound(
-            kernel, phases * cdiv(count, tile.block_m),
-            **arguments, **told, vectors=count, INT64=wide, BLOCK=tile.block_m, UNROLL=tile.block_k,
-            num_warps=tile.num_warps, num_stages=tile.num_stages,
-        )  # fmt: skip
+        launch_kept(kernel, _launched, (given, tuple(operands), layer, tile), source, out, packed, bias)
 
     with runtime.on_device_of(out):
         autotune.launch(name, layer, out, run, likely=likely)
+
+
+def _launched(
+    given: Callable[[ConvGeometry, Tile], tuple[int, int, dict[str, Any]]],
+    names: tuple[str, ...], layer: ConvGeometry, tile: Tile,
+    source: torch.Tensor, out: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None,
+) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
+    """The grid and the arguments."""
+    operands = dict(zip(names, (source, out), strict=True))
+    vectors, (phases, lines, told) = vectors_of(layer, out, source), given(layer, tile)
+    blocks = cdiv(vectors.groups, vectors.block)
+    count = out.shape[0] * lines * blocks * vectors.block * told["strips"]
+    arguments = {f"{key}_ptr": tensor for key, tensor in operands.items()}
+    arguments |= {"w_ptr": packed, "bias_ptr": packed if bias is None else bias, "HAS_BIAS": bias is not None}
+    arguments |= {"groups": vectors.groups, "blocks": blocks, **vectors.constants, **told}
+    arguments |= {**sizes_of(layer), **constants_of(layer), **steps(vectors, **operands)}
+    arguments |= {"ACC_DTYPE": runtime.sum_type(out), "vectors": count}
+    arguments |= {"INT64": memory.is_wide(out, source) or count >= 2**31 - 2**10}
+    arguments |= {"BLOCK": tile.block_m, "UNROLL": tile.block_k}
+    arguments |= {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
+    return (phases * cdiv(count, tile.block_m),), arguments

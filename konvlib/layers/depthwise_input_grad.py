@@ -141,35 +141,27 @@ def conv_transpose(dy: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None,
     ...     conv_transpose(dy, w, None, conv_geometry((1, 1, 3), w.shape, axes=1))
     tensor([[[ 2., 13., 15.]]])
     """
-    dx = memory.empty(dy, layer.input_shape)
+    dx, name = memory.fresh(dy, layer.input_shape), "depthwise_transpose"
+    launch(depthwise_input_grad_kernel, _strips, {"dy": dy, "dx": dx}, w, bias, layer, name=name, likely=TILES)
+    return dx
+
+
+def _strips(layer: ConvGeometry, tile: Tile) -> tuple[int, int, dict[str, Any]]:
+    """As `konvlib.layers.depthwise.launch` asks it."""
     common, inverse = memory.gcd_and_inverse(layer.stride, layer.dilation)
     each = {name.upper(): value for name, value in memory.along_axes(gcd=(common, 1), inverse=(inverse, 0)).items()}
     stride, dilation, size = layer.stride[-1], layer.dilation[-1], layer.input_size[-1]
     phased, shift = stride > MOST_PHASES, layer.before[-1] % stride
     taps = 1 if phased else taps_at_once(layer.kernel_size[-1], stride // common[-1])
-
-    def given(tile: Tile) -> tuple[int, dict[str, Any]]:
-        if phased:
-            strip = tile.block_n
-            strips, columns = cdiv(cdiv(size, stride), strip), tuple(range(strip))
-            told = {"RISE": 1, "FALL": 0, "SHIFT": 0}
-        else:  # a strip begins at a multiple of the stride, so that its phases are known
-            strip = cdiv(tile.block_n, stride) * stride
-            sums = [b + shift - dilation * u for b in range(strip) for u in range(taps)]
-            strips, columns = cdiv(size, strip), tuple(sorted({n // stride for n in sums if n % stride == 0}))
-            told = {"RISE": stride, "FALL": dilation, "SHIFT": shift}
-        phases = math.prod(layer.stride[:-1]) * (stride if phased else 1)
-        return phases, {
-            "strips": strips,
-            "TAPS": taps,
-            "COLUMNS": columns,
-            "STRIP": strip,
-            "PHASED": phased,
-            **told,
-            **each,
-        }
-
+    if phased:
+        strip = tile.block_n
+        strips, columns = cdiv(cdiv(size, stride), strip), tuple(range(strip))
+        told = {"RISE": 1, "FALL": 0, "SHIFT": 0}
+    else:  # a strip begins at a multiple of the stride, so that its phases are known
+        strip = cdiv(tile.block_n, stride) * stride
+        sums = [b + shift - dilation * u for b in range(strip) for u in range(taps)]
+        strips, columns = cdiv(size, strip), tuple(sorted({n // stride for n in sums if n % stride == 0}))
+        told = {"RISE": stride, "FALL": dilation, "SHIFT": shift}
+    told |= {"strips": strips, "TAPS": taps, "COLUMNS": columns, "STRIP": strip, "PHASED": phased, **each}
     lines = math.prod(cdiv(n, s) for n, s in zip(layer.input_size[:-1], layer.stride[:-1], strict=True))
-    operands, name = {"dy": dy, "dx": dx}, "depthwise_transpose"
-    launch(depthwise_input_grad_kernel, operands, w, bias, layer, given, lines=lines, name=name, likely=TILES)
-    return dx
+    return math.prod(layer.stride[:-1]) * (stride if phased else 1), lines, told

@@ -9,6 +9,8 @@ two runs agree bit by bit.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -16,8 +18,8 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import autotune, memory, weight_grad
 from konvlib.layers.autotune import Tile
-from konvlib.layers.bound import launch_bound
-from konvlib.layers.depthwise import constants_of, plus, sizes_of, steps, taps_at_once, vectors_of
+from konvlib.layers.bound import launch as launch_kept
+from konvlib.layers.depthwise import Vectors, constants_of, plus, sizes_of, steps, taps_at_once, vectors_of
 from konvlib.runtime import cdiv, power_of_2, tl
 
 SIZES = (
@@ -149,34 +151,48 @@ def conv_weight_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry) -> 
     dw = weight_grad.empty_weight(x, layer)
     if dy.numel() == 0:
         return dw.zero_()
-    x, dy = memory.with_channels_last(x), memory.with_channels_last(dy)
-    vectors, constants = vectors_of(layer, dy, x), constants_of(layer)
-    taps = taps_at_once(layer.kernel_size[-1])
-    lines = math.prod(layer.kernel_size[:-1]) * cdiv(layer.kernel_size[-1], taps)
-    blocks, width = cdiv(vectors.groups, vectors.block), layer.output_size[-1]
-    each = lines * blocks * vectors.block
-    arguments = {"x_ptr": x, "dy_ptr": dy, "groups": vectors.groups, "blocks": blocks}
-    arguments |= {**sizes_of(layer), **constants, **steps(vectors, x=x, dy=dy)}
-    arguments |= {"VECTOR": vectors.size, "BLOCK_C": vectors.block, "TAPS": taps}
-    arguments |= {"ACC_DTYPE": runtime.sum_type(x), "INT64": memory.is_wide(x, dy)}
+    x, dy, weights = memory.with_channels_last(x), memory.with_channels_last(dy), dw.numel()
 
     def launch(tile: Tile) -> None:
-        strips = cdiv(width, tile.block_n)
-        items = layer.batch * math.prod(layer.output_size[:-1]) * strips
-        share, parts = split(items, each, dw.numel(), 32 * tile.block_k * autotune.multiprocessors(x))
-        sums = torch.empty(parts * dw.numel(), dtype=runtime.sum_dtype(x.dtype), device=x.device)
-        columns = {b * layer.stride[-1] + layer.dilation[-1] * u for b in range(tile.block_n) for u in range(taps)}
-        launch_bound(
-            depthwise_weight_grad_kernel, cdiv(each * parts, tile.block_m),
-            **arguments, sums_ptr=sums, threads=each * parts, strips=strips, items=items, share=share,
-            COLUMNS=tuple(sorted(columns)), BLOCK=tile.block_m, STRIP=tile.block_n, EVEN=width % tile.block_n == 0,
-            num_warps=tile.num_warps, num_stages=tile.num_stages,
-        )  # fmt: skip
+        at_once = 32 * tile.block_k * autotune.multiprocessors(x)
+        parts = _shares(layer, tile, vectors_of(layer, dy, x), weights, at_once)[2]
+        sums = torch.empty(parts * weights, dtype=runtime.sum_dtype(x.dtype), device=x.device)
+        launch_kept(depthwise_weight_grad_kernel, _launched, (layer, tile, weights, at_once), x, dy, sums)
         add_parts(dw, sums, parts)
 
     with runtime.on_device_of(dw):
         autotune.launch("depthwise_weight_grad", layer, x, launch, likely=TILES)
     return dw
+
+
+@lru_cache(1024)
+def _shares(layer: ConvGeometry, tile: Tile, vectors: Vectors, weights: int, at_once: int) -> tuple[int, int, int]:
+    """How many strips there are, how many each part gets, and how many parts there are."""
+    items = layer.batch * math.prod(layer.output_size[:-1]) * cdiv(layer.output_size[-1], tile.block_n)
+    return items, *split(items, _threads(layer, vectors), weights, at_once)
+
+
+def _threads(layer: ConvGeometry, vectors: Vectors) -> int:
+    """How many threads a part has."""
+    lines = math.prod(layer.kernel_size[:-1]) * cdiv(layer.kernel_size[-1], taps_at_once(layer.kernel_size[-1]))
+    return lines * cdiv(vectors.groups, vectors.block) * vectors.block
+
+
+def _launched(
+    layer: ConvGeometry, tile: Tile, weights: int, at_once: int, x: torch.Tensor, dy: torch.Tensor, sums: torch.Tensor
+) -> tuple[tuple[int], dict[str, Any]]:
+    """The grid and the arguments."""
+    vectors, taps, width = vectors_of(layer, dy, x), taps_at_once(layer.kernel_size[-1]), layer.output_size[-1]
+    (items, share, parts), each = _shares(layer, tile, vectors, weights, at_once), _threads(layer, vectors)
+    columns = {b * layer.stride[-1] + layer.dilation[-1] * u for b in range(tile.block_n) for u in range(taps)}
+    arguments: dict[str, Any] = {"x_ptr": x, "dy_ptr": dy, "sums_ptr": sums, "groups": vectors.groups}
+    arguments |= {"blocks": cdiv(vectors.groups, vectors.block), **sizes_of(layer), **constants_of(layer)}
+    arguments |= {**steps(vectors, x=x, dy=dy), "VECTOR": vectors.size, "BLOCK_C": vectors.block, "TAPS": taps}
+    arguments |= {"ACC_DTYPE": runtime.sum_type(x), "INT64": memory.is_wide(x, dy), "threads": each * parts}
+    arguments |= {"strips": cdiv(width, tile.block_n), "items": items, "share": share}
+    arguments |= {"COLUMNS": tuple(sorted(columns)), "BLOCK": tile.block_m, "STRIP": tile.block_n}
+    arguments |= {"EVEN": width % tile.block_n == 0, "num_warps": tile.num_warps, "num_stages": tile.num_stages}
+    return (cdiv(each * parts, tile.block_m),), arguments
 
 
 def split(items: int, each: int, weights: int, at_once: int) -> tuple[int, int]:
@@ -207,11 +223,15 @@ def add_parts(dw: torch.Tensor, sums: torch.Tensor, parts: int) -> None:
     <BLANKLINE>
             [[ 6., 10.]]])
     """
-    taps = math.prod(dw.shape[2:])
+    launch_kept(depthwise_sum_parts_kernel, _added, (parts,), dw, sums)
+
+
+def _added(parts: int, dw: torch.Tensor, sums: torch.Tensor) -> tuple[tuple[int], dict[str, Any]]:
+    """The grid and the arguments."""
     block_m = min(256, power_of_2(parts))
     block_n = max(8, 1024 // block_m)
-    launch_bound(
-        depthwise_sum_parts_kernel, cdiv(dw.numel(), block_n),
-        dw_ptr=dw, sums_ptr=sums, parts=parts, channels=dw.shape[0], stride_wo=dw.stride(0), stride_wt=dw.stride(-1),
-        TAPS=taps, ACC_DTYPE=runtime.sum_type(dw), BLOCK_M=block_m, BLOCK_N=block_n, num_warps=8,
-    )  # fmt: skip
+    return (cdiv(dw.numel(), block_n),), {
+        "dw_ptr": dw, "sums_ptr": sums, "parts": parts, "channels": dw.shape[0],
+        "stride_wo": dw.stride(0), "stride_wt": dw.stride(-1), "TAPS": math.prod(dw.shape[2:]),
+        "ACC_DTYPE": runtime.sum_type(dw), "BLOCK_M": block_m, "BLOCK_N": block_n, "num_warps": 8,
+    }  # fmt: skip

@@ -11,7 +11,7 @@ Before it is multiplied, a sample may become a polynomial of it: see ``konvlib.l
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any
@@ -22,7 +22,7 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import autotune, forward_hopper, forward_runs, memory
 from konvlib.layers.autotune import BoxTile, Tile
-from konvlib.layers.bound import Bound
+from konvlib.layers.bound import launch as launch_kept
 from konvlib.layers.memory import LAYER_SIZES, NOWHERE, pixel_of
 from konvlib.layers.polynomials import PLAIN, Expansion, expanded
 from konvlib.runtime import cdiv, tl
@@ -198,16 +198,17 @@ def conv(
     if y.numel() == 0:
         return y
     x, packed = memory.with_channels_last(x), w if memory.lies_packed(w.shape, w.stride()) else memory.packed_weight(w)
-    runs, (kind, steps, added) = forward_runs.could_serve(y.dtype, layer), _bias_of(bias, packed)
-    lies = x.stride(), y.stride(), kind, steps, y.dtype, runtime.precision(y), memory.is_wide(x, y, packed)
+    runs, precision = forward_runs.could_serve(y.dtype, layer), runtime.precision(y)
+    bias = bias.contiguous() if bias is not None and bias.dim() == 1 else bias
+    few = layer.in_channels // layer.groups < autotune.FEW
+    kernel = conv_forward_few_kernel if few else conv_forward_kernel
 
     def launch(tile: Tile | BoxTile) -> None:
         if isinstance(tile, BoxTile):
             weight = memory.packed_weight(w) if packed is w else packed
             form = forward_runs if runs else forward_hopper
             return form.write_conv(y, x, weight, bias, layer, tile)
-        few, bound = _bound(layer, expansion, tile, *lies)
-        bound(conv_forward_few_kernel if few else conv_forward_kernel, x, packed, added, y)
+        launch_kept(kernel, _launched, (layer, expansion, tile, precision), x, packed, bias, y)
 
     with runtime.on_device_of(y):
         name, sizes = _name(expansion), _sizes(layer, expansion, y.dtype)
@@ -232,21 +233,21 @@ def _sizes(layer: ConvGeometry, expansion: Expansion, dtype: torch.dtype) -> Map
     return sizes | {"programs": layer.groups, "among": autotune.tiles_of(dtype, expanded=expansion != PLAIN)}
 
 
-@lru_cache(4096)
-def _bound(
-    layer: ConvGeometry, expansion: Expansion, tile: Tile, x_steps: Sequence[int], y_steps: Sequence[int],
-    bias: str, bias_steps: Sequence[int], dtype: torch.dtype, precision: str, wide: bool,
-) -> tuple[bool, Bound]:  # fmt: skip
-    """Whether it is the kernel for few channels that runs, and its launch but for the tensors."""
-    told = _told(layer, expansion)
+def _launched(
+    layer: ConvGeometry, expansion: Expansion, tile: Tile, precision: str,
+    x: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor,
+) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
+    """The grid and the arguments; ``packed`` is the weight as `memory.packed_weight` lays it out."""
+    told, (kind, steps, added) = _told(layer, expansion), _bias_of(bias, packed)
     pixels, in_channels, out_channels = told["pixels"], told["in_channels"], told["out_channels"]
-    few, blocks = autotune.tiled(tile, in_channels, math.prod(layer.kernel_size), False, True)
-    told = told | memory.named_steps("x", x_steps, "ndhw") | memory.named_steps("y", y_steps)
-    told |= {"BIAS": bias, **dict(zip(("stride_bc", "stride_bd", "stride_bh", "stride_bw"), bias_steps, strict=True))}
-    told |= {"ACC_DTYPE": tl.float64 if dtype == torch.float64 else tl.float32, "INPUT_PRECISION": precision}
+    _, blocks = autotune.tiled(tile, in_channels, math.prod(layer.kernel_size), False, True)
+    told = {"x_ptr": x, "w_ptr": packed, "bias_ptr": added, "y_ptr": y, **told}
+    told |= memory.named_strides("x", x, "ndhw") | memory.named_strides("y", y)
+    told |= {"BIAS": kind, **dict(zip(("stride_bc", "stride_bd", "stride_bh", "stride_bw"), steps, strict=True))}
+    told |= {"ACC_DTYPE": runtime.sum_type(y), "INPUT_PRECISION": precision}
+    told |= {"INT64": memory.is_wide(x, y, packed) or pixels >= 2**31 - 2**10, **blocks}
     programs = cdiv(pixels, blocks["BLOCK_M"]) * cdiv(out_channels, blocks["BLOCK_N"]) * layer.groups
-    told |= {"INT64": wide or pixels >= 2**31 - 2**10, **blocks}
-    return few, Bound(programs, ("x_ptr", "w_ptr", "bias_ptr", "y_ptr"), told)
+    return (programs,), told
 
 
 @lru_cache(1024)
@@ -264,5 +265,5 @@ def _told(layer: ConvGeometry, expansion: Expansion) -> Mapping[str, Any]:
 def _bias_of(bias: torch.Tensor | None, other: torch.Tensor) -> tuple[str, tuple[int, ...], torch.Tensor]:
     """The kind of a bias, the strides of a map of it, and where it is; ``other`` where there is none."""
     if bias is None or bias.dim() == 1:
-        return ("none", (1, 0, 0, 0), other) if bias is None else ("channel", (1, 0, 0, 0), bias.contiguous())
+        return ("none", (1, 0, 0, 0), other) if bias is None else ("channel", (1, 0, 0, 0), bias)
     return "map", memory.strides(bias)[1:], bias

@@ -7,12 +7,16 @@ slots keeps ahead of the products. The output goes back as a box too.
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import torch
 
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
-from konvlib.layers import pixel_boxes, weight_grad_hopper
+from konvlib.layers import memory, pixel_boxes, weight_grad_hopper
 from konvlib.layers.autotune import BoxTile
+from konvlib.layers.bound import launch
 from konvlib.runtime import barrier, cdiv, gl, hopper
 
 SIZES = (
@@ -129,12 +133,18 @@ def tiles(
     y: torch.Tensor, x: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry
 ) -> tuple[BoxTile, ...]:
     """The tiles with which this form computes the layer: none where it does not."""
-    if not weight_grad_hopper.could_serve(x, layer) or not pixel_boxes.fit(x, y, packed):
+    if not weight_grad_hopper.could_serve(x, layer) or (bias is not None and bias.dim() > 1):
         return ()
+    return _tiles(layer, x.stride(), y.stride()) if pixel_boxes.are_aligned(x, y, packed) else ()
+
+
+@lru_cache(4096)
+def _tiles(layer: ConvGeometry, x_steps: tuple[int, ...], y_steps: tuple[int, ...]) -> tuple[BoxTile, ...]:
+    if not pixel_boxes.fit(layer.input_shape, x_steps) or not pixel_boxes.fit(layer.output_shape, y_steps):
+        return ()
+    x, y = memory.without(layer.input_shape, x_steps), memory.without(layer.output_shape, y_steps)
     x, y, boxes = weight_grad_hopper.viewed(x, y, layer)
-    if not pixel_boxes.lies_well(x, boxes.stride) or (bias is not None and bias.dim() > 1):
-        return ()
-    return pixel_boxes.tiles_of(*y.shape)
+    return pixel_boxes.tiles_of(*y.shape) if pixel_boxes.lies_well(x, boxes.stride) else ()
 
 
 def write_conv(
@@ -146,16 +156,25 @@ def write_conv(
     tile: BoxTile,
 ) -> None:
     """Write the layer of ``x`` and a weight ``(C_out, taps, C_in)`` into ``y``."""
+    launch(conv_boxes_kernel, _launched, (layer, tile), x, packed, None if bias is None else bias.contiguous(), y)
+
+
+def _launched(
+    layer: ConvGeometry, tile: BoxTile,
+    x: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor,
+) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
+    """The grid and the arguments."""
     x, y, boxes = weight_grad_hopper.viewed(x, y, layer)
     box = [tile.images, tile.rows, tile.columns]
-    x_desc = pixel_boxes.descriptor(pixel_boxes.by_phases(x, boxes.stride), [*box, 1, tile.block_k])
-    w_desc = pixel_boxes.descriptor(packed, [tile.block_n, 1, tile.block_k])
-    y_desc = pixel_boxes.descriptor(y, [*box, tile.block_n])
     blocks_n = cdiv(boxes.out_channels, tile.block_n)
     images, rows, columns = (cdiv(size, extent) for size, extent in zip(y.shape[:3], box, strict=True))
-    conv_boxes_kernel[(blocks_n * images * rows * columns,)](
-        x_desc, w_desc, packed if bias is None else bias.contiguous(), y_desc,
-        blocks_n, rows, columns, boxes.in_channels, boxes.out_channels,
-        *boxes.kernel, *boxes.padding, *boxes.dilation, pixel_boxes.row_of(x, boxes.stride),
-        bias is not None, *boxes.stride, *box, tile.block_n, tile.block_k, tile.num_stages, num_warps=tile.num_warps,
-    )  # fmt: skip
+    return (blocks_n * images * rows * columns,), {
+        "x_desc": pixel_boxes.descriptor(pixel_boxes.by_phases(x, boxes.stride), [*box, 1, tile.block_k]),
+        "w_desc": pixel_boxes.descriptor(packed, [tile.block_n, 1, tile.block_k]),
+        "bias_ptr": packed if bias is None else bias, "y_desc": pixel_boxes.descriptor(y, [*box, tile.block_n]),
+        "blocks_n": blocks_n, "blocks_h": rows, "blocks_w": columns,
+        "in_channels": boxes.in_channels, "out_channels": boxes.out_channels,
+        **pixel_boxes.both(kernel=boxes.kernel, padding=boxes.padding, dilation=boxes.dilation, STRIDE=boxes.stride),
+        "row": pixel_boxes.row_of(x, boxes.stride), "HAS_BIAS": bias is not None,
+        **pixel_boxes.tile_as_told(tile), "BLOCK_N": tile.block_n, "BLOCK_K": tile.block_k,
+    }  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -16,6 +17,7 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import memory
 from konvlib.layers.autotune import BoxTile
+from konvlib.layers.bound import launch
 from konvlib.layers.memory import pixel_of
 from konvlib.runtime import cdiv, power_of_2, tl
 
@@ -100,21 +102,28 @@ def write_conv(
     tile: BoxTile,
 ) -> None:
     """Write the layer of ``x`` and a weight ``(C_out, taps, C_in)`` into ``y``."""
-    z, w, step = laid_out(x, layer), runs_of(packed, layer), power_of_2(layer.in_channels)
+    z, w, bias = laid_out(x, layer), runs_of(packed, layer), None if bias is None else bias.contiguous()
+    launch(conv_runs_kernel, _launched, (layer, tile), z, w, bias, y)
+
+
+def _launched(
+    layer: ConvGeometry, tile: BoxTile, z: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor
+) -> tuple[tuple[int], dict[str, Any]]:
+    """The grid and the arguments, of an input that is `laid_out` and its weight."""
     stride_h, stride_w = memory.three(layer.stride, 1)[1:]
     kernel_h, kernel_w = memory.three(layer.kernel_size, 1)[1:]
     out_h, out_w = memory.three(layer.output_size, 1)[1:]
-    pixels = layer.batch * math.prod(layer.output_size)
-    programs = cdiv(pixels, tile.block_m) * cdiv(layer.out_channels, tile.block_n)
-    conv_runs_kernel[(programs,)](
-        z, w, w if bias is None else bias.contiguous(), y,
-        pixels, layer.out_channels, out_h, out_w, kernel_h,
-        z.stride(0), stride_h * z.stride(1), stride_w * step, memory.three(layer.dilation, 1)[1] * z.stride(1),
-        w.stride(0), **memory.named_strides("y", y, "nchw"),
-        HAS_BIAS=bias is not None, ALIGNED=math.gcd(stride_w * step, 8), RUN=kernel_w * step,
-        BLOCK_M=tile.block_m, BLOCK_N=tile.block_n, BLOCK_K=w.shape[2],
-        num_warps=tile.num_warps, num_stages=tile.num_stages,
-    )  # fmt: skip
+    step, pixels = power_of_2(layer.in_channels), layer.batch * math.prod(layer.output_size)
+    return (cdiv(pixels, tile.block_m) * cdiv(layer.out_channels, tile.block_n),), {
+        "x_ptr": z, "w_ptr": w, "bias_ptr": w if bias is None else bias, "y_ptr": y,
+        "pixels": pixels, "out_channels": layer.out_channels, "out_h": out_h, "out_w": out_w, "kernel_h": kernel_h,
+        "stride_xn": z.stride(0), "stride_xh": stride_h * z.stride(1), "stride_xw": stride_w * step,
+        "stride_xu": memory.three(layer.dilation, 1)[1] * z.stride(1), "stride_wo": w.stride(0),
+        **memory.named_strides("y", y, "nchw"),
+        "HAS_BIAS": bias is not None, "ALIGNED": math.gcd(stride_w * step, 8), "RUN": kernel_w * step,
+        "BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n, "BLOCK_K": w.shape[2],
+        "num_warps": tile.num_warps, "num_stages": tile.num_stages,
+    }  # fmt: skip
 
 
 def laid_out(x: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:

@@ -12,7 +12,7 @@ are few channels, over taps and channels together.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache, partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import autotune, input_grad_hopper, memory
 from konvlib.layers.autotune import BoxTile, Tile
-from konvlib.layers.bound import Bound
+from konvlib.layers.bound import launch as launch_kept
 from konvlib.layers.memory import LAYER_SIZES, NOWHERE, pixel_of
 from konvlib.runtime import cdiv, tl
 
@@ -242,17 +242,20 @@ def launch_by_phases(
     """
     if dx.numel() == 0:
         return
-    dy, packed = memory.with_channels_last(dy), memory.packed_weight(w)
+    dy, lies_packed = memory.with_channels_last(dy), memory.lies_packed(w.shape, w.stride())
+    packed = w if lies_packed else memory.packed_weight(w)
     ((other, tensor),) = [(argument, each) for argument, each in given.items() if isinstance(each, torch.Tensor)]
     told = tuple([(argument, value) for argument, value in given.items() if argument != other])
-    lies = dx.stride(), dy.stride(), dx.dtype, runtime.precision(dx), memory.is_wide(dx, dy, packed, tensor)
+    few = layer.out_channels // layer.groups < autotune.FEW and kernels[1] is not None
+    precision, depth = runtime.precision(dx), w.shape[1]
 
     def launch(tile: Tile | BoxTile) -> None:
         if isinstance(tile, BoxTile):
+            weight = memory.packed_weight(w) if lies_packed else packed
             bias = given["bias_ptr"] if given["HAS_BIAS"] else None
-            return input_grad_hopper.write_input_grad(dx, dy, packed, bias, layer, tile)
-        few, bound = _bound(layer, packed.shape[2], tile, other, told, kernels[1] is not None, *lies)
-        bound(kernels[few], dy, packed, tensor, dx)
+            return input_grad_hopper.write_input_grad(dx, dy, weight, bias, layer, tile)
+        key = layer, depth, tile, other, told, few, precision
+        launch_kept(kernels[few], _launched, key, dy, packed, tensor, dx)
 
     with runtime.on_device_of(dx):
         sizes = _sizes(layer)
@@ -274,25 +277,24 @@ def _sizes(layer: ConvGeometry) -> Mapping[str, int]:
     }
 
 
-@lru_cache(4096)
-def _bound(
-    layer: ConvGeometry, depth: int, tile: Tile, other: str, given: tuple[tuple[str, Any], ...], may_be_few: bool,
-    dx_steps: Sequence[int], dy_steps: Sequence[int], dtype: torch.dtype, precision: str, wide: bool,
-) -> tuple[bool, Bound]:  # fmt: skip
-    """Whether it is the kernel for few channels that runs, and its launch but for the tensors.
+def _launched(
+    layer: ConvGeometry, depth: int, tile: Tile, other: str, given: tuple[tuple[str, Any], ...], few: bool,
+    precision: str, dy: torch.Tensor, packed: torch.Tensor, tensor: torch.Tensor, dx: torch.Tensor,
+) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
+    """The grid and the arguments: ``given``, and ``other``, which is a tensor, among them.
 
-    ``depth`` is how many input channels the weight has for each tap.
+    ``packed`` is the weight as `memory.packed_weight` lays it out, with so many input channels for each tap.
     """
     pixels, in_channels, programs = map(_sizes(layer).__getitem__, ("rows", "columns", "programs"))
     out_channels, taps = layer.out_channels // layer.groups, math.prod(layer.kernel_size)
     common, inverse = memory.gcd_and_inverse(layer.stride, layer.dilation)
-    told: dict[str, Any] = {"pixels": pixels, "groups": layer.groups, **dict(given)}
-    told |= {"in_channels": in_channels, "out_channels": out_channels, **memory.of_layer(layer)}
-    told |= memory.along_axes(gcd=(common, 1), inverse=(inverse, 0))
-    told |= memory.named_steps("dy", dy_steps, "ndhw") | memory.named_steps("dx", dx_steps)
+    told: dict[str, Any] = {"dy_ptr": dy, "w_ptr": packed, other: tensor, "dx_ptr": dx, **dict(given)}
+    told |= {"pixels": pixels, "groups": layer.groups, "in_channels": in_channels, "out_channels": out_channels}
+    told |= {**memory.of_layer(layer), **memory.along_axes(gcd=(common, 1), inverse=(inverse, 0))}
+    told |= memory.named_strides("dy", dy, "ndhw") | memory.named_strides("dx", dx)
     told |= {"stride_wo": taps * depth, "stride_wt": depth, "AXES": layer.axes}
-    told |= {"ACC_DTYPE": tl.float64 if dtype == torch.float64 else tl.float32, "INPUT_PRECISION": precision}
-    told["INT64"] = wide or pixels >= 2**31 - 2**10
-    few, blocks = autotune.tiled(tile, out_channels, taps, False, True if may_be_few else None)
+    told |= {"ACC_DTYPE": runtime.sum_type(dx), "INPUT_PRECISION": precision}
+    told["INT64"] = memory.is_wide(dx, dy, packed, tensor) or pixels >= 2**31 - 2**10
+    _, blocks = autotune.tiled(tile, out_channels, taps, False, True if few else None)
     count = cdiv(pixels, blocks["BLOCK_M"]) * cdiv(in_channels, blocks["BLOCK_N"]) * programs
-    return few, Bound(count, ("dy_ptr", "w_ptr", other, "dx_ptr"), told | blocks)
+    return (count,), told | blocks

@@ -8,6 +8,8 @@ a step of the sum is two copies, which a ring of slots keeps ahead of the produc
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -15,6 +17,7 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import memory, pixel_boxes, weight_grad_hopper
 from konvlib.layers.autotune import BoxTile
+from konvlib.layers.bound import launch
 from konvlib.runtime import barrier, cdiv, gl, hopper
 
 SIZES = (
@@ -156,8 +159,16 @@ def conv_input_grad_boxes_kernel(
 
 def tiles(dx: torch.Tensor, dy: torch.Tensor, packed: torch.Tensor, layer: ConvGeometry) -> tuple[BoxTile, ...]:
     """The tiles with which this form computes the gradient: none where it does not."""
-    if not weight_grad_hopper.could_serve(dy, layer) or not pixel_boxes.fit(dx, dy, packed):
+    if not weight_grad_hopper.could_serve(dy, layer) or not pixel_boxes.are_aligned(dx, dy, packed):
         return ()
+    return _tiles(layer, dx.stride(), dy.stride())
+
+
+@lru_cache(4096)
+def _tiles(layer: ConvGeometry, dx_steps: tuple[int, ...], dy_steps: tuple[int, ...]) -> tuple[BoxTile, ...]:
+    if not pixel_boxes.fit(layer.input_shape, dx_steps) or not pixel_boxes.fit(layer.output_shape, dy_steps):
+        return ()
+    dx, dy = memory.without(layer.input_shape, dx_steps), memory.without(layer.output_shape, dy_steps)
     (dx, _), stride = pixel_boxes.viewed(layer, dx, dy), memory.three(layer.stride, 1)[1:]
     if not pixel_boxes.lies_well(dx, stride):
         return ()
@@ -184,6 +195,15 @@ def write_input_grad(
     tile: BoxTile,
 ) -> None:
     """Write the input gradient, with a bias, of the layer with a weight ``(C_out, taps, C_in)`` into ``dx``."""
+    bias = None if bias is None else bias.contiguous()
+    launch(conv_input_grad_boxes_kernel, _launched, (layer, tile), dy, packed, bias, dx)
+
+
+def _launched(
+    layer: ConvGeometry, tile: BoxTile,
+    dy: torch.Tensor, packed: torch.Tensor, bias: torch.Tensor | None, dx: torch.Tensor,
+) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
+    """The grid and the arguments."""
     longest, in_turn = order(dy, layer)
     dx, dy = pixel_boxes.viewed(layer, dx, dy)
     kernel, stride, dilation, before = (
@@ -192,15 +212,18 @@ def write_input_grad(
     )
     gcd, inverse = memory.gcd_and_inverse(stride, dilation)
     box, phases = [tile.images, tile.rows, tile.columns], pixel_boxes.by_phases(dx, stride)
-    dy_desc = pixel_boxes.descriptor(dy, [*box, tile.block_k])
-    w_desc = pixel_boxes.descriptor(packed, [tile.block_k, 1, tile.block_n])
-    dx_desc = pixel_boxes.descriptor(phases, [*box, 1, tile.block_n])
     blocks_n = cdiv(layer.in_channels, tile.block_n)
     images, rows, columns = (cdiv(size, extent) for size, extent in zip(phases.shape[:3], box, strict=True))
     boxes = images * rows * columns
-    conv_input_grad_boxes_kernel[(blocks_n * boxes * math.prod(stride),)](
-        dy_desc, w_desc, packed if bias is None else bias.contiguous(), dx_desc,
-        blocks_n, rows, columns, boxes, layer.in_channels, layer.out_channels, *kernel, *stride, *before, *dilation,
-        *gcd, *inverse, pixel_boxes.row_of(dx, stride), longest, int(in_turn),
-        bias is not None, *box, tile.block_n, tile.block_k, tile.num_stages, num_warps=tile.num_warps,
-    )  # fmt: skip
+    return (blocks_n * boxes * math.prod(stride),), {
+        "dy_desc": pixel_boxes.descriptor(dy, [*box, tile.block_k]),
+        "w_desc": pixel_boxes.descriptor(packed, [tile.block_k, 1, tile.block_n]),
+        "bias_ptr": packed if bias is None else bias,
+        "dx_desc": pixel_boxes.descriptor(phases, [*box, 1, tile.block_n]),
+        "blocks_n": blocks_n, "blocks_h": rows, "blocks_w": columns, "boxes": boxes,
+        "in_channels": layer.in_channels, "out_channels": layer.out_channels,
+        **pixel_boxes.both(kernel=kernel, stride=stride, padding=before, dilation=dilation, gcd=gcd, inverse=inverse),
+        "row": pixel_boxes.row_of(dx, stride), "longest": longest, "in_turn": int(in_turn),
+        "HAS_BIAS": bias is not None, **pixel_boxes.tile_as_told(tile),
+        "BLOCK_N": tile.block_n, "BLOCK_K": tile.block_k,
+    }  # fmt: skip

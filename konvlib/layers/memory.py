@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
-from math import gcd
+from math import gcd, prod
 from types import MappingProxyType
 
 import torch
@@ -75,7 +75,18 @@ def fresh(like: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
 
 @lru_cache(4096)
 def _last_steps(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return torch.empty((shape[0], *shape[2:], shape[1]), device="meta").movedim(-1, 1).stride()
+    return without((shape[0], *shape[2:], shape[1])).movedim(-1, 1).stride()
+
+
+def without(shape: tuple[int, ...], steps: tuple[int, ...] | None = None) -> torch.Tensor:
+    """A tensor that lies so, by default contiguous, without memory: it shows what views of such tensors are.
+
+    Examples
+    --------
+    >>> without((2, 3), (1, 2)).T.is_contiguous()
+    True
+    """
+    return torch.empty(shape, device="meta") if steps is None else torch.empty_strided(shape, steps, device="meta")
 
 
 def laid_like(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -113,6 +124,10 @@ def packed_weight(w: torch.Tensor) -> torch.Tensor:
     >>> packed_weight(torch.arange(6).reshape(1, 2, 3)).tolist()
     [[[0, 3], [1, 4], [2, 5]]]
     """
+    if lies_packed(w.shape, w.stride()):
+        outputs, inputs, *kernel = w.shape
+        taps = prod(kernel)
+        return w.as_strided((outputs, taps, inputs), (taps * inputs, inputs, 1))
     return w.flatten(2).movedim(1, -1).contiguous() if w.dim() == AXES else w.movedim(1, -1).contiguous().flatten(1, -2)
 
 
@@ -126,7 +141,7 @@ def lies_packed(shape: tuple[int, ...], steps: tuple[int, ...]) -> bool:
     >>> [lies_packed(z.shape, z.stride()) for z in (w, w.to(memory_format=torch.channels_last))]
     [False, True]
     """
-    return torch.empty_strided(shape, steps, device="meta").movedim(1, -1).is_contiguous()
+    return without(shape, steps).movedim(1, -1).is_contiguous()
 
 
 def strides(x: torch.Tensor) -> tuple[int, ...]:
@@ -149,19 +164,7 @@ def named_strides(name: str, x: torch.Tensor, places: str = "ncdhw") -> dict[str
     >>> named_strides("x", torch.ones(2, 3, 4), "ncw")
     {'stride_xn': 12, 'stride_xc': 4, 'stride_xw': 1}
     """
-    return named_steps(name, x.stride(), places)
-
-
-def named_steps(name: str, steps: Sequence[int], places: str = "ncdhw") -> dict[str, int]:
-    """The strides of a tensor as `named_strides` has them, from what its ``stride()`` says.
-
-    Examples
-    --------
-    >>> named_steps("x", (12, 4, 1), "ncw")
-    {'stride_xn': 12, 'stride_xc': 4, 'stride_xw': 1}
-    """
-    batch, channels, *spatial = steps
-    each = dict(zip("ncdhw", (batch, channels, *three(spatial, 0)), strict=True))
+    each = dict(zip("ncdhw", strides(x), strict=True))
     return {argument: each[place] for argument, place in _stride_names(name, places)}
 
 

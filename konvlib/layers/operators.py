@@ -114,26 +114,26 @@ def _run_conv_weight_grad(x: Tensor, dy: Tensor, layer: ConvGeometry) -> Tensor:
     return (depthwise_weight_grad if _is_depthwise(layer) else weight_grad).conv_weight_grad(x, dy, layer)
 
 
-def _conv_gradients(dy, needs, tensors, kept, rest):
+def _conv_gradients(dy, needs, tensors, kept, rest, plan):
     x, w, _ = tensors
-    dx = conv_transpose.below(dy, w, None, x.shape[2:], *rest) if needs[0] else None
-    dw = conv_weight_grad.below(x, dy, w.shape[2:], *rest) if needs[1] else None
+    dx = conv_transpose.below(dy, w, None, x.shape[2:], *rest, plan=plan) if needs[0] else None
+    dw = conv_weight_grad.below(x, dy, w.shape[2:], *rest, plan=plan) if needs[1] else None
     return dx, dw, bias_grad(dy) if needs[2] else None
 
 
-def _conv_transpose_gradients(g, needs, tensors, kept, rest):
+def _conv_transpose_gradients(g, needs, tensors, kept, rest, plan):
     dy, w, _ = tensors
     _, *layer = rest
-    ddy = conv.below(g, w, None, *layer) if needs[0] else None
-    dw = conv_weight_grad.below(g, dy, w.shape[2:], *layer) if needs[1] else None
+    ddy = conv.below(g, w, None, *layer, plan=plan) if needs[0] else None
+    dw = conv_weight_grad.below(g, dy, w.shape[2:], *layer, plan=plan) if needs[1] else None
     return ddy, dw, bias_grad(g) if needs[2] else None
 
 
-def _conv_weight_grad_gradients(g, needs, tensors, kept, rest):
+def _conv_weight_grad_gradients(g, needs, tensors, kept, rest, plan):
     x, dy = tensors
     _, *layer = rest
-    dx = conv_transpose.below(dy, g, None, x.shape[2:], *layer) if needs[0] else None
-    return dx, conv.below(x, g, None, *layer) if needs[1] else None
+    dx = conv_transpose.below(dy, g, None, x.shape[2:], *layer, plan=plan) if needs[0] else None
+    return dx, conv.below(x, g, None, *layer, plan=plan) if needs[1] else None
 
 
 _LAYER = "SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt groups) -> Tensor"

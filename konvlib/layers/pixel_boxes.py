@@ -8,6 +8,7 @@ a layer with a stride, the pixels that leave the same remainder by it are a tens
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -170,17 +171,58 @@ def descriptor(x: torch.Tensor, box: list[int], together: int = 128) -> Any:
     return TensorDescriptor(x, list(x.shape), [*steps[:-1], 1], box, layout)
 
 
-def fit(x: torch.Tensor, y: torch.Tensor, packed: torch.Tensor) -> bool:
-    """Whether a layer's tensors and its weight ``(C_out, taps, C_in)`` lie as the copies can address them.
+def both(**values: Sequence[int]) -> dict[str, int]:
+    """Numbers for rows and for columns, as the arguments of a kernel.
 
     Examples
     --------
-    >>> x = torch.ones(2, 8, 3, 4, dtype=torch.float16)
-    >>> last, packed = x.to(memory_format=torch.channels_last), torch.ones(8, 9, 8, dtype=torch.float16)
-    >>> fit(last, last, packed), fit(x, last, packed)
+    >>> both(kernel=(3, 2), STRIDE=(1, 2))
+    {'kernel_h': 3, 'kernel_w': 2, 'STRIDE_H': 1, 'STRIDE_W': 2}
+    """
+    told = {}
+    for name, (row, column) in values.items():
+        h, w = "HW" if name.isupper() else "hw"
+        told |= {f"{name}_{h}": row, f"{name}_{w}": column}
+    return told
+
+
+def tile_as_told(tile: BoxTile) -> dict[str, int]:
+    """The box of a tile, its slots and its warps, as the arguments of a kernel.
+
+    Examples
+    --------
+    >>> tile_as_told(BoxTile(64, 64, 32, 4, 6, 1, 1, 8, 8))
+    {'BOX_N': 1, 'BOX_H': 8, 'BOX_W': 8, 'SLOTS': 6, 'num_warps': 4}
+    """
+    box = {"BOX_N": tile.images, "BOX_H": tile.rows, "BOX_W": tile.columns}
+    return {**box, "SLOTS": tile.num_stages, "num_warps": tile.num_warps}
+
+
+def are_aligned(*tensors: torch.Tensor) -> bool:
+    """Whether all tensors begin at a multiple of 16 bytes, as boxes do.
+
+    Examples
+    --------
+    >>> x = torch.ones(9)
+    >>> are_aligned(x), are_aligned(x, x[1:])
     (True, False)
     """
-    return all(fits(z) and min(z.stride()) > 0 for z in (x, y)) and packed.data_ptr() % 16 == 0
+    address = 0
+    for tensor in tensors:
+        address |= tensor.data_ptr()
+    return address % 16 == 0
+
+
+def fit(shape: tuple[int, ...], steps: tuple[int, ...]) -> bool:
+    """Whether images of halves ``(N, C, *size)`` lie as boxes of all their axes can be addressed.
+
+    Examples
+    --------
+    >>> x = torch.ones(2, 8, 3, 4)
+    >>> [fit(y.shape, y.stride()) for y in (x, x.to(memory_format=torch.channels_last))]
+    [False, True]
+    """
+    return _fits(shape, steps) and min(steps) > 0
 
 
 def fits(x: torch.Tensor) -> bool:
@@ -192,5 +234,10 @@ def fits(x: torch.Tensor) -> bool:
     >>> fits(x), fits(x.to(memory_format=torch.channels_last))
     (False, True)
     """
-    steps = x.stride(0), *x.stride()[2:]
-    return x.stride(1) == 1 and x.shape[1] % 8 == 0 and x.data_ptr() % 16 == 0 and all(step % 8 == 0 for step in steps)
+    return x.data_ptr() % 16 == 0 and _fits(x.shape, x.stride())
+
+
+@lru_cache(4096)
+def _fits(shape: tuple[int, ...], steps: tuple[int, ...]) -> bool:
+    batch, channel, *pixel = steps
+    return channel == 1 and shape[1] % 8 == 0 and all(step % 8 == 0 for step in (batch, *pixel))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import autotune, memory, weight_grad_boxes, weight_grad_hopper
 from konvlib.layers.autotune import MULTIPROCESSORS, BoxTile, Tile, multiprocessors
-from konvlib.layers.bound import launch_bound
+from konvlib.layers.bound import launch as launch_kept
 from konvlib.layers.memory import LAYER_SIZES
 from konvlib.layers.polynomials import expanded
 from konvlib.layers.weight_grad_parts import MOST_PIXELS, MOST_SUMS, add_parts, pieces
@@ -248,19 +249,18 @@ def write_weight_grad(
             total += part
         dw.copy_(total)
         return
-    options = {"DEGREE": degree, "BASIS": basis, "SQUASH": squash, "MASKED": masked}
+    options = degree, basis, squash, masked
     taps, in_channels = math.prod(layer.kernel_size), layer.in_channels // layer.groups
     among = autotune.tiles_of(x.dtype, expanded=basis != "none", summed=True)
     rows, columns, programs = layer.out_channels // layer.groups, taps * in_channels, layer.groups
     with runtime.on_device_of(dw):
         if basis == "none" and weight_grad_hopper.serves(x, dy, layer):
-            x_view, dy_view, boxes = weight_grad_hopper.viewed(x, dy, layer)
-            at_once = multiprocessors(x)
+            boxes, at_once = weight_grad_hopper.boxes_of(layer, x.stride(), dy.stride()), multiprocessors(x)
             likely = weight_grad_boxes.likely(boxes, at_once, max(1, MOST_SUMS // dw.numel()))
 
             def run(tile: Tile | BoxTile) -> None:
                 if isinstance(tile, BoxTile):
-                    weight_grad_hopper.write_weight_grad(dw, x_view, dy_view, boxes, tile)
+                    weight_grad_hopper.write_weight_grad(dw, x, dy, layer, tile)
                 else:
                     _launcher(dw, x, dy, layer, options)(tile)
 
@@ -273,40 +273,62 @@ def write_weight_grad(
 
 
 def _launcher(
-    dw: torch.Tensor, x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, options: dict[str, Any]
+    dw: torch.Tensor, x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, options: tuple[Any, ...]
 ) -> Callable[[Tile], None]:
-    """Launches the Triton kernels with a tile."""
-    pixels = layer.batch * math.prod(layer.output_size)
-    x, dy, taps = memory.with_channels_last(x), memory.with_channels_last(dy), math.prod(layer.kernel_size)
+    """Launches the Triton kernels with a tile; ``options`` are a degree, a basis, a squash and whether it is masked."""
+    x, dy = memory.with_channels_last(x), memory.with_channels_last(dy)
+    few, precision = layer.in_channels // layer.groups < autotune.FEW, runtime.precision(x)
+    kernel, weights = conv_weight_grad_few_kernel if few else conv_weight_grad_kernel, dw.numel()
+
+    def launch(tile: Tile) -> None:
+        tile = autotune.for_few_channels(tile) if few else tile
+        shared = _shares(layer, tile, weights, multiprocessors(x))
+        *_, parts = shared
+        sums = torch.empty(parts * weights, dtype=runtime.sum_dtype(x.dtype), device=x.device)
+        launch_kept(kernel, _launched, (layer, tile, shared, precision, options), x, dy, sums)
+        add_parts(dw, sums, parts)
+
+    return launch
+
+
+@lru_cache(1024)
+def _shares(layer: ConvGeometry, tile: Tile, weights: int, at_once: int) -> tuple[int, int, int]:
+    """How many programs there are, how many pixels each part gets, and how many parts there are."""
     in_channels, out_channels = layer.in_channels // layer.groups, layer.out_channels // layer.groups
-    given: dict[str, Any] = {"x_ptr": x, "dy_ptr": dy, "pixels": pixels, "groups": layer.groups, "AXES": layer.axes}
-    given |= {"in_channels": in_channels, "out_channels": out_channels, **memory.of_layer(layer), **options}
+    block_n, taps = _columns(layer, tile), math.prod(layer.kernel_size)
+    blocks_n = cdiv(taps * in_channels, block_n) if in_channels < autotune.FEW else taps * cdiv(in_channels, block_n)
+    programs = layer.groups * cdiv(out_channels, tile.block_m) * blocks_n
+    share, parts = split(layer.batch * math.prod(layer.output_size), tile.block_k, programs, weights, at_once)
+    return programs * parts, share, parts
+
+
+def _columns(layer: ConvGeometry, tile: Tile) -> int:
+    """How many channels, or pairs of a tap and a channel, a program has."""
+    in_channels = layer.in_channels // layer.groups
+    taps = math.prod(layer.kernel_size) if in_channels < autotune.FEW else 1
+    return min(tile.block_n, max(16, runtime.power_of_2(in_channels * taps)))
+
+
+def _launched(
+    layer: ConvGeometry, tile: Tile, shared: tuple[int, int, int], precision: str, options: tuple[Any, ...],
+    x: torch.Tensor, dy: torch.Tensor, sums: torch.Tensor,
+) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
+    """The grid and the arguments."""
+    programs, share, parts = shared
+    in_channels, out_channels = layer.in_channels // layer.groups, layer.out_channels // layer.groups
+    given: dict[str, Any] = {"x_ptr": x, "dy_ptr": dy, "sums_ptr": sums, "groups": layer.groups, "AXES": layer.axes}
+    given |= {"pixels": layer.batch * math.prod(layer.output_size), "parts": parts, "share": share}
+    given |= {"in_channels": in_channels, "out_channels": out_channels, **memory.of_layer(layer)}
+    given |= dict(zip(("DEGREE", "BASIS", "SQUASH", "MASKED"), options, strict=True))
     factors, shifts = zip(*(by_multiplication(size) for size in memory.three(layer.output_size, 1)), strict=True)
     given |= memory.along_axes(factor=(factors, 1), shift=(shifts, 0))
     given |= memory.named_strides("x", x, "ndhw") | memory.named_strides("dy", dy, "ndhw")
     given |= {"IN_LINE": lies_in_line(dy), "INT64": memory.is_wide(x, dy)}
-    given |= {"ACC_DTYPE": runtime.sum_type(x), "INPUT_PRECISION": runtime.precision(x)}
-    few = in_channels < autotune.FEW
-    if not few:
+    given |= {"ACC_DTYPE": runtime.sum_type(x), "INPUT_PRECISION": precision}
+    if in_channels >= autotune.FEW:
         given["POINTWISE"] = given["IN_LINE"] and lies_in_line(x) and is_pointwise(layer)
-
-    def launch(tile: Tile) -> None:
-        tile = autotune.for_few_channels(tile) if few else tile
-        block_m, block_k = tile.block_m, tile.block_k
-        block_n = min(tile.block_n, max(16, runtime.power_of_2(in_channels * (taps if few else 1))))
-        blocks_n = cdiv(taps * in_channels, block_n) if few else taps * cdiv(in_channels, block_n)
-        programs = layer.groups * cdiv(out_channels, block_m) * blocks_n
-        share, parts = split(pixels, block_k, programs, dw.numel(), multiprocessors(x))
-        sums = torch.empty(parts * dw.numel(), dtype=runtime.sum_dtype(x.dtype), device=x.device)
-        kernel = conv_weight_grad_few_kernel if few else conv_weight_grad_kernel
-        launch_bound(
-            kernel, programs * parts,
-            **given, sums_ptr=sums, parts=parts, share=share, BLOCK_M=block_m, BLOCK_N=block_n, BLOCK_K=block_k,
-            num_warps=tile.num_warps, num_stages=tile.num_stages,
-        )  # fmt: skip
-        add_parts(dw, sums, parts)
-
-    return launch
+    given |= {"BLOCK_M": tile.block_m, "BLOCK_N": _columns(layer, tile), "BLOCK_K": tile.block_k}
+    return (programs,), given | {"num_warps": tile.num_warps, "num_stages": tile.num_stages}
 
 
 def empty_weight(x: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:

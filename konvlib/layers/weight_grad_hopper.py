@@ -8,6 +8,8 @@ no addresses to compute and no masks. Boxes of which a tap shows nothing are lef
 from __future__ import annotations
 
 import math
+from functools import lru_cache
+from typing import Any
 
 import torch
 
@@ -15,7 +17,8 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.layers import memory
 from konvlib.layers.autotune import BoxTile
-from konvlib.layers.pixel_boxes import as_images, descriptor, fits, in_one_row
+from konvlib.layers.bound import launch
+from konvlib.layers.pixel_boxes import as_images, both, descriptor, fits, in_one_row, tile_as_told
 from konvlib.layers.weight_grad_boxes import Boxes
 from konvlib.layers.weight_grad_parts import add_parts, lies_as_parts
 from konvlib.runtime import barrier, cdiv, gl, hopper
@@ -181,23 +184,42 @@ def could_serve(x: torch.Tensor, layer: ConvGeometry) -> bool:
     return min(layer.in_channels, layer.out_channels) >= LEAST_CHANNELS and runtime.is_hopper(x.device)
 
 
+@lru_cache(4096)
+def boxes_of(layer: ConvGeometry, x_steps: tuple[int, ...], dy_steps: tuple[int, ...]) -> Boxes:
+    """The layer without a box, for operands that lie so."""
+    return viewed(memory.without(layer.input_shape, x_steps), memory.without(layer.output_shape, dy_steps), layer)[2]
+
+
 def write_sums(
-    out: torch.Tensor, steps: tuple[int, int, int, int], x: torch.Tensor, dy: torch.Tensor, layer: Boxes, tile: BoxTile
-) -> None:
+    out: torch.Tensor, steps: tuple[int, int, int, int], x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry,
+    tile: BoxTile,
+) -> None:  # fmt: skip
     """Write the sums of each part, in the dtype of ``out``: by its steps from part to part, o to o, c to c, u to u."""
-    programs = math.prod(layer.kernel) * cdiv(layer.in_channels, tile.block_n) * cdiv(layer.out_channels, tile.block_m)
+    launch(weight_grad_boxes_kernel, _launched, (layer, tile, steps), x, dy, out)
+
+
+def _launched(
+    layer: ConvGeometry, tile: BoxTile, steps: tuple[int, int, int, int], x: torch.Tensor, dy: torch.Tensor,
+    out: torch.Tensor,
+) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
+    """The grid and the arguments."""
+    x, dy, boxes = viewed(x, dy, layer)
+    programs = math.prod(boxes.kernel) * cdiv(boxes.in_channels, tile.block_n) * cdiv(boxes.out_channels, tile.block_m)
     box = [tile.images, tile.rows, tile.columns]
-    x_desc, dy_desc = descriptor(x, [*box, tile.block_n]), descriptor(dy, [*box, tile.block_m])
-    weight_grad_boxes_kernel[(programs * tile.parts,)](
-        out, x_desc, dy_desc, cdiv(layer.batch, tile.images), layer.in_channels, layer.out_channels,
-        *layer.input_size, *layer.output_size, *layer.kernel, *layer.stride, *layer.padding, *layer.dilation,
-        tile.parts, *steps, *box, max(1, tile.block_k // math.prod(box)), tile.block_m, tile.block_n, tile.num_stages,
-        num_warps=tile.num_warps,
-    )  # fmt: skip
+    sizes = {"in": boxes.input_size, "out": boxes.output_size, "kernel": boxes.kernel, "stride": boxes.stride}
+    return (programs * tile.parts,), {
+        "out_ptr": out, "x_desc": descriptor(x, [*box, tile.block_n]), "dy_desc": descriptor(dy, [*box, tile.block_m]),
+        "blocks_n": cdiv(boxes.batch, tile.images),
+        "in_channels": boxes.in_channels, "out_channels": boxes.out_channels,
+        **both(**sizes, padding=boxes.padding, dilation=boxes.dilation), "parts": tile.parts,
+        **dict(zip(("stride_part", "stride_wo", "stride_wc", "stride_wt"), steps, strict=True)),
+        **tile_as_told(tile), "BOXES": max(1, tile.block_k // math.prod(box)),
+        "BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n,
+    }  # fmt: skip
 
 
-def write_weight_grad(dw: torch.Tensor, x: torch.Tensor, dy: torch.Tensor, layer: Boxes, tile: BoxTile) -> None:
-    """Write the weight gradient of operands that are `viewed`: at once, or parts first that are added then."""
+def write_weight_grad(dw: torch.Tensor, x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, tile: BoxTile) -> None:
+    """Write the weight gradient: at once, or parts first that are added then."""
     weights, in_channels = dw.numel(), layer.in_channels
     if tile.parts == 1 and lies_as_parts(dw):
         return write_sums(dw, (0, dw.stride(0), 1, in_channels), x, dy, layer, tile)

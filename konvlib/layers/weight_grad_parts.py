@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry, halos
 from konvlib.layers import memory
-from konvlib.layers.bound import launch_bound
+from konvlib.layers.bound import launch as launch_kept
 from konvlib.runtime import cdiv, power_of_2, tl
 
 MOST_SUMS = 2**24
@@ -70,16 +71,21 @@ def add_parts(dw: torch.Tensor, sums: torch.Tensor, parts: int) -> None:
     tensor([[[ 4.,  8.],
              [ 6., 10.]]])
     """
-    in_channels, taps, (block, at_once) = dw.shape[1], math.prod(dw.shape[2:]), blocks(dw.numel(), parts)
-    strides = dw.stride(0), dw.stride(1), dw.stride(-1)
-    wide = memory.is_wide(dw) or dw.numel() >= 2**31 - AT_ONCE
     with runtime.on_device_of(dw):
-        launch_bound(
-            sum_parts_kernel, cdiv(dw.numel(), block),
-            dw_ptr=dw, sums_ptr=sums, parts=parts, weights=dw.numel(), in_channels=in_channels, taps=taps,
-            stride_wo=strides[0], stride_wc=strides[1], stride_wt=strides[2],
-            IN_LINE=lies_as_parts(dw), INT64=wide, BLOCK=block, PARTS=at_once, ACC_DTYPE=runtime.sum_type(dw),
-        )  # fmt: skip
+        launch_kept(sum_parts_kernel, _launched, (parts,), dw, sums)
+
+
+def _launched(parts: int, dw: torch.Tensor, sums: torch.Tensor) -> tuple[tuple[int], dict[str, Any]]:
+    """The grid and the arguments."""
+    weights, (block, at_once) = dw.numel(), blocks(dw.numel(), parts)
+    wide = memory.is_wide(dw) or weights >= 2**31 - AT_ONCE
+    return (cdiv(weights, block),), {
+        "dw_ptr": dw, "sums_ptr": sums, "parts": parts, "weights": weights, "in_channels": dw.shape[1],
+        "taps": math.prod(dw.shape[2:]),
+        "stride_wo": dw.stride(0), "stride_wc": dw.stride(1), "stride_wt": dw.stride(-1),
+        "IN_LINE": lies_as_parts(dw), "INT64": wide, "BLOCK": block, "PARTS": at_once,
+        "ACC_DTYPE": runtime.sum_type(dw),
+    }  # fmt: skip
 
 
 def lies_as_parts(dw: torch.Tensor) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ from konvlib.images.launching import (
     tile_of_rows,
     vector_of,
 )
-from konvlib.layers.bound import launch_bound
+from konvlib.layers.bound import launch as launch_kept
 from konvlib.layers.memory import is_wide
 from konvlib.runtime import cdiv, tl
 
@@ -145,18 +146,24 @@ def im2col(
     tensor([[[1., 3.],
              [3., 2.]]])
     """
-    if not cols.numel():
-        return
+    if cols.numel():
+        key = tuple(kernel), tuple(stride), tuple(padding), tuple(dilation), tuple(windows)
+        with runtime.on_device_of(x):
+            launch_kept(im2col_kernel, _launched, key, x, cols)
+
+
+def _launched(
+    kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
+    windows: Sequence[int], x: torch.Tensor, cols: torch.Tensor,
+) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
+    """The grid and the arguments."""
     rows, pixels, vector = x.shape[0] * x.shape[1], prod(windows), vector_of(x)
     block_m, block_n = tile_of(x, rows, pixels, 512 if x.dtype == torch.float64 else 1024)
-    given = of_windows(x.shape[2:], windows, kernel, stride, padding, dilation, without="out_d")
-    with runtime.on_device_of(x):
-        launch_bound(
-            im2col_kernel, cdiv(rows, block_m) * cdiv(pixels, block_n),
-            x_ptr=x, cols_ptr=cols, rows=rows // vector, channels=x.shape[1] // vector, pixels=pixels, **given,
-            **strides("x", x, vector), INT64=is_wide(x, cols), VECTOR=vector,
-            BLOCK_M=block_m, BLOCK_N=block_n,
-        )  # fmt: skip
+    given: dict[str, Any] = {"x_ptr": x, "cols_ptr": cols, **strides("x", x, vector)}
+    given |= of_windows(x.shape[2:], windows, kernel, stride, padding, dilation, without="out_d")
+    given |= {"rows": rows // vector, "channels": x.shape[1] // vector, "pixels": pixels}
+    given |= {"INT64": is_wide(x, cols), "VECTOR": vector, "BLOCK_M": block_m, "BLOCK_N": block_n}
+    return (cdiv(rows, block_m) * cdiv(pixels, block_n),), given
 
 
 def col2im(
@@ -178,8 +185,17 @@ def col2im(
     >>> x
     tensor([[[1., 6., 2.]]])
     """
-    cols = cols.unflatten(2, tuple(windows)).unflatten(1, (x.shape[1], prod(kernel)))
-    given = {"cols_ptr": cols, "x_ptr": x, "stride_colst": cols.stride(2), **dense_strides("x", x)}
-    given |= strides("cols", cols[:, :, 0]) | {"ACC_DTYPE": runtime.sum_type(x)}
+    key = tuple(kernel), tuple(stride), tuple(padding), tuple(dilation), tuple(windows)
+    launch(col2im_kernel, _given, key, x, cols, size=512)
+
+
+def _given(
+    kernel: Sequence[int], stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
+    windows: Sequence[int], x: torch.Tensor, cols: torch.Tensor,
+) -> tuple[int, dict[str, Any]]:  # fmt: skip
+    """As `konvlib.images.launching.launch` asks it."""
+    images = cols.unflatten(2, tuple(windows)).unflatten(1, (x.shape[1], prod(kernel)))
+    given: dict[str, Any] = {"cols_ptr": cols, "x_ptr": x, "ACC_DTYPE": runtime.sum_type(x)}
+    given |= {"stride_colst": images.stride(2), **dense_strides("x", x), **strides("cols", images[:, :, 0])}
     given |= of_windows(x.shape[2:], windows, kernel, stride, padding, dilation, without="in_d", sent=True)
-    launch(col2im_kernel, given, x, cols, size=512)
+    return 1, given

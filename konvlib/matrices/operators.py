@@ -74,13 +74,13 @@ def _run_col2im(cols: Tensor, layer: ConvGeometry) -> Tensor:
     return x
 
 
-def _im2col_gradients(dcols, needs, tensors, kept, rest):
-    return (col2im.below(dcols, *rest, tensors[0].shape[2:]) if needs[0] else None,)
+def _im2col_gradients(dcols, needs, tensors, kept, rest, plan):
+    return (col2im.below(dcols, *rest, tensors[0].shape[2:], plan=plan) if needs[0] else None,)
 
 
-def _col2im_gradients(dx, needs, tensors, kept, rest):
+def _col2im_gradients(dx, needs, tensors, kept, rest, plan):
     *windows, _ = rest
-    return (im2col.below(dx, *windows) if needs[0] else None,)
+    return (im2col.below(dx, *windows, plan=plan) if needs[0] else None,)
 
 
 _WINDOWS = "SymInt[] kernel, SymInt[] stride, SymInt[] padding, SymInt[] dilation, SymInt[] windows"

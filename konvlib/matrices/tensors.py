@@ -108,7 +108,10 @@ def im2col(x: Tensor, layer: ConvGeometry) -> Tensor:
     tensor([[[1., 2.],
              [3., 0.]]])
     """
-    return operators.im2col(x, *operators.windows_of(layer)) if runs_kernel(x) else aten.im2col(x, layer)
+    if not runs_kernel(x):
+        return aten.im2col(x, layer)
+    plan = layer if layer.out_channels == layer.groups == 1 and layer.padding_mode == "zeros" else None
+    return operators.im2col(x, *operators.windows_of(layer), plan=plan)
 
 
 def col2im(cols: Tensor, layer: ConvGeometry) -> Tensor:
@@ -122,7 +125,7 @@ def col2im(cols: Tensor, layer: ConvGeometry) -> Tensor:
     """
     if not runs_kernel(cols):
         return aten.col2im(cols, layer)
-    return operators.col2im(cols, *operators.windows_of(layer), layer.input_size)
+    return operators.col2im(cols, *operators.windows_of(layer), layer.input_size, plan=layer)
 
 
 def conv2d_im2col(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry) -> Tensor:

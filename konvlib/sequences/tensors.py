@@ -175,7 +175,7 @@ def _fake(f: Tensor, g: Tensor, window: Window) -> Tensor:
     return f.new_empty(aten.result_shape(f, g, window.length, window.summed))
 
 
-def _gradients(dy, needs, tensors, kept, rest):
+def _gradients(dy, needs, tensors, kept, rest, plan):
     f, g = tensors
     start, _, _, method = rest
     df = _gradient(dy, f, g, start, method) if needs[0] else None

@@ -7,6 +7,8 @@ of the layer by its input is the same one.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from functools import lru_cache
 
 from torch import Tensor
 from torch.nn import functional
@@ -18,7 +20,7 @@ from konvlib.layers import operators
 from konvlib.layers.memory import empty, laid_like
 from konvlib.layers.padding import flat
 from konvlib.matrices import col2im
-from konvlib.registration import check_sizes_may_stay
+from konvlib.registration import check_sizes_may_stay, is_plain
 from konvlib.runtime import REALS, runs_kernel
 
 DTYPES = REALS
@@ -37,8 +39,10 @@ def conv_transpose(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometr
     """
     if not runs_kernel(x):
         return layers.conv_transpose(x, w, bias, layer)
-    x, _, rest = operators.shown(_extended(x, layer)[0], layer)
-    return operators.conv_transpose(x, w, bias, layer.input_size, *rest)
+    extended, _ = _extended(x, layer)
+    _, _, rest = operators.shown(x, layer)
+    plan = layer if extended is x else None
+    return operators.conv_transpose(extended, w, bias, layer.input_size, *rest, plan=plan)
 
 
 def conv_transpose_by_scattering(x: Tensor, w: Tensor, bias: Tensor | None, layer: ConvGeometry) -> Tensor:
@@ -110,12 +114,20 @@ def insert_zeros(x: Tensor, stride: tuple[int, ...]) -> Tensor:
     return z
 
 
-def _extended(x: Tensor, layer: ConvGeometry) -> tuple[Tensor, list[int]]:
+def _extended(x: Tensor, layer: ConvGeometry) -> tuple[Tensor, Sequence[int]]:
     """``x`` with zeros up to as many samples as the layer has outputs, which are more where it is cut short.
 
     That is where ``output_padding`` is at least the stride.
     """
-    each = zip(layer.input_size, layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True)
-    size = [conv_size(n, k, stride=s, padding=p, dilation=d) for n, k, s, p, d in each]
+    size = (_kept_windows if is_plain(x) else _windows)(layer)
     missing = [(0, windows - given) for windows, given in zip(size, layer.output_size, strict=True)]
     return (functional.pad(x, flat(missing[::-1])) if any(map(any, missing)) else x), size
+
+
+def _windows(layer: ConvGeometry) -> tuple[int, ...]:
+    """How many windows the input has along each axis: the outputs, unless a transpose cuts them short."""
+    each = zip(layer.input_size, layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True)
+    return tuple([conv_size(n, k, stride=s, padding=p, dilation=d) for n, k, s, p, d in each])
+
+
+_kept_windows = lru_cache(4096)(_windows)

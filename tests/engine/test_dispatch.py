@@ -97,9 +97,23 @@ def test_what_autocast_allows_is_refused_without_it():
 def test_only_so_many_are_remembered(monkeypatch):
     monkeypatch.setattr(dispatch, "MOST_PLANS", 8)
     monkeypatch.setattr(dispatch, "_plans", {})
+    monkeypatch.setattr(dispatch, "_ready", {})
     for size in range(3, 60):
         assert konvlib.conv1d(np.ones((1, 1, size)), np.ones((1, 1, 3))).shape == (1, 1, size - 2)
         assert 1 <= len(dispatch._plans) <= 8
+        assert konvlib.conv1d(torch.ones(1, 1, size), torch.ones(1, 1, 3)).shape == (1, 1, size - 2)
+        assert 1 <= len(dispatch._ready) <= 8
+
+
+@pytest.mark.parametrize("other", ["dtype", "kind", "layout"])
+def test_what_is_found_good_is_found_good_for_equal_tensors_alone(other):
+    """A call that was right does not let one through that is not."""
+    x, w = torch.ones(1, 2, 10), torch.ones(4, 2, 3)
+    for _ in range(2):
+        konvlib.conv1d(x, w)
+        wrong = {"dtype": x.double(), "kind": x.numpy(), "layout": x.to_sparse()}[other]
+        with pytest.raises(TypeError):
+            konvlib.conv1d(wrong, w)
 
 
 def test_no_tensor_of_a_caller_is_held():

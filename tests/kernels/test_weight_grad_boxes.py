@@ -42,7 +42,8 @@ def operands(shape, outputs, kernel, stride, padding, dilation) -> tuple[torch.T
 
 def emulated(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, tile: BoxTile, **options: Any) -> torch.Tensor:
     """The launcher as it is, with the emulator as its kernel."""
-    x, dy, boxes = weight_grad_hopper.viewed(x.half(), dy.half(), layer)
+    x, dy = x.half(), dy.half()
+    boxes = weight_grad_hopper.boxes_of(layer, x.stride(), dy.stride())
     assert boxes.allows((tile.images, tile.rows, tile.columns))
     weights, taps = math.prod(layer.weight_shape), math.prod(layer.kernel_size)
     sums = torch.full((tile.parts, layer.out_channels, taps, layer.in_channels), math.nan, dtype=torch.float64)
@@ -50,7 +51,7 @@ def emulated(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, tile: BoxTi
     emulation = Emulated(weight_grad_hopper.weight_grad_boxes_kernel, **options)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weight_grad_hopper, "weight_grad_boxes_kernel", emulation)
-        weight_grad_hopper.write_sums(sums, steps, x, dy, boxes, tile)
+        weight_grad_hopper.write_sums(sums, steps, x, dy, layer, tile)
     return sums.sum(0).movedim(-1, 1).reshape(layer.weight_shape)
 
 
