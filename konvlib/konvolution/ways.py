@@ -2,9 +2,10 @@
 
 The fused way never writes the expanded input, nor does that by a halo, which is taken where it serves a layer. Where
 ``choices/<device>.json`` names another as quicker for a geometry, that is taken: ``"expanded"`` multiplies by the
-layer's own kernel, ``"library"`` by cuDNN's convolution, ``"beside"`` goes by a halo with degrees side by side, and
-``"columns"`` sums the gradient by the input for all degrees in one product. The gradient by the coefficients sums once
-for each degree where it is fused: if the kernel for Hopper serves the expanded input, that way comes first.
+layer's own kernel, ``"library"`` by cuDNN's convolution, ``"beside"`` goes by a halo with degrees side by side,
+``"balanced"`` by a halo in equal shares, and ``"columns"`` sums the gradient by the input for all degrees in one
+product. The gradient by the coefficients sums once for each degree where it is fused: if the kernel for Hopper serves
+the expanded input, that way comes first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch.nn import functional
 
 from konvlib.geometry import ConvGeometry
-from konvlib.konvolution import columns, halo, halo_beside, kernels
+from konvlib.konvolution import columns, halo, halo_balanced, halo_beside, kernels
 from konvlib.layers import (
     aten,
     autotune,
@@ -45,7 +46,7 @@ def konv(
     ...     konv(x, kappa, None, conv_geometry(x.shape, (1, 1, 2), axes=1), Expansion(2, "monomial"))
     tensor([[[14., 12.]]])
     """
-    halos = [partial(form.konv, x, kappa, bias, layer, expansion) for form in (halo, halo_beside)]
+    halos = [partial(form.konv, x, kappa, bias, layer, expansion) for form in (halo, halo_beside, halo_balanced)]
     return _forward(x, kappa, lambda: bias, layer, expansion, *halos)
 
 
@@ -71,7 +72,7 @@ def whole_konv(
     ...     whole_konv(x, kappa, None, degree_0, layer, Expansion(2, "monomial"))
     tensor([[[25., 23.]]])
     """
-    halos = [partial(form.whole_konv, x, kappa, bias, layer, expansion) for form in (halo, halo_beside)]
+    halos = [partial(form.whole_konv, x, kappa, bias, layer, expansion) for form in (halo, halo_beside, halo_balanced)]
     return _forward(x, kappa[:, 1:], degree_0, layer, expansion, *halos)
 
 
@@ -83,6 +84,7 @@ def _forward(
     expansion: Expansion,
     by_halo: Callable[[], torch.Tensor],
     beside: Callable[[], torch.Tensor],
+    balanced: Callable[[], torch.Tensor],
 ) -> torch.Tensor:
     """The layer by the way to choose; ``added`` returns a bias, or a map of biases, for those that go by no halo."""
     w = kappa.flatten(1, 2)
@@ -103,6 +105,8 @@ def _forward(
 
     if halo_beside.serves(x, layer, expansion.degrees):  # not the first, as columns of the gradient
         ways["beside"] = beside
+    if halo_balanced.serves(x, layer, expansion.degrees):
+        ways["balanced"] = balanced
     return autotune.choose(_kind("konv", expansion), layer, x, ways)
 
 
