@@ -33,6 +33,9 @@ from konvlib.runtime import cdiv
 TILE = Tile(128, 128, 64, 8, 6)
 """As for `halo`: a multiprocessor holds one program with such a tile."""
 
+HALO = 8
+"""The most slots of a halo: more take registers from the sums, and room from what outputs are turned in."""
+
 COST = 16
 """What sharing costs, in products of a tile by 64: parts are written and read, and one more kernel is launched."""
 
@@ -111,7 +114,7 @@ def serves(x: torch.Tensor, layer: ConvGeometry, degrees: int) -> bool:
 
 
 def fits(layer: ConvGeometry, dtype: torch.dtype) -> bool:
-    """Whether the kernel computes such a layer: one that `halo` serves with this tile.
+    """Whether the kernel computes such a layer: one that `halo` serves with this tile, and no long halo.
 
     Examples
     --------
@@ -119,7 +122,7 @@ def fits(layer: ConvGeometry, dtype: torch.dtype) -> bool:
     >>> [fits(conv_geometry((2, 64, 9, 9), (n, 64, 3, 3), axes=2), torch.bfloat16) for n in (64, 65)]
     [False, True]
     """
-    return halo.fits(layer, dtype) and TILE in halo.tiles_of(layer)
+    return halo.fits(layer, dtype) and TILE in halo.tiles_of(layer) and halo.walk_of(layer).halo <= HALO
 
 
 @lru_cache(1024)

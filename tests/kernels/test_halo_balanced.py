@@ -13,7 +13,6 @@ from konvlib.geometry import conv_geometry, konv_geometry
 from konvlib.konvolution import plans, preparation, tensors
 from konvlib.layers import autotune
 from konvlib.layers.polynomials import Expansion
-from konvlib.runtime import power_of_2
 from tests.engine import backends
 from tests.kernels.launches import Counted, Launches
 from tests.kernels.operators import integers, on_cuda, poisoned, running
@@ -23,6 +22,7 @@ pytest.importorskip("triton.experimental.gluon", reason="Gluon came with Triton 
 
 from konvlib.konvolution import halo, halo_balanced, ways
 from tests.kernels import emulated_gluon
+from tests.kernels.offline import halo_balanced as offline
 from tests.kernels.test_halo import operands
 from tests.kernels.test_halo_beside import expected
 from tests.kernels.test_preparation import packed
@@ -331,15 +331,17 @@ def test_layers_of_the_benchmark_gain_where_tiles_fill_no_waves():
 
 
 def test_what_outputs_are_turned_in_has_room_beside_the_buffers():
-    """Sums are turned in 32 KiB of their own, since buffers stay in use; `tests/kernels/offline` has the largest."""
-    for kernel, stride, dilation in product(range(1, 8), (1, 2), range(1, 40)):
-        layer = conv_geometry((2, 64, 300, 9), (128, 64, kernel, 1), axes=2, stride=stride, dilation=(dilation, 1))
+    """It takes 32 KiB of its own, since buffers stay in use: no layer takes more than the largest that is compiled."""
+    *_, dilation = offline.LAYERS["the largest"]
+    sizes = {}
+    for kernel, stride, apart in product(range(1, 8), (1, 2), range(1, 20)):
+        layer = conv_geometry((2, 64, 300, 9), (128, 64, kernel, 1), axes=2, stride=stride, dilation=(apart, 1))
         if halo_balanced.fits(layer, torch.bfloat16):
             blocks = halo.blocks_of(layer, halo_balanced.TILE)
-            assert blocks["EXTRA"] in (0, *(power_of_2(n) for n in range(1, 33)))
             slots = blocks["BUFFERS"] * (blocks["SLOTS"] + blocks["EXTRA"])
-            size = slots * 1024 + blocks["RING"] * (blocks["TOGETHER"] * 128 * 128 + 8)
-            assert size + 2**15 <= halo.SHARED_MEMORY
+            sizes[kernel, stride, apart] = slots * 1024 + blocks["RING"] * (blocks["TOGETHER"] * 128 * 128)
+    assert max(sizes.values()) == sizes[3, 2, dilation]
+    assert max(sizes.values()) + 2**15 < halo.SHARED_MEMORY - 2**12
 
 
 class Emulated:
@@ -420,9 +422,9 @@ class Named:
 
 
 @pytest.mark.parametrize("tune", ["all", "1"])
-@pytest.mark.parametrize(("seconds", "chosen"), [([3.0, 3, 2, 1], "balanced"), ([3, 3, 1, 0.95], "library")])
+@pytest.mark.parametrize(("seconds", "chosen"), [([3.0, 3, 1, 0.95], "balanced"), ([3, 3, 1, 0.99], "library")])
 def test_it_is_measured_where_all_is_beside_the_way_that_is_known(monkeypatch, tune, seconds, chosen):
-    """The table may be older than the way."""
+    """The table may be older than the way; it is taken for a few hundredths, since it needs no other memory."""
     layer, expansion = conv_geometry((2, 64, 5, 6), (72, 64, 3, 3), axes=2), Expansion(4, "chebyshev", "none", True)
     x, kappa, _ = operands(layer.input_shape, 72, (3, 3), 4, None, layer)
     name, taken, timings = "degree 4 chebyshev none", [], iter(seconds)
