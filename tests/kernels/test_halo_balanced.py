@@ -36,7 +36,7 @@ GEOMETRIES = {  # shape, outputs, kernel, degrees, basis, masked, bias, options,
     "one degree": ((3, 200, 9, 15), 72, (1, 1), 1, "chebyshev", True, None, {}, 3),
     "columns apart": ((2, 64, 19, 9), 72, (4, 3), 2, "hermite", True, None, {"dilation": (1, 2), "stride": (2, 1)}, 4),
     "five of six": ((2, 100, 11, 9), 200, (3, 3), 2, "chebyshev2", False, "map", {"padding": (2, 0)}, 5),
-    "one axis": ((9, 150, 33), 72, (7,), 2, "chebyshev2", True, "channel", {"padding": 3, "dilation": 2}, 4),
+    "one axis": ((9, 150, 33), 72, (5,), 2, "chebyshev2", True, "channel", {"padding": 3, "dilation": 2}, 4),
     "seven": ((1, 64, 12, 10), 300, (7, 7), 1, "legendre", True, None, {"padding": 3, "stride": 2}, 5),
     "sides": (
         (5, 48, 12, 9),
