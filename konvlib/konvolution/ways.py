@@ -2,9 +2,10 @@
 
 The fused way never writes the expanded input, nor does that by a halo, which is taken where it serves a layer. Where
 ``choices/<device>.json`` names another as quicker for a geometry, that is taken: ``"expanded"`` multiplies by the
-layer's own kernel, ``"library"`` by cuDNN's convolution, ``"beside"`` goes by a halo with degrees side by side, and
-``"columns"`` sums the gradient by the input for all degrees in one product. The gradient by the coefficients sums once
-for each degree where it is fused: if the kernel for Hopper serves the expanded input, that way comes first.
+layer's own kernel, ``"library"`` by cuDNN's convolution, ``"beside"`` goes by a halo with degrees side by side,
+``"balanced"`` by a halo in equal shares, and ``"columns"`` sums the gradient by the input for all degrees in one
+product. The gradient by the coefficients sums once for each degree where it is fused: if the kernel for Hopper serves
+the expanded input, that way comes first.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import torch
 from torch.nn import functional
 
 from konvlib.geometry import ConvGeometry
-from konvlib.konvolution import columns, halo, halo_beside, kernels
+from konvlib.konvolution import columns, halo, halo_balanced, halo_beside, kernels
 from konvlib.layers import (
     aten,
     autotune,
@@ -107,6 +108,8 @@ def _forward(
     ways |= {"fused": fused, "expanded": expanded, "library": library}
     if halo_beside.serves(x, layer, expansion.degrees):  # not the first, as columns of the gradient
         ways["beside"] = lambda: by(halo_beside)
+    if halo_balanced.serves(x, layer, expansion.degrees):
+        ways["balanced"] = lambda: by(halo_balanced)
     return autotune.choose(_kind("konv", expansion), layer, x, ways)
 
 

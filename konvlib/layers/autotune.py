@@ -84,6 +84,9 @@ SUMMED = (Tile(128, 64, 64, 4, 4), Tile(64, 128, 64, 4, 4), Tile(64, 64, 64, 4, 
 MARGIN = 0.9
 """How much of the first way's time another way may take to be chosen."""
 
+MARGINS = {"balanced": 0.98}
+"""That of ways which compute as the first does and take little more memory."""
+
 _measured: dict[str, Tile | BoxTile | str] = {}
 
 
@@ -255,8 +258,8 @@ def choose(
     way = known if known in ways else next(iter(ways))  # unknown, or one that does not serve these operands
     if _measured.get(name) not in ways and _may_measure_all(y):  # what a file names, too: it may be older than a way
         seconds = {other: _seconds(ways[other]) for other in ways}
-        quickest = min(seconds, key=seconds.__getitem__)
-        way = _measured[name] = quickest if seconds[quickest] < MARGIN * seconds[way] else way
+        quicker = [other for other in ways if seconds[other] < MARGINS.get(other, MARGIN) * seconds[way]]
+        way = _measured[name] = min(quicker, key=seconds.__getitem__, default=way)
     return ways[way]()
 
 

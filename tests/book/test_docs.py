@@ -18,7 +18,7 @@ MODULES = [
     importlib.import_module(info.name)
     for info in pkgutil.walk_packages(konvlib.__path__, prefix=f"{konvlib.__name__}.")
 ]
-LAUNCHERS = (".halo", ".halo_beside", "konvolution.columns", ".preparation", "_hopper", "_runs")
+LAUNCHERS = (".halo", ".halo_balanced", ".halo_beside", "konvolution.columns", ".preparation", "_hopper", "_runs")
 NO_EXAMPLES = (".figures", ".runtime", ".kernels", *LAUNCHERS)
 """Drawings, which the notebooks show, and kernels with their launchers, which only the operators call."""
 

@@ -24,6 +24,7 @@ if runtime.triton is not None:
 
 EMULATED = {
     *("konv_halo_kernel", "konv_beside_kernel", "konv_columns_kernel"),
+    *("konv_balanced_kernel", "add_shares_kernel"),
     *("conv_boxes_kernel", "conv_input_grad_boxes_kernel", "weight_grad_boxes_kernel"),
 }
 """Kernels in Gluon: the tests that run them in NumPy hold each index to its tensor."""

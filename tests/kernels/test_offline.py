@@ -31,6 +31,9 @@ AGAIN = "run python -m benchmarks.offline"
 LIMITS = {
     "halo 128 channels 128 128 64 8 6$": 95,
     "halo degree 8 128 128 64 8 6$": 84,
+    "halo balanced 128 channels$": 87,
+    "halo balanced 512 channels$": 87,
+    "halo balanced degree 8$": 86,
     "halo beside 16 channels 256 32 192 8 3$": 238,
     "halo beside 64 outputs 64 256 192 8 3$": 128,
     "halo beside 32 channels 64 256 192 8 3$": 106,

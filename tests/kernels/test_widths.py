@@ -24,6 +24,8 @@ LOADED = {
     "input_grad boxes 56 bfloat16": ([], []),
     "columns 128 channels": ([16], [16]),  # samples and their gradient; the rest comes in boxes
     "halo 128 channels": ([8, 16], [16]),  # weights come in boxes; what is added is of few bytes
+    "halo balanced 128 channels": ([8, 16], [8, 16]),  # as above; parts are written as the tensor cores hold them
+    "halo balanced sums 128 channels": ([16], [16]),
     "halo beside 16 channels": ([4, 16], [16]),  # as above
     "prepare 3 3": ([2], [4, 16]),  # coefficients lie tap by tap, and are read once
     "depthwise_forward bf16": ([16], [16]),
@@ -73,7 +75,13 @@ def test_widths(start):
 
 
 def test_every_kernel_has_a_row():
-    launched = {"konv_halo_kernel", "konv_beside_kernel", "konv_columns_kernel"}
+    launched = {
+        "konv_halo_kernel",
+        "konv_balanced_kernel",
+        "add_shares_kernel",
+        "konv_beside_kernel",
+        "konv_columns_kernel",
+    }
     launched |= {"conv_boxes_kernel", "conv_input_grad_boxes_kernel"}
     named = {row_of(start).kernel for start in LOADED} - {"launch", "forward", "input_grad"} | launched
     assert named == kernels()
