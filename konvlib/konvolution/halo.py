@@ -14,6 +14,7 @@ import torch
 
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
+from konvlib.konvolution.frozen import Keep, anew, place_of
 from konvlib.konvolution.halo_kernel import gl, konv_halo_kernel
 from konvlib.konvolution.preparation import Added, Ends, Walk, each_its_own, prepared
 from konvlib.layers import autotune, memory
@@ -146,13 +147,17 @@ def konv(
 
 
 def whole_konv(
-    x: torch.Tensor, kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry, expansion: Expansion
-) -> torch.Tensor:
+    x: torch.Tensor, kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry, expansion: Expansion,
+    keep: Keep = anew,
+) -> torch.Tensor:  # fmt: skip
     """The layer with degree 0, as `konvlib.konvolution.operators.whole_konv`, where the kernel serves it."""
-    bias = None if bias is None else bias.contiguous()
-    first, rest = kappa[:, :1], kappa[:, 1:]
-    given = prepared(rest, layer, walk_of(layer), first=first, bias=bias, masked=expansion.masked)
-    return _run(x, *given, layer, expansion)
+
+    def make() -> tuple[torch.Tensor, Added | None]:
+        added = None if bias is None else bias.contiguous()
+        first, rest = kappa[:, :1], kappa[:, 1:]
+        return prepared(rest, layer, walk_of(layer), first=first, bias=added, masked=expansion.masked)
+
+    return _run(x, *keep(("halo", place_of(layer), expansion.masked), make), layer, expansion)
 
 
 def as_added(bias: torch.Tensor | None, walk: Walk) -> Added | None:

@@ -24,6 +24,7 @@ import torch
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.konvolution import halo
+from konvlib.konvolution.frozen import Keep, anew, place_of
 from konvlib.konvolution.halo_beside_kernel import konv_beside_kernel
 from konvlib.konvolution.preparation import CHANNELS, Added, prepared
 from konvlib.layers.autotune import Tile
@@ -168,14 +169,18 @@ def konv(
 
 
 def whole_konv(
-    x: torch.Tensor, kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry, expansion: Expansion
-) -> torch.Tensor:
+    x: torch.Tensor, kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry, expansion: Expansion,
+    keep: Keep = anew,
+) -> torch.Tensor:  # fmt: skip
     """The layer with degree 0, as `konvlib.konvolution.operators.whole_konv`, where the kernel serves it."""
-    bias = None if bias is None else bias.contiguous()
     width, masked = width_of(layer, expansion.degrees), expansion.masked
-    walk, first = halo.walk_of(layer), kappa[:, :1]
-    given = prepared(kappa[:, 1:], layer, walk, first=first, bias=bias, masked=masked, width=width)
-    return _run(x, *given, layer, expansion)
+
+    def make() -> tuple[torch.Tensor, Added | None]:
+        added, walk = None if bias is None else bias.contiguous(), halo.walk_of(layer)
+        first, rest = kappa[:, :1], kappa[:, 1:]
+        return prepared(rest, layer, walk, first=first, bias=added, masked=masked, width=width)
+
+    return _run(x, *keep(("beside", place_of(layer), masked), make), layer, expansion)
 
 
 def _run(

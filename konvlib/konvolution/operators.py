@@ -24,6 +24,7 @@ from konvlib.checks import planned_tensors
 from konvlib.geometry import ConvGeometry, KonvGeometry
 from konvlib.konvolution import aten, plans, ways
 from konvlib.konvolution.bases import get_basis
+from konvlib.konvolution.frozen import Keep, anew
 from konvlib.layers import memory
 from konvlib.layers import operators as layers
 from konvlib.layers.polynomials import BASES, SQUASHES, Expansion
@@ -41,6 +42,14 @@ class Fused(NamedTuple):
 
     layer: ConvGeometry
     expansion: Expansion
+
+
+class Whole(NamedTuple):
+    """As `Fused`, for `whole_konv`, with what may have that which is made of the parameters alone."""
+
+    layer: ConvGeometry
+    expansion: Expansion
+    keep: Keep
 
 
 def _konv_geometry(
@@ -100,8 +109,8 @@ def _check_kappa_grad(x: Tensor, dy: Tensor, degrees: int, kernel_size: Ints, *r
     return planned_tensors(REALS, _kappa_grad_geometry, {"x": x, "dy": dy}, given)
 
 
-def _planned(x: Tensor, fused: Fused) -> tuple[plans.Plan, plans.Constants]:
-    layer, expansion = fused
+def _planned(x: Tensor, fused: Fused | Whole) -> tuple[plans.Plan, plans.Constants]:
+    layer, expansion = fused[:2]
     pad = "basis" if expansion.masked else "input"
     plan = plans.plan_of(KonvGeometry(layer, expansion.degrees, pad), expansion.basis, expansion.squash)
     return plan, plans.constants_of(plan, x)
@@ -152,13 +161,15 @@ def added(kappa: Tensor, bias: Tensor | None, constants: plans.Constants, dtype:
     return total if total.dim() == 1 else total.unsqueeze(0)
 
 
-def _way_whole(x: Tensor, kappa: Tensor, bias: Tensor | None, layer: ConvGeometry, expansion: Expansion) -> Tensor:
+def _way_whole(
+    x: Tensor, kappa: Tensor, bias: Tensor | None, layer: ConvGeometry, expansion: Expansion, keep: Keep = anew
+) -> Tensor:
     def degree_0() -> Tensor:
         fused = Fused(layer, expansion)
         constants = _kept(fused, x.dtype, x.device) if is_plain(x) else _planned(x, fused)[1]
         return _added_at_once(kappa, bias, constants, x.dtype)
 
-    return ways.whole_konv(x, kappa, bias, degree_0, layer, expansion)
+    return ways.whole_konv(x, kappa, bias, degree_0, layer, expansion, keep)
 
 
 @lru_cache(1024)

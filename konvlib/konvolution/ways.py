@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from konvlib.geometry import ConvGeometry
 from konvlib.konvolution import columns, halo, halo_beside, kernels
+from konvlib.konvolution.frozen import Keep, anew, place_of
 from konvlib.layers import (
     aten,
     autotune,
@@ -56,10 +57,12 @@ def whole_konv(
     degree_0: Callable[[], torch.Tensor],
     layer: ConvGeometry,
     expansion: Expansion,
+    keep: Keep = anew,
 ) -> torch.Tensor:
     """The layer, as `konvlib.konvolution.operators.whole_konv`.
 
-    ``degree_0`` returns what degree 0 and the bias add, where the way that is taken does not find it itself.
+    ``degree_0`` returns what degree 0 and the bias add, where the way that is taken does not find it itself; ``keep``
+    may have that, and weights in the order in which kernels take them.
 
     Examples
     --------
@@ -71,8 +74,9 @@ def whole_konv(
     ...     whole_konv(x, kappa, None, degree_0, layer, Expansion(2, "monomial"))
     tensor([[[25., 23.]]])
     """
-    halos = [partial(form.whole_konv, x, kappa, bias, layer, expansion) for form in (halo, halo_beside)]
-    return _forward(x, kappa[:, 1:], degree_0, layer, expansion, *halos)
+    halos = [partial(form.whole_konv, x, kappa, bias, layer, expansion, keep) for form in (halo, halo_beside)]
+    added = partial(keep, ("degree 0", place_of(layer), expansion.masked), degree_0)
+    return _forward(x, kappa[:, 1:], added, layer, expansion, *halos, keep)
 
 
 def _forward(
@@ -83,13 +87,20 @@ def _forward(
     expansion: Expansion,
     by_halo: Callable[[], torch.Tensor],
     beside: Callable[[], torch.Tensor],
+    keep: Keep = anew,
 ) -> torch.Tensor:
     """The layer by the way to choose; ``added`` returns a bias, or a map of biases, for those that go by no halo."""
     w = kappa.flatten(1, 2)
 
+    def fused() -> torch.Tensor:
+        return forward.conv(x, keep("packed", packed), added(), layer, expansion)
+
+    def packed() -> torch.Tensor:
+        return w if memory.lies_packed(w.shape, w.stride()) else w.movedim(1, -1).contiguous().movedim(-1, 1)
+
     def expanded() -> torch.Tensor:
         z, wide = _expanded(x, layer, expansion)
-        return forward.conv(z, w, added(), wide)
+        return forward.conv(z, keep("packed", packed), added(), wide)
 
     def library() -> torch.Tensor:
         (z, wide), bias = _expanded(x, layer, expansion), added()
@@ -99,8 +110,7 @@ def _forward(
         return y if memory.is_channels_last(x) else y.contiguous()
 
     ways = {"halo": by_halo} if halo.serves(x, layer) else {}
-    ways |= {"fused": lambda: forward.conv(x, w, added(), layer, expansion), "expanded": expanded, "library": library}
-
+    ways |= {"fused": fused, "expanded": expanded, "library": library}
     if halo_beside.serves(x, layer, expansion.degrees):  # not the first, as columns of the gradient
         ways["beside"] = beside
     return autotune.choose(_kind("konv", expansion), layer, x, ways)
