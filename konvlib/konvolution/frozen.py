@@ -150,8 +150,8 @@ class Freezable(nn.Module):
         ``state_dict``, no copy and no pickle.
 
         What is kept is dropped, and made anew when it is needed, once the parameters are loaded, moved, converted,
-        replaced, or changed in place. Torch counts changes in place, but for those through ``kappa.data`` or through
-        a NumPy array that shares the memory: call `freeze` again after one of these.
+        replaced, or changed in place. Torch counts changes in place, but for those through ``kappa.data``, through a
+        NumPy array that shares the memory, by another process or by a CUDA graph: call `freeze` again after these.
 
         Nothing is reused while a parameter requires a gradient, under autocast, in traces and in compiled graphs,
         under `torch.func`, and while a CUDA graph is captured: there a layer computes as if it were not frozen.

@@ -169,7 +169,7 @@ class KonvLayer(Freezable):
             geometry.lacks_batch({"x": x.shape}, self.axes + 2)
             return self.forward(x.unsqueeze(0)).squeeze(0)
         layer = self._layer(x, kappa, bias)
-        if self._frozen is not None and not torch.compiler.is_compiling():
+        if self._frozen is not None:
             layer = partial(layer, keep=self._frozen.keep(x, kappa, bias, bases.BASES[self.basis]))
         if self.affine:
             layer = partial(_affine, layer, self.scale, self.shift)

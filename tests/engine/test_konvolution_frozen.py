@@ -11,7 +11,11 @@ from itertools import product
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.utils import parametrize
+from torch.utils.flop_counter import FlopCounterMode
 
 from konvlib import runtime
 from konvlib.konvolution import aten, bases, frozen, recurrences
@@ -38,14 +42,16 @@ def by_aten(monkeypatch):
     monkeypatch.setattr(runtime, "INTERPRET", False)
 
 
-@pytest.fixture
-def made(monkeypatch):
+def counted(monkeypatch):
     """What is made of parameters, in order."""
     names = []
     for name in ("degree_0", "_weight"):
         make = getattr(aten, name)
         monkeypatch.setattr(aten, name, lambda *given, make=make, name=name: names.append(name) or make(*given))
     return names
+
+
+made = pytest.fixture(counted)
 
 
 def whole_numbers(layer, seed=0):
@@ -133,12 +139,17 @@ def test_a_result_is_no_kept_tensor():
     assert torch.equal(again(x), layer(x))
 
 
-def test_so_many_values_are_kept_and_no_more():
+def test_so_many_values_are_kept_and_no_more(made):
+    """The newest: the weight once more when it is the oldest, and maps for the last sizes."""
     layer, again = pair()
-    for size in [*range(3, 3 + 2 * frozen.MOST), 3, 4]:
-        x = batch(1, 4, size, 5)
+    inputs = [batch(1, 4, size, 5) for size in range(3, 3 + 2 * frozen.MOST)]
+    for x in inputs:
         assert torch.equal(again(x), layer(x))
     assert len(again._frozen._prepacked._made) == frozen.MOST
+    made.clear()
+    for x in inputs[-3:]:
+        again(x)
+    assert made == []
 
 
 # Values that are no longer right
@@ -189,10 +200,13 @@ def _other_data(layer):
     layer.kappa.data = 2 * layer.kappa.data
 
 
-def _other_data_where_the_first_lay(layer):
-    """Were the memory of the first not held, the second often came to lie there."""
-    layer.kappa.data = 3 * layer.kappa.data
-    layer.kappa.data = layer.kappa.data - 1
+def _another_of_the_same_memory(layer):
+    """Its changes are counted from 0 again, up to where the first one stood."""
+    other = nn.Parameter(layer.kappa.data, requires_grad=False)
+    with torch.no_grad():
+        while other._version < layer.kappa._version:
+            other.mul_(2)
+    layer.kappa = other
 
 
 def _turned(layer):
@@ -247,7 +261,7 @@ CHANGES = {
     change.__name__: change
     for change in (
         _loaded, _loaded_by_assigning, _in_place, _one_number, _in_inference_mode, _as_a_moving_average,
-        _bias_in_place, _bias_taken_away, _assigned, _other_data, _other_data_where_the_first_lay, _turned,
+        _bias_in_place, _bias_taken_away, _assigned, _other_data, _another_of_the_same_memory, _turned,
         _of_lower_degree, _from_a_vector, _set, _swapped, _in_another_basis, _in_a_basis_of_the_same_name, _strided,
         _padded, _padded_otherwise, _dilated,
     )
@@ -274,6 +288,18 @@ def test_a_change_is_seen(monkeypatch, change):
         y = layer(x)
         assert y.shape != before.shape or not torch.equal(y.double(), before)
         assert torch.equal(y, unfrozen(layer, x))
+
+
+def test_memory_is_held_until_the_change_is_seen():
+    """So nothing else can come to lie where the parameter lay, and be taken for it."""
+    _, layer = pair()
+    x = batch(2, 4, 5, 6)
+    layer(x)
+    memory = StorageWeakRef(layer.kappa.untyped_storage())
+    layer.kappa.data = 2 * layer.kappa.data
+    assert not memory.expired()
+    layer(x)
+    assert memory.expired()
 
 
 def test_loading_and_moving_free_what_is_kept_at_once():
@@ -352,7 +378,8 @@ def test_freezing_and_thawing_say_which_parameters_require_gradients():
     assert not layer.frozen
     assert [name for name, p in layer.named_parameters() if p.requires_grad] == ["kappa", "bias", "scale"]
     assert not layer.requires_grad_(False).thaw().kappa.requires_grad  # it was not frozen
-    assert not layer.freeze().requires_grad_(False).thaw().kappa.requires_grad
+    assert layer.freeze().requires_grad_(False).frozen
+    assert not layer.thaw().kappa.requires_grad
 
 
 @pytest.mark.parametrize("required", ["layer", "model", "kappa", "bias"])
@@ -401,8 +428,11 @@ def test_no_graph_is_built_where_nothing_requires_a_gradient():
 
 
 def test_autocast_finds_nothing_and_leaves_nothing(made):
-    """Within, degree 0 is summed in bfloat16."""
+    """Within, degree 0 is summed in bfloat16, in which thirds are others."""
     layer, again = pair(dtype=torch.float32)
+    with torch.no_grad():
+        for each in (layer, again):
+            each.kappa.div_(3)
     x = torch.randn(2, 4, 5, 6, generator=torch.Generator().manual_seed(0))
     for _ in range(2):
         with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -437,15 +467,36 @@ def test_under_transforms():
     assert all(map(torch.equal, got, wanted))
 
 
-def test_it_compiles_whole_and_follows_the_parameters():
+def test_traced_by_fx_it_follows_the_parameters():
     layer, again = pair()
     x = batch(2, 4, 5, 6)
+    with FlopCounterMode(display=False) as before:
+        layer(x)
+    for _ in range(2):
+        graph = make_fx(again)(x)
+        with FlopCounterMode(display=False) as counted:
+            again(x)
+        assert counted.get_total_flops() == before.get_total_flops()
+        with torch.no_grad():
+            again.kappa.mul_(2)
+        assert torch.equal(graph(x), unfrozen(again, x))
+        assert torch.equal(again(x), unfrozen(again, x))
+
+
+def test_it_compiles_whole_and_once():
+    """The graph follows the parameters, and is not compiled anew where something else is kept."""
+    layer, again = pair()
+    x, counter = batch(2, 4, 5, 6), CompileCounterWithBackend("aot_eager")
     again(x)
-    compiled = torch.compile(again, fullgraph=True, backend="aot_eager")
+    compiled = torch.compile(again, fullgraph=True, backend=counter)
     assert torch.allclose(compiled(x), layer(x), rtol=1e-12)
-    with torch.no_grad():
-        again.kappa.mul_(2)
-    assert torch.allclose(compiled(x), unfrozen(again, x), rtol=1e-12)
+    for _ in range(2):
+        with torch.no_grad():
+            again.kappa.mul_(2)
+        assert torch.allclose(compiled(x), unfrozen(again, x), rtol=1e-12)
+        again.freeze()(x)
+        assert torch.allclose(compiled(x), again(x), rtol=1e-12)
+    assert counter.frame_count == 1
 
 
 @pytest.mark.parametrize("strict", [True, False])
@@ -468,10 +519,13 @@ def test_parameters_that_are_computed_at_each_call():
     for each in (layer, again):
         parametrize.register_parametrization(each, "kappa", Doubled())
     for factor in (1, 3):
-        for each in (layer, again.freeze()):
+        for each in (layer, again):
             each.parametrizations.kappa.original.data.mul_(factor)
         for _ in range(2):
             assert torch.equal(again(x), layer(x))
+    assert again.freeze()._frozen._prepacked is None
+    assert torch.equal(again(x), layer(x))
+    assert again._frozen._prepacked is None  # it would serve one call
 
 
 def test_parameters_of_inference_mode_count_no_changes():
