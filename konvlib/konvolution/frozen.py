@@ -180,7 +180,7 @@ class Freezable(nn.Module):
         """
         if any(map(is_lazy, self.parameters())):
             raise ValueError("the layer must know its channels to be frozen, got a lazy one that has seen no batch")
-        before = self._frozen.trained if self.frozen else ()
+        before = () if self._frozen is None else self._frozen.trained
         names = [name for name, parameter in self.named_parameters() if parameter.requires_grad]
         super().requires_grad_(False)
         self._frozen = Frozen([*before, *names])
@@ -196,7 +196,8 @@ class Freezable(nn.Module):
         >>> layer.frozen, layer.kappa.requires_grad
         (False, True)
         """
-        trained, self._frozen = self._frozen.trained if self.frozen else (), None
+        trained = () if self._frozen is None else self._frozen.trained
+        self._frozen = None
         for name, parameter in self.named_parameters():
             if name in trained:
                 parameter.requires_grad_()
@@ -212,10 +213,10 @@ class Freezable(nn.Module):
         self._keep_nothing()
         return super()._apply(fn, recurse)
 
-    def _load_from_state_dict(self, *given: Any) -> None:
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         self._keep_nothing()
-        super()._load_from_state_dict(*given)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _keep_nothing(self) -> None:
-        if self.frozen:
+        if self._frozen is not None:
             self._frozen = Frozen(self._frozen.trained)

@@ -51,7 +51,7 @@ MUTANTS = [
     ("frozen", "gradients are still required", "super().requires_grad_(False)", "super().requires_grad_(True)"),
     ("frozen", "thawed, and all required", "            if name in trained:\n    ", "            if True:\n    "),
     ("frozen", "thawed, and none required", "if name in trained", "if False"),
-    ("frozen", "thawed, and still frozen", "if self.frozen else (), None", "if self.frozen else (), self._frozen"),
+    ("frozen", "thawed, and still frozen", "        self._frozen = None\n        for", "        for"),
     ("frozen", "not thawed by gradients", "        if requires_grad:\n", "        if False:\n"),
     ("frozen", "always thawed", "        if requires_grad:\n", "        if True:\n"),
     ("frozen", "moved and kept", "self._keep_nothing()\n        return super()._apply", "return super()._apply"),
