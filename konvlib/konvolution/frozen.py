@@ -56,7 +56,7 @@ class Prepacked:
     On CUDA each stream has its own values: what one has made, another might read too early, or after it is freed.
     """
 
-    def __init__(self, basis: Basis, parameters: Sequence[Parameter]) -> None:
+    def __init__(self, basis: Basis, parameters: Sequence[Tensor]) -> None:
         self._basis = basis
         self._seen = [(parameter, _state_of(parameter)) for parameter in parameters]
         # While these hold the memory, no other tensor can come to lie there.
@@ -64,7 +64,7 @@ class Prepacked:
         self._made: dict[Hashable, Any] = {}
         self._lock = Lock()
 
-    def is_of(self, basis: Basis, parameters: Sequence[Parameter]) -> bool:
+    def is_of(self, basis: Basis, parameters: Sequence[Tensor]) -> bool:
         """Whether these are the parameters, not replaced, not moved, and not changed in a way that torch counts."""
         if basis is not self._basis or len(parameters) != len(self._seen):
             return False
