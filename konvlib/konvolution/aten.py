@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from konvlib.geometry import ConvGeometry
+from konvlib.konvolution.frozen import Keep, anew, place_of
 from konvlib.konvolution.plans import Constants, Plan
 from konvlib.layers import aten as layers
 from konvlib.layers.memory import is_channels_last, laid_like
@@ -25,8 +26,8 @@ from konvlib.registration import bias_grad
 from konvlib.runtime import HALVES
 
 
-def konv(x: Tensor, kappa: Tensor, bias: Tensor | None, plan: Plan, constants: Constants) -> Tensor:
-    """Return the layer, in the layout of ``x``.
+def konv(x: Tensor, kappa: Tensor, bias: Tensor | None, plan: Plan, constants: Constants, keep: Keep = anew) -> Tensor:
+    """Return the layer, in the layout of ``x``; ``keep`` may have what is made of ``kappa`` and ``bias`` alone.
 
     Examples
     --------
@@ -37,10 +38,13 @@ def konv(x: Tensor, kappa: Tensor, bias: Tensor | None, plan: Plan, constants: C
     >>> konv(x, kappa, None, plan, constants_of(plan, x))
     tensor([[[17., 20.]]])
     """
-    if x.dtype in HALVES or kappa.dtype in HALVES:
-        return konv(*layers.wide(x, kappa, bias), plan, constants).to(x.dtype)
     first, rest = kappa.split((1, kappa.shape[1] - 1), 1)
-    return without_degree_0(x, rest, degree_0(first, bias, constants), plan, constants)
+    place = None if constants.sees is None else place_of(plan.layer)
+    added = keep(("degree 0", place), lambda: degree_0(first, bias, constants))
+    w = keep("weight", lambda: _weight(rest, constants))
+    if x.dtype in HALVES or kappa.dtype in HALVES:
+        return _by_weight(x.float(), w, added, plan, constants).to(x.dtype)
+    return _by_weight(x, w, added, plan, constants)
 
 
 def degree_0(first: Tensor, bias: Tensor | None, constants: Constants) -> Tensor:
@@ -84,9 +88,17 @@ def without_degree_0(x: Tensor, kappa: Tensor, added: Tensor | None, plan: Plan,
     >>> without_degree_0(x, kappa, None, plan, constants_of(plan, x))
     tensor([[[14., 12.]]])
     """
+    return _by_weight(x, _weight(kappa, constants), added, plan, constants)
+
+
+def _weight(kappa: Tensor, constants: Constants) -> Tensor:
+    """Coefficients from degree 1 on, as the weight of the expanded input, in the dtype of sums."""
+    return (kappa * constants.scale).flatten(1, 2)
+
+
+def _by_weight(x: Tensor, w: Tensor, added: Tensor | None, plan: Plan, constants: Constants) -> Tensor:
     if not plan.steps:
         return _only_added(x, added, plan)
-    w = (kappa * constants.scale).flatten(1, 2)
     expanded = _expanded(x, plan, constants)
     if added is None or added.dim() == 1:
         return laid_like(x, layers.conv(expanded, w, added, plan.inner))
@@ -101,14 +113,14 @@ def _expanded(x: Tensor, plan: Plan, constants: Constants) -> Tensor:
 
 
 def _only_added(x: Tensor, added: Tensor, plan: Plan) -> Tensor:
-    """The layer of degree 0: the same for each image."""
+    """The layer of degree 0: the same for each image, and a tensor of its own, since what is added may be kept."""
     layer = plan.inner
     if added.dim() == 1:
         shown = zip(_shown(x, plan).shape[2:], layer.kernel_size, layer.stride, layer.dilation, strict=True)
         added = added.reshape(-1, *(1,) * layer.axes).expand(
             -1, *[(n - d * (k - 1) - 1) // s + 1 for n, k, s, d in shown]
         )
-    return laid_like(x, added.expand(x.shape[0], *added.shape).contiguous())
+    return laid_like(x, added.expand(x.shape[0], *added.shape).clone(memory_format=torch.contiguous_format))
 
 
 def _shown(x: Tensor, plan: Plan) -> Tensor:
@@ -213,7 +225,7 @@ def konv_input_grad(dy: Tensor, x: Tensor, kappa: Tensor, plan: Plan, constants:
         return konv_input_grad(*layers.wide(dy, x, kappa), plan, constants).to(x.dtype)
     if not plan.steps:
         return torch.zeros_like(x)
-    layer, degrees, w = plan.layer, len(plan.steps), (kappa * constants.scale).flatten(1, 2)
+    layer, degrees, w = plan.layer, len(plan.steps), _weight(kappa, constants)
     if layer.padding_mode == "zeros":
         expanded = layers.conv_transpose(dy, w, None, layer)
     else:

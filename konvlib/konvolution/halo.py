@@ -14,6 +14,7 @@ import torch
 
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
+from konvlib.konvolution.frozen import Keep, anew, place_of
 from konvlib.konvolution.halo_kernel import gl, konv_halo_kernel
 from konvlib.konvolution.preparation import Added, Ends, Walk, each_its_own, prepared
 from konvlib.layers import autotune, bound, memory
@@ -146,13 +147,24 @@ def konv(
 
 
 def whole_konv(
-    x: torch.Tensor, kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry, expansion: Expansion
-) -> torch.Tensor:
+    x: torch.Tensor, kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry, expansion: Expansion,
+    keep: Keep = anew,
+) -> torch.Tensor:  # fmt: skip
     """The layer with degree 0, as `konvlib.konvolution.operators.whole_konv`, where the kernel serves it."""
-    bias = None if bias is None else bias.contiguous()
-    first, rest = kappa.narrow(1, 0, 1), kappa.narrow(1, 1, expansion.degrees)
-    given = prepared(rest, layer, walk_of(layer), first=first, bias=bias, masked=expansion.masked)
-    return _run(x, *given, layer, expansion)
+    return _run(x, *prepared_whole(kappa, bias, layer, expansion, keep), layer, expansion)
+
+
+def prepared_whole(
+    kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry, expansion: Expansion, keep: Keep
+) -> tuple[torch.Tensor, Added | None]:
+    """Weights, and what degree 0 and the bias add, as the kernel takes them; they may be kept."""
+
+    def make() -> tuple[torch.Tensor, Added | None]:
+        added = None if bias is None else bias.contiguous()
+        first, rest = kappa.narrow(1, 0, 1), kappa.narrow(1, 1, expansion.degrees)
+        return prepared(rest, layer, walk_of(layer), first=first, bias=added, masked=expansion.masked)
+
+    return keep(("halo", place_of(layer), expansion.masked), make)
 
 
 def as_added(bias: torch.Tensor | None, walk: Walk) -> Added | None:
@@ -191,11 +203,16 @@ def run(
     launch: Callable[[torch.Tensor, torch.Tensor, Tile], None],
 ) -> torch.Tensor:  # fmt: skip
     """The layer by the best of some tiles; ``launch(y, x, tile)`` writes ``y``, of tensors with channels last."""
-    steps, name = _last_steps(layer), f"{name} {expansion.basis} {expansion.squash} {expansion.degrees}"
-    y, shown = x.new_empty_strided(layer.output_shape, steps), memory.with_channels_last(x)
+    name = f"{name} {expansion.basis} {expansion.squash} {expansion.degrees}"
+    y, shown = empty_output(x, layer), memory.with_channels_last(x)
     with runtime.on_device_of(y):
         autotune.launch(name, layer, y, lambda tile: launch(y, shown, tile), likely=tiles)
     return y if memory.is_channels_last(x) else y.contiguous()
+
+
+def empty_output(x: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:
+    """An uninitialised output with its channels last."""
+    return x.new_empty_strided(layer.output_shape, _last_steps(layer))
 
 
 @lru_cache(1024)

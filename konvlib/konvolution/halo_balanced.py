@@ -23,9 +23,10 @@ import torch
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.konvolution import halo
+from konvlib.konvolution.frozen import Keep, anew
 from konvlib.konvolution.halo_balanced_kernel import add_shares_kernel, konv_balanced_kernel
-from konvlib.konvolution.preparation import CHANNELS, Added, prepared
-from konvlib.layers import autotune, memory
+from konvlib.konvolution.preparation import CHANNELS, Added, Ends, prepared
+from konvlib.layers import autotune, bound, memory
 from konvlib.layers.autotune import Tile
 from konvlib.layers.polynomials import Expansion
 from konvlib.runtime import cdiv
@@ -151,37 +152,48 @@ def konv(
 
 
 def whole_konv(
-    x: torch.Tensor, kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry, expansion: Expansion
-) -> torch.Tensor:
+    x: torch.Tensor, kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry, expansion: Expansion,
+    keep: Keep = anew,
+) -> torch.Tensor:  # fmt: skip
     """The layer with degree 0, as `konvlib.konvolution.operators.whole_konv`, where the kernel serves it."""
-    bias = None if bias is None else bias.contiguous()
-    walk, first = halo.walk_of(layer), kappa[:, :1]
-    given = prepared(kappa[:, 1:], layer, walk, first=first, bias=bias, masked=expansion.masked)
-    return _run(x, *given, layer, expansion)
+    return _run(x, *halo.prepared_whole(kappa, bias, layer, expansion, keep), layer, expansion)
 
 
 def _run(
     x: torch.Tensor, weight: torch.Tensor, added: Added | None, layer: ConvGeometry, expansion: Expansion
 ) -> torch.Tensor:
-    y = x.new_empty((layer.batch, *layer.output_size, layer.out_channels)).movedim(-1, 1)
-    shown, found = memory.with_channels_last(x), shares_of(layer, autotune.multiprocessors(x))
+    y, shown = halo.empty_output(x, layer), memory.with_channels_last(x)
+    found = shares_of(layer, autotune.multiprocessors(x))
+    tensors, ends = (y, shown, weight, parts_of(x, found)), ()
+    if added is not None:
+        tensors, ends = (*tensors, added.table), added[1:]
     with runtime.on_device_of(y):
-        for kernel, grid, arguments in launched(y, shown, weight, added, layer, expansion, found):
-            kernel[grid](**arguments)
+        bound.launch(konv_balanced_kernel, _told, (0, layer, expansion, found, ends), *tensors)
+        if found.split:
+            bound.launch(add_shares_kernel, _told, (1, layer, expansion, found, ends), *tensors)
     return y if memory.is_channels_last(x) else y.contiguous()
 
 
-def launched(
-    y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, added: Added | None, layer: ConvGeometry,
-    expansion: Expansion, found: Shares,
-) -> list[halo.Launch]:  # fmt: skip
-    """Both launches, or one where no tile is shared; ``x`` and ``y`` have their channels last.
+def _told(
+    place: int, layer: ConvGeometry, expansion: Expansion, found: Shares, ends: tuple[Ends, ...],
+    y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, parts: torch.Tensor, *table: torch.Tensor,
+) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
+    added = Added(*table, *ends) if table else None
+    return launched(y, x, weight, parts, added, layer, expansion, found)[place][1:]
 
-    Each program has room for two parts, of the first tile that it does and of the last: 128 KiB, 17 MB on an H100.
-    """
+
+def parts_of(x: torch.Tensor, found: Shares) -> torch.Tensor:
+    """Room for two parts of each program, of the first tile that it does and of the last: 17 MB on an H100."""
+    return x.new_empty((2 * found.programs, TILE.block_m, TILE.block_n), dtype=torch.float32)
+
+
+def launched(
+    y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, parts: torch.Tensor, added: Added | None,
+    layer: ConvGeometry, expansion: Expansion, found: Shares,
+) -> list[halo.Launch]:  # fmt: skip
+    """Both launches, or one where no tile is shared; ``x`` and ``y`` have their channels last."""
     blocks = halo.blocks_of(layer, TILE)
     _, _, arguments = halo.launched(y, x, weight, added, layer, expansion, blocks)
-    parts = x.new_empty((2 * found.programs, TILE.block_m, TILE.block_n), dtype=torch.float32)
     shared = {"parts_ptr": parts, "share": found.share}
     launches = [(konv_balanced_kernel, (found.programs,), arguments | shared)]
     if found.split:

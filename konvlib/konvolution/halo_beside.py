@@ -24,6 +24,7 @@ import torch
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.konvolution import halo
+from konvlib.konvolution.frozen import Keep, anew, place_of
 from konvlib.konvolution.halo_beside_kernel import konv_beside_kernel
 from konvlib.konvolution.preparation import CHANNELS, Added, Ends, prepared
 from konvlib.layers import bound
@@ -169,15 +170,18 @@ def konv(
 
 
 def whole_konv(
-    x: torch.Tensor, kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry, expansion: Expansion
-) -> torch.Tensor:
+    x: torch.Tensor, kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry, expansion: Expansion,
+    keep: Keep = anew,
+) -> torch.Tensor:  # fmt: skip
     """The layer with degree 0, as `konvlib.konvolution.operators.whole_konv`, where the kernel serves it."""
-    bias = None if bias is None else bias.contiguous()
     width, masked = width_of(layer, expansion.degrees), expansion.masked
-    walk, first = halo.walk_of(layer), kappa.narrow(1, 0, 1)
-    rest = kappa.narrow(1, 1, expansion.degrees)
-    given = prepared(rest, layer, walk, first=first, bias=bias, masked=masked, width=width)
-    return _run(x, *given, layer, expansion)
+
+    def make() -> tuple[torch.Tensor, Added | None]:
+        added, walk = None if bias is None else bias.contiguous(), halo.walk_of(layer)
+        first, rest = kappa.narrow(1, 0, 1), kappa.narrow(1, 1, expansion.degrees)
+        return prepared(rest, layer, walk, first=first, bias=added, masked=masked, width=width)
+
+    return _run(x, *keep(("beside", place_of(layer), masked), make), layer, expansion)
 
 
 def _run(

@@ -24,6 +24,7 @@ from konvlib.geometry import PADDING_MODES, PADS, Padding, PerAxis
 from konvlib.geometry.memory import MOST_BYTES
 from konvlib.konvolution import aten, bases, operators, plans, tensors
 from konvlib.konvolution.bases import get_basis
+from konvlib.konvolution.frozen import Freezable, anew
 from konvlib.layers.polynomials import SQUASHES
 from konvlib.registration import is_plain, last_derivative
 from konvlib.runtime import runs_kernel
@@ -72,7 +73,7 @@ def moments(basis: str, degree: int, squash: str = "tanh") -> tuple[np.ndarray, 
     return mean, (p - mean[:, None]) ** 2 @ weights
 
 
-class KonvLayer(nn.Module):
+class KonvLayer(Freezable):
     """What the layers over one to three axes share; ``in_channels`` is None while it is not known."""
 
     axes: ClassVar[int]
@@ -168,6 +169,8 @@ class KonvLayer(nn.Module):
             geometry.lacks_batch({"x": x.shape}, self.axes + 2)
             return self.forward(x.unsqueeze(0)).squeeze(0)
         layer = self._layer(x, kappa, bias)
+        if self._frozen is not None:
+            layer = partial(layer, keep=self._frozen.keep(x, kappa, bias, bases.BASES[self.basis]))
         if self.affine:
             layer = partial(_affine, layer, self.scale, self.shift)
         if self.recompute and torch.is_grad_enabled() and last_derivative():
@@ -314,7 +317,9 @@ def _by_kernels(
     geometry.check_memory(konv.numbers * dtype.itemsize, given, ("x", "kappa"), most=MOST_BYTES if on_device else None)
     if found := tensors.fused(konv, basis, squash):
         plan, arguments = found
-        return lambda x, kappa, bias: operators.whole_konv(x, kappa, bias, *arguments, plan=plan)
+        return lambda x, kappa, bias, keep=anew: operators.whole_konv(
+            x, kappa, bias, *arguments, plan=operators.keeping(plan, keep)
+        )
     return partial(tensors.squashed_konv, given=konv, basis=basis, squash=squash)
 
 

@@ -104,6 +104,9 @@ class Konv2d(KonvLayer):
     each channel's mean, which tells nothing of the sample, and that part would grow from layer to layer. Where padding
     contributes nothing, an output that sees some has less variance.
 
+    *A trained layer can be frozen.* ``freeze()`` says that its parameters are constant: calls then reuse what is made
+    of them alone, and give the same results. ``thaw()`` takes it back.
+
     Examples
     --------
     >>> layer = Konv2d(3, 8, (3, 5), degree=4, padding="same")
@@ -115,6 +118,9 @@ class Konv2d(KonvLayer):
     >>> x = torch.randn(2, 3, 6, 7)
     >>> torch.allclose(Konv2d.from_conv(conv)(x), conv(x), atol=1e-6)
     True
+    >>> before = layer(x)
+    >>> torch.equal(layer.freeze()(x), before), layer.frozen
+    (True, True)
     """
 
     axes = 2

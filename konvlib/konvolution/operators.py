@@ -24,6 +24,7 @@ from konvlib.checks import planned_tensors
 from konvlib.geometry import ConvGeometry, KonvGeometry
 from konvlib.konvolution import aten, plans, ways
 from konvlib.konvolution.bases import get_basis
+from konvlib.konvolution.frozen import Keep, anew
 from konvlib.layers import memory
 from konvlib.layers import operators as layers
 from konvlib.layers.polynomials import BASES, SQUASHES, Expansion
@@ -41,6 +42,27 @@ class Fused(NamedTuple):
 
     layer: ConvGeometry
     expansion: Expansion
+
+
+class Whole(NamedTuple):
+    """As `Fused`, for `whole_konv`, with what may have that which is made of the parameters alone."""
+
+    layer: ConvGeometry
+    expansion: Expansion
+    keep: Keep
+
+
+def keeping(fused: Fused, keep: Keep) -> Fused | Whole:
+    """The plan of `whole_konv` with what may have that which is made of the parameters alone.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> fused = Fused(conv_geometry((1, 1, 3), (1, 1, 2), axes=1), Expansion(2, "monomial"))
+    >>> keeping(fused, anew) is fused
+    True
+    """
+    return fused if keep is anew else Whole(*fused, keep)
 
 
 def _konv_geometry(
@@ -100,8 +122,8 @@ def _check_kappa_grad(x: Tensor, dy: Tensor, degrees: int, kernel_size: Ints, *r
     return planned_tensors(REALS, _kappa_grad_geometry, {"x": x, "dy": dy}, given)
 
 
-def _planned(x: Tensor, fused: Fused) -> tuple[plans.Plan, plans.Constants]:
-    layer, expansion = fused
+def _planned(x: Tensor, fused: Fused | Whole) -> tuple[plans.Plan, plans.Constants]:
+    layer, expansion = fused[:2]
     pad = "basis" if expansion.masked else "input"
     plan = plans.plan_of(KonvGeometry(layer, expansion.degrees, pad), expansion.basis, expansion.squash)
     return plan, plans.constants_of(plan, x)
@@ -160,11 +182,13 @@ def added(kappa: Tensor, bias: Tensor | None, constants: plans.Constants, dtype:
     return y.view(1, -1, *table.shape[1:]).to(dtype)
 
 
-def _way_whole(x: Tensor, kappa: Tensor, bias: Tensor | None, layer: ConvGeometry, expansion: Expansion) -> Tensor:
+def _way_whole(
+    x: Tensor, kappa: Tensor, bias: Tensor | None, layer: ConvGeometry, expansion: Expansion, keep: Keep = anew
+) -> Tensor:
     def degree_0() -> Tensor:
         return added(kappa, bias, _constants(x, Fused(layer, expansion)), x.dtype)
 
-    return ways.whole_konv(x, kappa, bias, degree_0, layer, expansion)
+    return ways.whole_konv(x, kappa, bias, degree_0, layer, expansion, keep)
 
 
 def _constants(x: Tensor, fused: Fused) -> plans.Constants:
@@ -200,7 +224,9 @@ def _konv_gradients(dy, needs, tensors, kept, rest, plan):
 
 
 def _whole_gradients(dy, needs, tensors, kept, rest, plan):
-    (x, kappa, _), fused = tensors, plan or _check_whole(*tensors, *rest)
+    x, kappa, _ = tensors
+    plan = plan and Fused(plan.layer, plan.expansion)
+    fused = plan or _check_whole(*tensors, *rest)
     dx, dkappa, degrees = None, None, fused.expansion.degrees
     if needs[0]:
         dx = konv_input_grad.below(dy, x, kappa.narrow(1, 1, degrees), *rest, plan=plan)

@@ -12,6 +12,7 @@ from torch import Tensor
 from konvlib.geometry import KonvGeometry
 from konvlib.gradients import tensors as gradients
 from konvlib.konvolution import aten, bases, operators, plans
+from konvlib.konvolution.frozen import Keep, anew
 from konvlib.layers import operators as layer_operators
 from konvlib.layers.padding import flat, fold
 from konvlib.layers.polynomials import BASES, Expansion
@@ -38,9 +39,11 @@ def konv(x: Tensor, kappa: Tensor, bias: Tensor | None, given: KonvGeometry, bas
 
 
 def squashed_konv(
-    x: Tensor, kappa: Tensor, bias: Tensor | None, given: KonvGeometry, basis: str, squash: str
+    x: Tensor, kappa: Tensor, bias: Tensor | None, given: KonvGeometry, basis: str, squash: str, keep: Keep = anew
 ) -> Tensor:
     """Return the layer of samples that pass through ``squash`` first, "none" or "tanh".
+
+    ``keep`` may have what is made of ``kappa`` and ``bias`` alone.
 
     Examples
     --------
@@ -50,17 +53,18 @@ def squashed_konv(
     tensor([[[0.0000, 0.7616]]])
     """
     if runs_kernel(x) and is_plain(x) and (found := fused(given, basis, squash)):
-        return operators.whole_konv(x, kappa, bias, *found[1], plan=found[0])
+        return operators.whole_konv(x, kappa, bias, *found[1], plan=operators.keeping(found[0], keep))
     known = _kernels_basis(x, given, basis)
     if known is None:
         plan = plans.plan_of(given, basis, squash)
-        return aten.konv(x, kappa, bias, plan, plans.constants_of(plan, x))
+        return aten.konv(x, kappa, bias, plan, plans.constants_of(plan, x), keep)
     if known != basis:
-        kappa = _changed(kappa, basis, known)
+        stored = kappa
+        kappa = keep(known, lambda: _changed(stored, basis, known))
     shown, layer, options = layer_operators.shown(x, given.layer)
     rest = known, squash, given.pad == "basis", *options
     if is_plain(shown):  # traced, what degree 0 adds is left to torch's compiler
-        plan = operators.Fused(layer, Expansion(given.degree, *rest[:3]))
+        plan = operators.keeping(operators.Fused(layer, Expansion(given.degree, *rest[:3])), keep)
         return operators.whole_konv(shown, kappa, bias, *rest, plan=plan)
     plan = plans.plan_of(given, known, squash)
     added = operators.added(kappa, bias, plans.constants_of(plan, x), x.dtype)

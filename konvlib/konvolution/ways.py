@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from konvlib.geometry import ConvGeometry
 from konvlib.konvolution import columns, halo, halo_balanced, halo_beside, kernels
+from konvlib.konvolution.frozen import Keep, anew, place_of
 from konvlib.layers import (
     aten,
     autotune,
@@ -58,10 +59,12 @@ def whole_konv(
     degree_0: Callable[[], torch.Tensor],
     layer: ConvGeometry,
     expansion: Expansion,
+    keep: Keep = anew,
 ) -> torch.Tensor:
     """The layer, as `konvlib.konvolution.operators.whole_konv`.
 
-    ``degree_0`` returns what degree 0 and the bias add, where the way that is taken does not find it itself.
+    ``degree_0`` returns what degree 0 and the bias add, where the way that is taken does not find it itself; ``keep``
+    may have that, and weights in the order in which kernels take them.
 
     Examples
     --------
@@ -73,8 +76,9 @@ def whole_konv(
     ...     whole_konv(x, kappa, None, degree_0, layer, Expansion(2, "monomial"))
     tensor([[[25., 23.]]])
     """
-    given, rest = (x, kappa, bias, layer, expansion), kappa.narrow(1, 1, expansion.degrees)
-    return _forward(x, rest, degree_0, layer, expansion, lambda form: form.whole_konv(*given))
+    given, rest = (x, kappa, bias, layer, expansion, keep), kappa.narrow(1, 1, expansion.degrees)
+    added = partial(keep, ("degree 0", place_of(layer), expansion.masked), degree_0)
+    return _forward(x, rest, added, layer, expansion, lambda form: form.whole_konv(*given), keep)
 
 
 def _forward(
@@ -84,6 +88,7 @@ def _forward(
     layer: ConvGeometry,
     expansion: Expansion,
     by: Callable[[Any], torch.Tensor],
+    keep: Keep = anew,
 ) -> torch.Tensor:
     """The layer by the way to choose.
 
@@ -91,11 +96,15 @@ def _forward(
     """
 
     def fused() -> torch.Tensor:
-        return forward.conv(x, kappa.flatten(1, 2), added(), layer, expansion)
+        return forward.conv(x, keep("packed", packed), added(), layer, expansion)
+
+    def packed() -> torch.Tensor:
+        w = kappa.flatten(1, 2)
+        return w if memory.lies_packed(w.shape, w.stride()) else w.movedim(1, -1).contiguous().movedim(-1, 1)
 
     def expanded() -> torch.Tensor:
         z, wide = _expanded(x, layer, expansion)
-        return forward.conv(z, kappa.flatten(1, 2), added(), wide)
+        return forward.conv(z, keep("packed", packed), added(), wide)
 
     def library() -> torch.Tensor:
         (z, wide), bias = _expanded(x, layer, expansion), added()

@@ -64,9 +64,11 @@ def emulated(x, kappa, bias, layer, expansion, processors, *, module=None, late=
     """Both launches in NumPy, the parts NaN before they are written, as outputs are; nothing is written twice."""
     walk = halo.walk_of(layer)
     y = torch.full((layer.batch, *layer.output_size, layer.out_channels), float("nan"), dtype=x.dtype).movedim(-1, 1)
-    given = packed(kappa, walk), halo.as_added(bias, walk), layer, expansion
+    found = halo_balanced.shares_of(layer, processors)
     with poisoned():
-        launches = halo_balanced.launched(y, x, *given, halo_balanced.shares_of(layer, processors))
+        parts = halo_balanced.parts_of(x, found)
+    added = halo.as_added(bias, walk)
+    launches = halo_balanced.launched(y, x, packed(kappa, walk), parts, added, layer, expansion, found)
     for kernel, *launch in launches:
         emulated_gluon.run(getattr(module, kernel.__name__) if module else kernel, *launch, late=late)
     return y
@@ -139,11 +141,9 @@ def test_parts_of_a_tile_are_added_from_the_first_to_the_last():
     y = torch.full((2, *layer.output_size, 130), float("nan")).movedim(-1, 1)
     found = halo_balanced.shares_of(layer, 99)
     assert (found.turns, found.share) == (4, 1)
-    weight = packed(kappa, halo.walk_of(layer))
-    (_, (kernel, grid, arguments)) = halo_balanced.launched(
-        y, x, weight, None, layer, Expansion(2, "chebyshev", "none", True), found
-    )
-    parts = arguments["parts_ptr"].fill_(float("nan"))
+    weight, expansion = packed(kappa, halo.walk_of(layer)), Expansion(2, "chebyshev", "none", True)
+    parts = halo_balanced.parts_of(x, found).fill_(float("nan"))
+    _, (kernel, grid, arguments) = halo_balanced.launched(y, x, weight, parts, None, layer, expansion, found)
     for program, value in enumerate((1.0, 2.0**60, -(2.0**60), 0.0) * 4):
         parts[2 * program + (program % 4 == 0)] = value
     emulated_gluon.run(kernel, grid, arguments)
@@ -456,9 +456,10 @@ def test_a_card_computes_it(seed, dtype):
     given, expansion = operands(shape, outputs, kernel, degrees, bias, layer), Expansion(degrees, basis, "none", masked)
     wanted, walk = expected(*given, layer, expansion).to(dtype), halo.walk_of(layer)
     x, kappa, b = (None if tensor is None else tensor.to("cuda", dtype) for tensor in given)
-    rest = packed(kappa, walk), halo.as_added(b, walk), layer, expansion
+    weight, rest = packed(kappa, walk), (halo.as_added(b, walk), layer, expansion)
     for count in (processors, 132, processors):
         y = x.new_full((layer.batch, *layer.output_size, outputs), float("nan")).movedim(-1, 1)
-        for launch in halo_balanced.launched(y, x, *rest, halo_balanced.shares_of(layer, count)):
+        found = halo_balanced.shares_of(layer, count)
+        for launch in halo_balanced.launched(y, x, weight, halo_balanced.parts_of(x, found), *rest, found):
             launch[0][launch[1]](**launch[2])
         assert torch.equal(y.cpu(), wanted), count

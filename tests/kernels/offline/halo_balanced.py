@@ -37,9 +37,9 @@ def launch(
     ends = ends_of(geometry, 0), ends_of(geometry, 1)
     added = Added(torch.ones(ends[0].kinds, ends[1].kinds, outputs), *ends)
     y = x.new_empty(batch, *geometry.output_size, outputs).movedim(-1, 1)
-    found = halo_balanced.shares_of(geometry, 132)
-    expansion = Expansion(degrees, basis, squash, True)
-    which, _, arguments = halo_balanced.launched(y, x, weight, added, geometry, expansion, found)[kernel]
+    found, expansion = halo_balanced.shares_of(geometry, 132), Expansion(degrees, basis, squash, True)
+    parts = halo_balanced.parts_of(x, found)
+    which, _, arguments = halo_balanced.launched(y, x, weight, parts, added, geometry, expansion, found)[kernel]
     return which, arguments
 
 
