@@ -127,6 +127,13 @@ def launch_seconds() -> float:
     return statistics.median(rest)
 
 
+def every_ratio() -> dict[str, dict[str, list[float]]]:
+    """Predicted over measured by benchmark, of the rows that were fitted and of those that judge."""
+    both = zip(("fitted", "judged"), halves(), strict=True)
+    each = {what: {name: ratios(rows) for name, rows in half.items()} for what, half in both}
+    return {name: {what: [round(r, 3) for r in each[what][name]] for what in each} for name in each["judged"]}
+
+
 def judged() -> dict[str, dict[str, float]]:
     """Predicted over measured of the half that was not fitted, by benchmark: the median and both ends."""
     found = {}
@@ -215,8 +222,8 @@ def goals(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 def contents() -> dict[str, Any]:
     """What is kept: the card, how the model was judged, the goals and all rows; times in microseconds."""
-    rows = every_row()
-    return {"predicted": True, "card": CARD._asdict(), "judged": judged(), "goals": goals(rows), "rows": rows}
+    rows, facts = every_row(), {"predicted": True, "card": CARD._asdict(), "ratios": every_ratio()}
+    return {**facts, "judged": judged(), "goals": goals(rows), "rows": rows}
 
 
 def write(found: dict[str, Any], path: Path = PATH) -> None:

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 import torch
 
-from benchmarks import forms, machine, predicted
+from benchmarks import forms, machine, predicted, records
 from benchmarks.konvolution_gpu import SHAPES, Shape
 from benchmarks.layers_gpu import RESNET50, Layer
 from benchmarks.machine import Card, Launch, Pass
@@ -209,3 +209,4 @@ def test_the_record_is_what_the_code_gives():
     kept = json.loads(predicted.PATH.read_text(encoding="utf-8"))
     assert kept == json.loads(json.dumps(predicted.contents())), "python -m benchmarks.predicted --write"
     assert kept["predicted"] is True
+    assert records.predicted() == kept
