@@ -205,6 +205,16 @@ def test_the_other_half_is_missed_by_a_quarter_at_most():
         assert abs(found["median"] - 1) < 0.1
 
 
+def test_rows_of_a_benchmark_that_was_not_fitted_at_all_are_missed_by_a_third_at_most():
+    found = predicted.unseen()
+    assert [*found] == [*predicted.TABLES]
+    assert min(each["least"] for each in found.values()) > 0.74
+    assert max(each["most"] for each in found.values()) <= BOUND
+    assert predicted.fitted(without="konvolution_forward") != predicted.fitted()
+    with pytest.raises(ValueError, match=r"without must be one of layers_forward, .*, got 'im2col'"):
+        predicted.fitted(without="im2col")
+
+
 def test_the_record_is_what_the_code_gives():
     kept = json.loads(predicted.PATH.read_text(encoding="utf-8"))
     assert kept == json.loads(json.dumps(predicted.contents())), "python -m benchmarks.predicted --write"
