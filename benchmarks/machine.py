@@ -215,10 +215,11 @@ def held_back(launches: Sequence[Launch | Pass], card: Card = CARD) -> dict[str,
     return dict(sorted(saved.items(), key=lambda item: -item[1]))
 
 
-def balanced(launch: Launch, card: Card = CARD) -> list[Launch | Pass]:
+def balanced(launch: Launch, card: Card = CARD, programs: int = 0) -> list[Launch | Pass]:
     """A launch whose steps are dealt out in equal shares, whatever the tiles: a tile may be the sum of two shares.
 
-    Each program writes what it has of its first and last tile as 32-bit sums; a second launch adds them.
+    Each program, of as many as the card has places for unless it is said, writes what it has of its first and last tile
+    as 32-bit sums; a second launch adds them.
 
     Examples
     --------
@@ -227,7 +228,7 @@ def balanced(launch: Launch, card: Card = CARD) -> list[Launch | Pass]:
     >>> [(count, round(steps, 1)) for count, steps in shares.tiles], adding.moved == 132 * (2 * 2**16 + 2**15)
     ([(132, 110.7)], True)
     """
-    programs = card.processors * beside(launch.kernel)
+    programs = programs or card.processors * beside(launch.kernel)
     count, steps = sum(n for n, _ in launch.tiles), sum(n * steps for n, steps in launch.tiles)
     ended, sums = count / programs + 1, 4 * launch.rows * launch.columns
     stored = (launch.stored * (ended - 2) + 2 * sums) / ended if ended > 2 else sums

@@ -105,6 +105,8 @@ def test_equal_shares_end_together_and_pay_for_what_they_cut():
     sums = 4 * 64 * 128
     assert shares.stored * shares.ends == pytest.approx(6400 * 0.5 + 2 * sums)
     assert adding == Pass(2 * (2 * sums + 6400))
+    few, adding = machine.balanced(whole, SMALL, programs=1)
+    assert (list(few.tiles), few.ends, adding.moved) == ([(1, 270)], 4, 2 * sums + 6400)
     assert machine.seconds_of_products(shares, SMALL) < machine.seconds_of_products(whole, SMALL)
 
 
