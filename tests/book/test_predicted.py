@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,8 @@ from benchmarks.konvolution_gpu import SHAPES, Shape
 from benchmarks.layers_gpu import RESNET50, Layer
 from benchmarks.machine import Card, Launch, Pass
 from konvlib.konvolution import columns, halo, halo_beside
-from konvlib.layers.autotune import Tile
+from konvlib.layers import forward_hopper, input_grad_hopper, pixel_boxes, weight_grad_hopper
+from konvlib.layers.autotune import BoxTile, Tile
 from konvlib.layers.polynomials import Expansion
 
 SMALL = Card(
@@ -160,6 +162,48 @@ def test_tiles_and_steps_are_those_of_the_launchers(shape: Shape):
         _, _, arguments = columns.launched(torch.empty_like(x), y, x, packed, layer, expansion, tile)
         assert sum(count for count, _ in made.tiles) == arguments["tiles"]
         assert made.columns == (arguments["MAIN"] + arguments["REST"]) * block_n
+
+
+class Grids:
+    """Stands for a kernel and keeps how many programs it is launched with."""
+
+    def __init__(self):
+        self.found: list[int] = []
+
+    def __getitem__(self, grid: tuple[int]) -> Any:
+        return lambda *_, **__: self.found.append(grid[0])
+
+
+@pytest.mark.parametrize("layer", RESNET50[1:12:2], ids=str)
+def test_programs_are_as_many_as_boxes_are_launched_with(layer: Layer, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("triton")
+    given, grids = forms.geometry(layer), Grids()
+    x, y = (
+        torch.empty(shape[0], *shape[2:], shape[1], dtype=torch.bfloat16).movedim(-1, 1)
+        for shape in (given.input_shape, given.output_shape)
+    )
+    w = torch.empty(layer.outputs, layer.kernel**2, layer.inputs, dtype=torch.bfloat16)
+    dw = torch.empty(given.weight_shape, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
+    monkeypatch.setattr(forward_hopper, "conv_boxes_kernel", grids)
+    monkeypatch.setattr(input_grad_hopper, "conv_input_grad_boxes_kernel", grids)
+    monkeypatch.setattr(weight_grad_hopper, "weight_grad_boxes_kernel", grids)
+    monkeypatch.setattr(weight_grad_hopper, "add_parts", lambda *_: None)
+    made = []
+    for make, write, tensors, size in (
+        (forms.forward_boxes, forward_hopper.write_conv, (y, x, w), given.output_size),
+        (forms.input_grad_boxes, input_grad_hopper.write_input_grad, (x, y, w),
+         tuple(n // layer.stride for n in layer.size)),
+    ):  # fmt: skip
+        channels = tensors[0].shape[1]
+        alone = layer.kernel == layer.stride == 1
+        images = (1, 1, layer.batch * math.prod(size)) if alone else (layer.batch, *size)
+        for tile in pixel_boxes.tiles_of(*images, channels):
+            write(*tensors, None, given, tile)
+        made += [sum(count for count, _ in form.launches[0].tiles) for form in make(given)]
+    tile = BoxTile(*forms.chosen("conv_weight_grad boxes", given))
+    weight_grad_hopper.write_weight_grad(dw, *weight_grad_hopper.viewed(x, y, given), tile)
+    made += [form.launches[0].tiles[0][0] for form in forms.weight_grad(given)]
+    assert grids.found == made
 
 
 def test_goals_are_means_over_rows_that_are_served():
