@@ -2,7 +2,8 @@
 
 A record is what `benchmarks.harness.run` wrote: one benchmark on one device. Of several of one benchmark and device
 only the newest counts. Runs of the tests on a CUDA device leave records of their own, which `device_tests` reads. What
-is known of kernels without a device stands in a table that `benchmarks.offline` writes and `offline` reads.
+is known of kernels without a device stands in a table that `benchmarks.offline` writes and `offline` reads; what they
+would need on one, by `benchmarks.predicted`, `predicted` reads.
 """
 
 from __future__ import annotations
@@ -89,6 +90,11 @@ def offline(path: Path = RESULTS / "sm_90-offline.json") -> dict[str, Any]:
     """Return what is known of the kernels without a device: ``rows`` by name, ``launches`` by call, the compiler."""
     table = json.loads(path.read_text(encoding="utf-8"))
     return {**table, "rows": {row["name"]: row for row in table["rows"]}}
+
+
+def predicted(path: Path = RESULTS / "sm_90-predicted.json") -> dict[str, Any]:
+    """Return what `benchmarks.predicted` reckoned: no time of it was measured."""
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def report(records: list[Record]) -> str:
