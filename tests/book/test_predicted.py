@@ -201,7 +201,7 @@ def test_programs_are_as_many_as_boxes_are_launched_with(layer: Layer, monkeypat
             write(*tensors, None, given, tile)
         made += [sum(count for count, _ in form.launches[0].tiles) for form in make(given)]
     tile = BoxTile(*forms.chosen("conv_weight_grad boxes", given))
-    weight_grad_hopper.write_weight_grad(dw, *weight_grad_hopper.viewed(x, y, given), tile)
+    weight_grad_hopper.write_weight_grad(dw, x, y, given, tile)
     made += [form.launches[0].tiles[0][0] for form in forms.weight_grad(given)]
     assert grids.found == made
 

@@ -13,6 +13,7 @@ from konvlib import runtime
 from konvlib.geometry import conv_geometry
 from konvlib.layers import (
     autotune,
+    bound,
     depthwise,
     depthwise_input_grad,
     depthwise_weight_grad,
@@ -106,7 +107,13 @@ def test_every_tile_exactly(name, tile, device, fresh):
 
 @pytest.mark.parametrize("most", [1, 3, 10**6])
 @pytest.mark.parametrize("name", ["24 channels, stride 2", "5 channels, a strip and a bit", "3 axes, multiplier 2"])
-def test_the_weight_gradient_in_any_number_of_parts(name, most, device, fresh):
+def test_the_weight_gradient_in_any_number_of_parts(name, most, device, fresh, request):
+    def forget():  # how a geometry is split is kept, and so are launches
+        depthwise_weight_grad._shares.cache_clear()
+        bound._kept.clear()
+
+    forget()
+    request.addfinalizer(forget)
     split, counts = depthwise_weight_grad.split, []
 
     def other(items, each, weights, _):
