@@ -18,6 +18,7 @@ from scipy import special
 import konvlib
 from konvlib.konvolution import bases, recurrences
 from tests.engine import boxes
+from tests.engine.mistakes import assert_refused
 from tests.engine.oracles import konvolution as oracles
 from tests.engine.test_mutants import mutate, passes
 
@@ -346,9 +347,7 @@ ERRORS = [
 
 @pytest.mark.parametrize(("kind", "message", "function"), ERRORS, ids=[message[:50] for _, message, _ in ERRORS])
 def test_bad_input_is_refused_by_name(kind, message, function):
-    with pytest.raises(kind) as raised:
-        function()
-    assert str(raised.value) == message.format(known=", ".join(NAMES))
+    assert_refused(kind, message.format(known=", ".join(NAMES)), function)
     assert tuple(bases.BASES) == NAMES
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 import konvlib
 from konvlib import geometry, runtime
 from konvlib.matrices import columns
+from tests.engine.mistakes import assert_refused
 from tests.kernels.operators import (
     assert_keeps_no_device_memory,
     assert_keeps_no_tensor,
@@ -255,9 +256,7 @@ ERRORS = [
 @pytest.mark.parametrize("row", ERRORS, ids=lambda row: row[1][:40])
 def test_tensors_that_do_not_fit_are_refused(row):
     kind, message, call = row
-    with pytest.raises(kind) as raised:
-        call()
-    assert str(raised.value) == message
+    assert_refused(kind, message, call)
 
 
 @on_cuda

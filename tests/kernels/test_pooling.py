@@ -16,6 +16,7 @@ import konvlib
 from konvlib import geometry, runtime
 from konvlib.images import pooling, pooling_operators
 from tests.engine import backends
+from tests.engine.mistakes import assert_refused
 from tests.kernels.operators import (
     assert_keeps_no_device_memory,
     assert_keeps_no_tensor,
@@ -289,9 +290,7 @@ ERRORS = [
 @pytest.mark.parametrize("row", ERRORS, ids=lambda row: row[1][:40])
 def test_tensors_that_do_not_fit_are_refused(row):
     kind, message, call = row
-    with pytest.raises(kind) as raised:
-        call()
-    assert str(raised.value) == message
+    assert_refused(kind, message, call)
 
 
 def both(x):
