@@ -260,5 +260,7 @@ CHECKS = [
 ]
 FREE_BATCH = [compiled_for_any_batch, exported_with_a_free_batch]
 """For functions whose first operand alone has the batch."""
+SLOW = [third_and_fourth_derivatives, compiled, compiled_func_grad, made_fx, *FREE_BATCH]
+QUICK = [check for check in CHECKS if check not in SLOW]
 
 ON_IMAGES = [channels_last]
