@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from konvlib.konvolution import bases, recurrences
+from konvlib.konvolution import bases
 from konvlib.konvolution.module import Konv2d
+from tests.engine.added_bases import add_for_this_test
 from tests.engine.frozen_layers import batch, pair, unfrozen
 
 
@@ -129,10 +130,7 @@ CHANGES |= {"half and back": lambda layer: layer.half().double()}
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_is_seen(monkeypatch, change):
-    known = dict(bases.BASES)
-    for module in (bases, recurrences):
-        monkeypatch.setattr(module, "BASES", known)
-    bases.add_basis("passing", lambda n: (2, 1, 1), domain=(-1, 1))
+    add_for_this_test(monkeypatch, "passing", lambda n: (2, 1, 1))
     layer = pair(squash="none", basis="passing")[1]
     x = batch(2, 4, 5, 6)
     with torch.no_grad():

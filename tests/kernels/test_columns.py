@@ -23,9 +23,10 @@ from tests.kernels.operators import (
     on_cuda,
     poisoned,
     random,
-    running,
     same_but_for_layout,
 )
+
+pytestmark = pytest.mark.usefixtures("implementation")
 
 WINDOWS = [
     ((2, 3, 7), 3, {"stride": 2, "padding": [(2, 1)], "dilation": 2}),
@@ -33,13 +34,6 @@ WINDOWS = [
     ((1, 2, 3, 4, 5), 2, {"stride": (1, 2, 3), "padding": [(0, 1), (1, 0), (0, 0)]}),
 ]
 """Shapes, kernel sizes and arguments for one to three axes."""
-
-
-@pytest.fixture(params=["aten", "kernel"], autouse=True)
-def implementation(request):
-    """Each test runs through ATen and through the kernels: in the interpreter, or on CUDA where there is a device."""
-    with running(request.param) as device:
-        yield device
 
 
 def both_ways(shape, kernel, options):

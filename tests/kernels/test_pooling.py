@@ -23,9 +23,10 @@ from tests.kernels.operators import (
     on_cuda,
     poisoned,
     random,
-    running,
     same_but_for_layout,
 )
+
+pytestmark = pytest.mark.usefixtures("implementation")
 
 POOLS = [
     ((2, 3, 7), {"kernel_size": 3, "stride": 2, "padding": [(1, 0)], "ceil_mode": True}, {"dilation": 2}),
@@ -33,13 +34,6 @@ POOLS = [
     ((2, 2, 3, 4, 5), {"kernel_size": 2, "stride": (1, 2, 3), "ceil_mode": True}, {"dilation": (1, 2, 1)}),
 ]
 """Shapes and arguments for one to three axes, and what only max pooling takes."""
-
-
-@pytest.fixture(params=["aten", "kernel"], autouse=True)
-def implementation(request):
-    """Each test runs through ATen and through the kernels: in the interpreter, or on CUDA where there is a device."""
-    with running(request.param) as device:
-        yield device
 
 
 def poolings(shape, options, only_max, module=konvlib):
