@@ -1,10 +1,12 @@
-"""The usual wrong values of arguments that many functions share, and what each of them is told."""
+"""The usual wrong values of arguments that many functions share, what each of them is told, and that it is told so."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
+
+import pytest
 
 MISTAKES: dict[str, list[tuple[Any, type[Exception], str]]] = {
     name: [
@@ -36,7 +38,7 @@ MISTAKES["padding_mode"] = [
 ]
 MISTAKES["ceil_mode"] = [(1, TypeError, "ceil_mode must be True or False, got 1")]
 MISTAKES["count_include_pad"] = [(None, TypeError, "count_include_pad must be True or False, got None")]
-OPERANDS = ("x", "w", "bias", "dy", "cols")
+OPERANDS = ("x", "w", "bias", "dy", "cols", "kappa")
 
 
 def mistakes_in(function: Callable[..., Any], *, arrays: bool) -> Iterator[tuple[dict[str, Any], type[Exception], str]]:
@@ -50,3 +52,23 @@ def mistakes_in(function: Callable[..., Any], *, arrays: bool) -> Iterator[tuple
         if arrays and name in OPERANDS:
             yield {name: [[["one"]]]}, TypeError, f"{name} must hold numbers, got dtype <U3"
             yield {name: [[1], [1, 2]]}, ValueError, f"{name} must be rectangular, got rows of different lengths"
+
+
+def assert_refused(
+    kind: type[Exception], message: str, function: Callable[..., Any], /, *operands: Any, **options: Any
+) -> None:
+    """That a call raises this kind of error, with just this message."""
+    with pytest.raises(kind) as raised:
+        function(*operands, **options)
+    told = str(raised.value)
+    assert told == message, f"told {told!r} in place of {message!r}"
+
+
+def assert_each_mistake_is_named(function: Callable[..., Any], good: dict[str, Any], *, arrays: bool) -> None:
+    """That a good call becomes an error with each of `mistakes_in` its function."""
+    function(**good)
+    found = list(mistakes_in(function, arrays=arrays))
+    only_operands = set(inspect.signature(function).parameters) <= set(OPERANDS)
+    assert found or (only_operands and not arrays), "there is no mistake to make"
+    for wrong, kind, message in found:
+        assert_refused(kind, message, function, **good | wrong)

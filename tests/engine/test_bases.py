@@ -16,8 +16,9 @@ from numpy.polynomial import chebyshev, hermite_e, legendre, polynomial
 from scipy import special
 
 import konvlib
-from konvlib.konvolution import bases, recurrences
-from tests.engine import boxes
+from konvlib.konvolution import bases
+from tests.engine import added_bases, boxes
+from tests.engine.mistakes import assert_refused
 from tests.engine.oracles import konvolution as oracles
 from tests.engine.test_mutants import mutate, passes
 
@@ -264,14 +265,7 @@ def test_samples_are_not_written_to(subject):
 
 def test_a_basis_is_added_by_its_recurrence(monkeypatch):
     """Laguerre's, with a b_n other than 0; then every function here knows it."""
-    known = dict(bases.BASES)
-    for module in (bases, recurrences):
-        monkeypatch.setattr(module, "BASES", known)
-    added = bases.add_basis(
-        "laguerre",
-        lambda n: (Fraction(-1, n + 1), Fraction(2 * n + 1, n + 1), Fraction(n, n + 1)),
-        domain=(0, float("inf")),
-    )
+    added = added_bases.add_for_this_test(monkeypatch, "laguerre", added_bases.laguerre, (0, float("inf")))
     assert bases.get_basis("laguerre") is added
     x = np.linspace(0, 9, 31)
     p = bases.values("laguerre", x, 6)
@@ -346,9 +340,7 @@ ERRORS = [
 
 @pytest.mark.parametrize(("kind", "message", "function"), ERRORS, ids=[message[:50] for _, message, _ in ERRORS])
 def test_bad_input_is_refused_by_name(kind, message, function):
-    with pytest.raises(kind) as raised:
-        function()
-    assert str(raised.value) == message.format(known=", ".join(NAMES))
+    assert_refused(kind, message.format(known=", ".join(NAMES)), function)
     assert tuple(bases.BASES) == NAMES
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import nn
 from torch.export import Dim, export
 
 import konvlib
+from tests.engine.transforms import Module
 
 w = torch.randn(4, 3, 3, 2)
 FUNCTIONS = {
@@ -16,15 +16,6 @@ FUNCTIONS = {
     "im2col": lambda x: konvlib.im2col(x, (2, 3), stride=2),
     "Konv2d": konvlib.Konv2d(3, 4, 3, padding=1, affine=True, padding_mode="circular"),
 }
-
-
-class Module(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from konvlib import geometry
+from tests.engine.mistakes import assert_refused
 
 SIZES, KERNELS, STRIDES, DILATIONS, PADS = range(1, 9), range(1, 5), range(1, 5), range(1, 4), range(3)
 CONV_BOX = list(product(SIZES, KERNELS, STRIDES, DILATIONS, PADS, PADS))
@@ -319,6 +320,4 @@ ERRORS = [
 
 @pytest.mark.parametrize(("kind", "message", "call"), ERRORS, ids=[row[1][:40] for row in ERRORS])
 def test_each_error_names_the_argument_what_it_got_and_what_fits(kind, message, call):
-    with pytest.raises(kind) as raised:
-        call()
-    assert str(raised.value) == message
+    assert_refused(kind, message, call)

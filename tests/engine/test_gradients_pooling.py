@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from konvlib import geometry, gradients, images
+from konvlib import gradients, images
 from konvlib.gradients import pooling_arrays
 from tests.engine import backends, boxes
 from tests.engine.oracles.gradients import call
+from tests.engine.test_images_pooling import shows_samples
 
 layers = backends.definition("images")
 
@@ -40,20 +41,10 @@ def torch_pool_grad(name, x, dy, *args):
     return dy, torch.autograd.grad(y, x, boxes.tensor(dy))[0].numpy()
 
 
-def windows_show_samples(size, kernel, stride, padding, dilation, ceil_mode):
-    """Whether windows fit and each shows a sample; PyTorch does not ask this and writes outside its memory."""
-    options = {"stride": stride, "padding": (padding, padding), "dilation": dilation, "ceil_mode": ceil_mode}
-    try:
-        windows = geometry.pool_size(size, kernel, **options)
-    except ValueError:
-        return False
-    return all(any(0 <= i * stride + u * dilation - padding < size for u in range(kernel)) for i in range(windows))
-
-
 @cache
 def max_pools():
     rows = []
-    for row in filter(lambda row: windows_show_samples(*row), POOLS):
+    for row in filter(lambda row: shows_samples(*row), POOLS):
         size, kernel, *args = row
         x, dy = boxes.integers(2, 1, size) % 4, boxes.integers(2, 1, 12)
         options = dict(zip(("stride", "padding", "dilation", "ceil_mode"), args, strict=True))
@@ -135,7 +126,7 @@ def test_max_pooling_of_nan_and_infinity_as_torchs_autograd(backend):
 @cache
 def avg_pools():
     rows = []
-    dense = [row for row in POOLS if row[4] == 1 and windows_show_samples(*row)]
+    dense = [row for row in POOLS if row[4] == 1 and shows_samples(*row)]
     for (size, kernel, stride, padding, _, ceil_mode), with_padding in product(dense, (False, True)):
         dy = boxes.integers(2, 1, 12) * lcm(1, 2, 3, 4)
         args = (kernel, stride, padding, ceil_mode, with_padding)

@@ -38,7 +38,10 @@ def torch_pool(name, axes, x, *args):
 
 
 def shows_samples(size, kernel, stride, pad, dilation, ceil_mode):
-    """Whether windows fit, padding is at most half of what they cover, and each window shows a sample."""
+    """Whether windows fit, padding is at most half of what they cover, and each window shows a sample.
+
+    PyTorch does not ask for the last, and writes outside its memory.
+    """
     options = {"stride": stride, "padding": (pad, pad), "dilation": dilation, "ceil_mode": ceil_mode}
     try:
         windows = geometry.pool_size(size, kernel, **options)

@@ -11,6 +11,7 @@ import torch
 
 from konvlib import geometry
 from tests.engine import backends, boxes
+from tests.engine.mistakes import assert_refused
 from tests.engine.test_images import call
 from tests.engine.test_images_pooling import POOL_TEXT, POOLS, pool_options, random_pool, shows_samples, torch_pool
 
@@ -237,9 +238,7 @@ def test_what_is_no_unpooling(backend, row):
     options, kind, message = row
     for _ in range(2):
         given = {"x": X, "indices": INDICES, "kernel_size": 2} | options
-        with pytest.raises(kind) as raised:
-            put_back(backend, 1, given.pop("x"), given.pop("indices"), **given)
-        assert str(raised.value) == message
+        assert_refused(kind, message, put_back, backend, 1, given.pop("x"), given.pop("indices"), **given)
 
 
 def test_indices_are_integers_of_the_same_kind_as_x(exact_backend):

@@ -1,8 +1,8 @@
 """The ways in which the arrays backend convolves, each by itself and against the usual mistakes in it.
 
-A test whose only argument is ``windows``, ``spectra``, ``taps`` or ``sums`` runs against each mutant of
-that module (`PARTS` in tests/engine/mutants/images.py). Operands are integers in doubles: products and sums are exact,
-spectra err by rounding.
+A test whose only argument is ``windows``, ``spectra``, ``taps`` or ``sums`` runs against each mutant of that module
+(tests/engine/mutants/images/ways.py). Operands are integers in doubles: products and sums are exact, spectra err by
+rounding.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from konvlib.images import sums as the_sums
 from konvlib.images import taps as the_taps
 from konvlib.images import windows as the_windows
 from tests.engine import backends, boxes
-from tests.engine.mutants.images import PARTS
+from tests.engine.mutants.images.ways import MUTANTS
 from tests.engine.test_images import SHAPES
 from tests.engine.test_mutants import killers, mutate, passes
 
@@ -194,7 +194,7 @@ def test_integers_are_exact_whatever_their_size(sums):
             assert (y[0, 0] == expected.astype(dtype)).all()
 
 
-@pytest.mark.parametrize("row", PARTS, ids=lambda row: f"{row[0]}: {row[1]}")
+@pytest.mark.parametrize("row", MUTANTS, ids=lambda row: f"{row[0]}: {row[1]}")
 def test_the_mistake_is_caught(row, tmp_path):
     file, mistake, old, new = row
     assert not survives(file, mutate("images", file, old, new, tmp_path)), f"no test catches: {mistake}"

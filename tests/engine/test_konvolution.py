@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from konvlib import konvolution
-from konvlib.konvolution import arrays, bases, recurrences
-from tests.engine import backends, boxes
+from konvlib.konvolution import arrays, bases
+from tests.engine import added_bases, backends, boxes
 from tests.engine.oracles import konvolution as oracles
 from tests.engine.oracles.gradients import call
 
@@ -257,14 +257,7 @@ def test_any_basis_is_any_other_in_fractions(exact_backend):
 
 def test_an_added_basis_is_known(exact_backend, monkeypatch):
     """Laguerre's polynomials: n + 1 times the next is (2n + 1 - x) this less n times the last."""
-    known = dict(bases.BASES)
-    for module in (bases, recurrences):
-        monkeypatch.setattr(module, "BASES", known)
-    laguerre = bases.add_basis(
-        "laguerre",
-        lambda n: (Fraction(-1, n + 1), Fraction(2 * n + 1, n + 1), Fraction(n, n + 1)),
-        domain=(0, float("inf")),
-    )
+    laguerre = added_bases.add_for_this_test(monkeypatch, "laguerre", added_bases.laguerre, (0, float("inf")))
     assert bases.get_basis("laguerre") is laguerre
     x, kappa, bias, options = layer(3, batch=1)
     objects = x.astype(object), kappa.astype(object)

@@ -11,10 +11,14 @@ from types import CodeType, FunctionType
 from typing import Any
 
 import pytest
+import torch
 
 import konvlib
 from konvlib import runtime
-from tests.engine import test_konvolution_frozen as tests
+from tests.engine import test_konvolution_frozen as alike
+from tests.engine import test_konvolution_frozen_changes as changes
+from tests.engine import test_konvolution_frozen_torch as under_torch
+from tests.engine.frozen_layers import counted
 from tests.engine.test_mutants import passes
 
 MUTANTS = [
@@ -97,44 +101,40 @@ def _functions(module: Any) -> Iterator[FunctionType]:
 
 
 def checks() -> list[Callable[[pytest.MonkeyPatch], None]]:
-    """Tests of test_konvolution_frozen.py, each given what it asks for."""
+    """Tests of test_konvolution_frozen*.py, each given what it asks for."""
 
     def plain(test: Callable[..., None], *given: Any) -> Callable[[pytest.MonkeyPatch], None]:
         return lambda patch: test(*given)
 
     def counting(test: Callable[..., None]) -> Callable[[pytest.MonkeyPatch], None]:
-        return lambda patch: test(tests.counted(patch))
+        return lambda patch: test(counted(patch))
 
+    streams = under_torch.test_streams_share_nothing_and_captured_graphs_keep_nothing
     return [
-        lambda patch: tests.test_streams_share_nothing_and_captured_graphs_keep_nothing(tests.counted(patch), patch),
-        counting(tests.test_what_is_made_of_parameters_is_made_once),
-        counting(tests.test_without_zeros_in_the_padding_one_value_serves_all_sizes),
-        counting(tests.test_so_many_values_are_kept_and_no_more),
-        counting(tests.test_autocast_finds_nothing_and_leaves_nothing),
+        lambda patch: streams(counted(patch), patch),
+        counting(alike.test_what_is_made_of_parameters_is_made_once),
+        counting(alike.test_without_zeros_in_the_padding_one_value_serves_all_sizes),
+        counting(alike.test_so_many_values_are_kept_and_no_more),
+        counting(under_torch.test_autocast_finds_nothing_and_leaves_nothing),
+        plain(alike.test_a_result_is_no_kept_tensor),
+        plain(changes.test_memory_is_held_until_the_change_is_seen),
+        plain(under_torch.test_traced_by_fx_it_follows_the_parameters),
+        plain(changes.test_loading_and_moving_free_what_is_kept_at_once),
+        plain(alike.test_nothing_kept_is_saved_or_copied),
+        plain(alike.test_freezing_and_thawing_say_which_parameters_require_gradients),
+        plain(changes.test_what_torch_does_not_count_needs_another_freeze),
+        plain(under_torch.test_under_transforms),
+        plain(under_torch.test_parameters_that_are_computed_at_each_call),
+        plain(under_torch.test_parameters_of_inference_mode_count_no_changes),
+        plain(alike.test_a_lazy_layer_learns_its_channels_first),
+        *(lambda patch, change=change: changes.test_a_change_is_seen(patch, change) for change in changes.CHANGES),
         *(
-            plain(getattr(tests, name))
-            for name in (
-                "test_a_result_is_no_kept_tensor",
-                "test_memory_is_held_until_the_change_is_seen",
-                "test_traced_by_fx_it_follows_the_parameters",
-                "test_loading_and_moving_free_what_is_kept_at_once",
-                "test_nothing_kept_is_saved_or_copied",
-                "test_freezing_and_thawing_say_which_parameters_require_gradients",
-                "test_what_torch_does_not_count_needs_another_freeze",
-                "test_under_transforms",
-                "test_parameters_that_are_computed_at_each_call",
-                "test_parameters_of_inference_mode_count_no_changes",
-                "test_a_lazy_layer_learns_its_channels_first",
-            )
-        ),
-        *(lambda patch, change=change: tests.test_a_change_is_seen(patch, change) for change in tests.CHANGES),
-        *(
-            plain(tests.test_a_parameter_that_requires_a_gradient_again_gets_it, name)
+            plain(alike.test_a_parameter_that_requires_a_gradient_again_gets_it, name)
             for name in ("layer", "model", "kappa", "bias")
         ),
-        plain(tests.test_gradients_by_the_input_are_as_before, {}),
-        plain(tests.test_every_geometry_is_computed_alike, 2, {}),
-        plain(tests.test_every_dtype_is_computed_alike, tests.torch.bfloat16),
+        plain(alike.test_gradients_by_the_input_are_as_before, {}),
+        plain(alike.test_every_geometry_is_computed_alike, 2, {}),
+        plain(alike.test_every_dtype_is_computed_alike, torch.bfloat16),
     ]
 
 

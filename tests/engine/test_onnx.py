@@ -15,19 +15,11 @@ import torch
 from torch import nn
 
 import konvlib
+from tests.engine.transforms import Module
 
 UNEVEN = ((1, 0), (0, 1))
 w = torch.randn(4, 2, 3, 2, generator=torch.Generator().manual_seed(0))
 swapped = w[:2]
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 PLANE, VOLUME, LINE = (2, 2, 8, 9), (2, 2, 4, 5, 6), (2, 2, 9)
@@ -71,7 +63,7 @@ BATCH = {0: torch.export.Dim("batch", min=2, max=64)}
 
 def exported(function, shape, free=BATCH, **options):
     """The model of ONNX, with a free batch, and its function in ONNX Runtime."""
-    module = function if isinstance(function, nn.Module) else Function(function)
+    module = function if isinstance(function, nn.Module) else Module(function)
     sizes = (free,)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():

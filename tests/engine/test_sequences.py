@@ -21,6 +21,7 @@ import konvlib
 from konvlib import geometry
 from konvlib.sequences import arrays
 from tests.engine import backends
+from tests.engine.mistakes import assert_refused
 
 BOX = list(product(range(1, 8), range(1, 8), geometry.MODES))
 BOX_TEXT = f"N and M from 1 to 7, three modes: {len(BOX)} cases, every pair of impulses in each"
@@ -238,21 +239,19 @@ ARRAY_ERRORS = [
 ]
 
 
-def assert_refused(backend, kind, message, operands, options):
+def assert_both_refuse(backend, kind, message, operands, options):
     for function in (backend.convolve, backend.correlate):
-        with pytest.raises(kind) as raised:
-            function(*operands, **options)
-        assert str(raised.value) == message
+        assert_refused(kind, message, function, *operands, **options)
 
 
 @pytest.mark.parametrize("row", ERRORS, ids=lambda row: row[1][:40])
 def test_bad_input_gets_the_same_error_in_every_backend(backend, row):
-    assert_refused(backend, *row)
+    assert_both_refuse(backend, *row)
 
 
 @pytest.mark.parametrize("row", ARRAY_ERRORS, ids=lambda row: row[1][:40])
 def test_what_is_no_array_of_numbers_is_refused(exact_backend, row):
-    assert_refused(exact_backend, *row)
+    assert_both_refuse(exact_backend, *row)
 
 
 def test_fractions_and_big_integers_are_exact(exact_backend):

@@ -16,14 +16,6 @@ from konvlib.sequences.tensors import DTYPES
 from tests.engine import transforms
 from tests.engine.real_numbers import random
 
-SLOW = (
-    "third_and_fourth_derivatives",
-    "compiled",
-    "compiled_func_grad",
-    "compiled_for_any_batch",
-    "exported_with_a_free_batch",
-    "made_fx",
-)
 CALLS = {
     "circular": (partial(konvlib.convolve, mode="same", boundary="circular"), [(2, 5), (3,)]),
     "reflect": (partial(konvlib.correlate, mode="same", boundary="reflect"), [(2, 3), (7,)]),
@@ -36,8 +28,6 @@ CALLS = {
     "all axes": (konvlib.convolve_nd, [(2, 3, 4), (1, 3, 2)]),
     "all axes by transforms": (partial(konvlib.convolve_nd, mode="same", method="fft"), [(2, 3, 4), (1, 3, 2)]),
 }
-QUICK = [check for check in transforms.CHECKS if check.__name__ not in SLOW]
-REST = [check for check in (*transforms.CHECKS, *transforms.FREE_BATCH) if check.__name__ in SLOW]
 
 
 @pytest.fixture(autouse=True)
@@ -51,14 +41,14 @@ def operands(shapes, dtype=torch.float64):
     return [random(shape, seed=k, dtype=dtype) for k, shape in enumerate(shapes)]
 
 
-@pytest.mark.parametrize("check", QUICK, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", transforms.QUICK, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", CALLS)
 def test_everything_that_torch_does(name, check):
     function, shapes = CALLS[name]
     check(function, operands(shapes))
 
 
-@pytest.mark.parametrize("check", REST, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", transforms.SLOW, ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", ["reflect", "axis", "normalized", "up and down", "all axes by transforms"])
 def test_everything_else_that_torch_does(name, check):
     function, shapes = CALLS[name]

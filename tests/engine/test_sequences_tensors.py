@@ -30,14 +30,6 @@ CALLS = list(product(FUNCTIONS, geometry.MODES, geometry.METHODS))
 FEW = [call for k, call in enumerate(CALLS) if k % 5 == 0]
 """For what takes long: every function, mode and method at least once."""
 
-SLOW = (
-    "third_and_fourth_derivatives",
-    "compiled",
-    "compiled_func_grad",
-    "compiled_for_any_batch",
-    "exported_with_a_free_batch",
-    "made_fx",
-)
 
 close = partial(torch.allclose, rtol=1e-9, atol=1e-9)
 
@@ -85,18 +77,14 @@ def test_auto_transforms_here():
     assert aten.choose_method(random(90), random(4), 90, f.dtype) == "overlap-add"
 
 
-QUICK = [check for check in transforms.CHECKS if check.__name__ not in SLOW]
-REST = [check for check in (*transforms.CHECKS, *transforms.FREE_BATCH) if check.__name__ in SLOW]
-
-
 @every_call
-@pytest.mark.parametrize("check", QUICK, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", transforms.QUICK, ids=lambda check: check.__name__)
 def test_everything_that_torch_does(call, check):
     check(bound(call), [random(2, 5), random(3)])
 
 
 @few_calls
-@pytest.mark.parametrize("check", REST, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("check", transforms.SLOW, ids=lambda check: check.__name__)
 def test_everything_else_that_torch_does(call, check):
     check(bound(call), [random(2, 5), random(3)])
 

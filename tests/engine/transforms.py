@@ -182,17 +182,17 @@ def compiled_func_grad(function, operands):
 class Module(torch.nn.Module):
     """A function whose operands but the first are parameters."""
 
-    def __init__(self, function: Function, operands: Sequence[Tensor]):
+    def __init__(self, function: Function, *rest: Tensor):
         super().__init__()
         self.function = function
-        self.rest = torch.nn.ParameterList([torch.nn.Parameter(x.clone()) for x in operands[1:]])
+        self.rest = torch.nn.ParameterList([torch.nn.Parameter(x.clone()) for x in rest])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x, *self.rest)
 
 
 def exported_with_a_free_batch(function, operands):
-    module, x = Module(function, operands), operands[0]
+    module, x = Module(function, *operands[1:]), operands[0]
     batch = torch.export.Dim("batch", min=1, max=64)
     for strict in (False, True):
         program = torch.export.export(module, (x,), dynamic_shapes={"x": {0: batch}}, strict=strict)
@@ -260,5 +260,7 @@ CHECKS = [
 ]
 FREE_BATCH = [compiled_for_any_batch, exported_with_a_free_batch]
 """For functions whose first operand alone has the batch."""
+SLOW = [third_and_fourth_derivatives, compiled, compiled_func_grad, made_fx, *FREE_BATCH]
+QUICK = [check for check in CHECKS if check not in SLOW]
 
 ON_IMAGES = [channels_last]

@@ -15,6 +15,7 @@ from torch.nn import functional
 import konvlib
 from konvlib import geometry, runtime
 from konvlib.matrices import columns
+from tests.engine.mistakes import assert_refused
 from tests.kernels.operators import (
     assert_keeps_no_device_memory,
     assert_keeps_no_tensor,
@@ -22,9 +23,10 @@ from tests.kernels.operators import (
     on_cuda,
     poisoned,
     random,
-    running,
     same_but_for_layout,
 )
+
+pytestmark = pytest.mark.usefixtures("implementation")
 
 WINDOWS = [
     ((2, 3, 7), 3, {"stride": 2, "padding": [(2, 1)], "dilation": 2}),
@@ -32,13 +34,6 @@ WINDOWS = [
     ((1, 2, 3, 4, 5), 2, {"stride": (1, 2, 3), "padding": [(0, 1), (1, 0), (0, 0)]}),
 ]
 """Shapes, kernel sizes and arguments for one to three axes."""
-
-
-@pytest.fixture(params=["aten", "kernel"], autouse=True)
-def implementation(request):
-    """Each test runs through ATen and through the kernels: in the interpreter, or on CUDA where there is a device."""
-    with running(request.param) as device:
-        yield device
 
 
 def both_ways(shape, kernel, options):
@@ -255,9 +250,7 @@ ERRORS = [
 @pytest.mark.parametrize("row", ERRORS, ids=lambda row: row[1][:40])
 def test_tensors_that_do_not_fit_are_refused(row):
     kind, message, call = row
-    with pytest.raises(kind) as raised:
-        call()
-    assert str(raised.value) == message
+    assert_refused(kind, message, call)
 
 
 @on_cuda

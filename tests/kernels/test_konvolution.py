@@ -17,11 +17,11 @@ from torch.utils.flop_counter import FlopCounterMode
 import konvlib
 from konvlib import runtime
 from konvlib.geometry import konv_geometry
-from konvlib.konvolution import bases, operators, recurrences, tensors
+from konvlib.konvolution import operators, tensors
 from konvlib.layers import autotune
 from konvlib.layers.polynomials import BASES
 from tests.engine import backends
-from tests.engine.backends import DEVICE
+from tests.engine.added_bases import add_for_this_test, laguerre
 from tests.kernels.operators import (
     assert_keeps_no_device_memory,
     assert_keeps_no_tensor,
@@ -40,19 +40,6 @@ LAYERS = {
     "1 axis": ((2, 2, 7), (3, 2, 2, 3), {"stride": 2, "padding": 1}),
     "more channels": ((1, 17, 4, 3), (16, 2, 17, 2, 2), {"padding": 1}),
 }
-
-
-@pytest.fixture(params=["aten", "kernel"])
-def implementation(request):
-    with running(request.param) as device:
-        yield device
-
-
-@pytest.fixture(params=["aten"] if DEVICE == "cpu" else ["aten", "kernel"])
-def quick_implementation(request):
-    """Without the interpreter: for tests that call operators hundreds of times."""
-    with running(request.param) as device:
-        yield device
 
 
 def operands(layer, device, dtype=torch.float64):
@@ -258,18 +245,15 @@ def test_high_degrees_take_the_long_way(implementation):
     assert torch.allclose(y, expected, rtol=1e-10, atol=1e-10)
 
 
-LAGUERRE = lambda n: (Fraction(-1, n + 1), Fraction(2 * n + 1, n + 1), Fraction(n, n + 1))  # noqa: E731
-GEGENBAUER = lambda n: (Fraction(2 * n + 3, n + 1), 0, Fraction(n + 2, n + 1))  # noqa: E731
+def gegenbauer(n):
+    return Fraction(2 * n + 3, n + 1), 0, Fraction(n + 2, n + 1)
 
 
-@pytest.mark.parametrize(("recurrence", "evaluated"), [(LAGUERRE, "added"), (GEGENBAUER, "chebyshev")])
+@pytest.mark.parametrize(("recurrence", "evaluated"), [(laguerre, "added"), (gegenbauer, "chebyshev")])
 def test_an_added_basis_moves_to_chebyshevs_only_where_that_is_well_conditioned(
     implementation, monkeypatch, recurrence, evaluated
 ):
-    known = dict(bases.BASES)
-    for module in (bases, recurrences):
-        monkeypatch.setattr(module, "BASES", known)
-    bases.add_basis("added", recurrence, domain=(-1, 1))
+    add_for_this_test(monkeypatch, "added", recurrence)
     assert tensors._evaluated_basis("added", 4) == evaluated
     x, kappa = random((2, 2, 6), implementation), random((3, 5, 2, 2), implementation)
     dy = random((2, 3, 5), implementation)
@@ -285,12 +269,9 @@ def test_an_added_basis_moves_to_chebyshevs_only_where_that_is_well_conditioned(
     )
 
 
-@pytest.mark.parametrize("recurrence", [LAGUERRE, GEGENBAUER])
+@pytest.mark.parametrize("recurrence", [laguerre, gegenbauer])
 def test_an_added_basis_compiles_whole(quick_implementation, monkeypatch, recurrence):
-    known = dict(bases.BASES)
-    for module in (bases, recurrences):
-        monkeypatch.setattr(module, "BASES", known)
-    bases.add_basis("added", recurrence, domain=(-1, 1))
+    add_for_this_test(monkeypatch, "added", recurrence)
     x, kappa = random((2, 2, 6), quick_implementation), random((3, 5, 2, 2), quick_implementation)
     compiled = torch.compile(konvlib.konv1d, fullgraph=True, backend="aot_eager")
     assert torch.allclose(compiled(x, kappa, basis="added"), konvlib.konv1d(x, kappa, basis="added"), rtol=1e-12)

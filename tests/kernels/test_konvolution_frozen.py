@@ -13,10 +13,11 @@ import torch
 
 import konvlib
 from konvlib import registration, runtime
-from konvlib.konvolution import bases, frozen, plans, recurrences, tensors
+from konvlib.konvolution import frozen, plans, tensors
 from konvlib.layers import autotune, forward, memory
 from konvlib.layers.polynomials import BASES
 from tests.engine import backends
+from tests.engine.added_bases import add_for_this_test
 from tests.engine.test_konvolution_frozen_mutants import mistaken
 from tests.engine.test_mutants import passes
 from tests.kernels.launches import Counted, Launches
@@ -187,10 +188,8 @@ def test_weights_are_packed_once(by_way, monkeypatch):
 
 @pytest.mark.skipif(backends.DEVICE != "cpu", reason="the interpreter's")
 def test_coefficients_are_taken_to_another_basis_once(monkeypatch):
-    known, changes, change = dict(bases.BASES), [], tensors._changed
-    for module in (bases, recurrences):
-        monkeypatch.setattr(module, "BASES", known)
-    bases.add_basis("added", lambda n: (2, 1, 1), domain=(-1, 1))
+    changes, change = [], tensors._changed
+    add_for_this_test(monkeypatch, "added", lambda n: (2, 1, 1))
     monkeypatch.setattr(tensors, "_changed", lambda *given, **kind: changes.append(given[1:]) or change(*given, **kind))
     with running("kernel"):
         layer, again = pair(4, 6, basis="added", degree=2, dtype=torch.float64)

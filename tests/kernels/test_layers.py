@@ -25,7 +25,6 @@ from konvlib.layers import (
     weight_grad,
     weight_grad_parts,
 )
-from tests.engine.backends import DEVICE
 from tests.kernels.operators import (
     assert_keeps_no_device_memory,
     assert_keeps_no_tensor,
@@ -44,20 +43,6 @@ LAYERS = {
     "depthwise": ((2, 3, 5, 4), (6, 1, 2, 3), ((1, 2), (1, 1, 2, 0), (2, 1), 3)),
     "more channels": ((1, 20, 4, 3), (17, 20, 2, 2), ((2, 1), (1, 0, 0, 1), (1, 1), 1)),
 }
-
-
-@pytest.fixture(params=["aten", "kernel"])
-def implementation(request):
-    """A test runs through ATen and through the kernels: in the interpreter, or on CUDA where there is a device."""
-    with running(request.param) as device:
-        yield device
-
-
-@pytest.fixture(params=["aten"] if DEVICE == "cpu" else ["aten", "kernel"])
-def quick_implementation(request):
-    """As `implementation`, without the interpreter: for tests that call operators hundreds of times."""
-    with running(request.param) as device:
-        yield device
 
 
 @pytest.fixture(params=LAYERS.values(), ids=LAYERS)

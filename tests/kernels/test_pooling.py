@@ -16,15 +16,17 @@ import konvlib
 from konvlib import geometry, runtime
 from konvlib.images import pooling, pooling_operators
 from tests.engine import backends
+from tests.engine.mistakes import assert_refused
 from tests.kernels.operators import (
     assert_keeps_no_device_memory,
     assert_keeps_no_tensor,
     on_cuda,
     poisoned,
     random,
-    running,
     same_but_for_layout,
 )
+
+pytestmark = pytest.mark.usefixtures("implementation")
 
 POOLS = [
     ((2, 3, 7), {"kernel_size": 3, "stride": 2, "padding": [(1, 0)], "ceil_mode": True}, {"dilation": 2}),
@@ -32,13 +34,6 @@ POOLS = [
     ((2, 2, 3, 4, 5), {"kernel_size": 2, "stride": (1, 2, 3), "ceil_mode": True}, {"dilation": (1, 2, 1)}),
 ]
 """Shapes and arguments for one to three axes, and what only max pooling takes."""
-
-
-@pytest.fixture(params=["aten", "kernel"], autouse=True)
-def implementation(request):
-    """Each test runs through ATen and through the kernels: in the interpreter, or on CUDA where there is a device."""
-    with running(request.param) as device:
-        yield device
 
 
 def poolings(shape, options, only_max, module=konvlib):
@@ -289,9 +284,7 @@ ERRORS = [
 @pytest.mark.parametrize("row", ERRORS, ids=lambda row: row[1][:40])
 def test_tensors_that_do_not_fit_are_refused(row):
     kind, message, call = row
-    with pytest.raises(kind) as raised:
-        call()
-    assert str(raised.value) == message
+    assert_refused(kind, message, call)
 
 
 def both(x):

@@ -18,18 +18,13 @@ import konvlib
 from konvlib import geometry, runtime
 from konvlib.sequences import kernels
 from konvlib.sequences.tensors import DTYPES
-from tests.engine.backends import DEVICE
+from tests.engine.mistakes import assert_refused
+from tests.kernels.operators import on_cuda
+
+pytestmark = pytest.mark.usefixtures("implementation")
 
 METHODS = ("direct", "fft", "overlap-add")
 SHAPES = [((7,), (3,)), ((3,), (7,)), ((2, 6), (4,)), ((2, 1, 5), (3, 2)), ((1, 5), (4, 3))]
-on_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-
-
-@pytest.fixture(params=["aten", "kernel"], autouse=True)
-def implementation(request, monkeypatch):
-    """Each test runs through ATen and through the kernels: in the interpreter, or on CUDA where there is a device."""
-    monkeypatch.setattr(runtime, "INTERPRET", request.param == "kernel" and DEVICE == "cpu")
-    return "cuda" if request.param == "kernel" and DEVICE == "cuda" else "cpu"
 
 
 def random(shape, dtype, device, *, seed=0, requires_grad=False):
@@ -204,9 +199,7 @@ ERRORS = [
 def test_tensors_that_do_not_go_together_are_refused(row):
     kind, message, operands = row
     for function in (konvlib.convolve, konvlib.correlate):
-        with pytest.raises(kind) as raised:
-            function(*operands)
-        assert str(raised.value) == message
+        assert_refused(kind, message, function, *operands)
 
 
 def test_a_scalar_is_a_sequence_of_one(implementation):
