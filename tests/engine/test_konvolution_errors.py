@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
 from konvlib import konvolution
 from tests.engine import backends, boxes
@@ -131,13 +130,6 @@ ERRORS = [
 def test_bad_input_gets_the_same_error_in_every_backend(backend, row):
     kind, message, function = row
     assert_refused(kind, message, function, backend)
-
-
-def test_a_tensor_is_refused_by_name():
-    if konvolution._tensors is not None:
-        pytest.skip("the package has a GPU backend")
-    with pytest.raises(TypeError, match=r"konvlib\.konvolution takes arrays, got a torch tensor"):
-        konvolution.konv1d(torch.ones(1, 1, 3), torch.ones(1, 1, 1, 2))
 
 
 def test_geometries_that_do_not_fit_are_refused_alike():
