@@ -35,8 +35,6 @@ GEOMETRIES = {  # shape, outputs, kernel, degrees, basis, masked, bias, options
     "rows apart": ((1, 48, 17, 6), 64, (3, 2), 2, "chebyshev", True, None, {"dilation": (3, 1), "stride": (2, 1)}),
 }
 TILES = (*halo.WIDE, *halo.NARROW, Tile(64, 64, 128, 4, 3))
-
-
 CASES = list(zip(GEOMETRIES, cycle(TILES)))
 
 
