@@ -16,7 +16,7 @@ from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.konvolution.frozen import Keep, anew, place_of
 from konvlib.konvolution.halo_kernel import gl, konv_halo_kernel
-from konvlib.konvolution.preparation import Added, Ends, Walk, each_its_own, prepared
+from konvlib.konvolution.preparation import CHANNELS, Added, Ends, Walk, each_its_own, prepared
 from konvlib.layers import autotune, bound, memory
 from konvlib.layers.autotune import Tile
 from konvlib.layers.polynomials import Expansion
@@ -155,16 +155,17 @@ def whole_konv(
 
 
 def prepared_whole(
-    kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry, expansion: Expansion, keep: Keep
-) -> tuple[torch.Tensor, Added | None]:
-    """Weights, and what degree 0 and the bias add, as the kernel takes them; they may be kept."""
+    kappa: torch.Tensor, bias: torch.Tensor | None, layer: ConvGeometry, expansion: Expansion, keep: Keep,
+    width: int = CHANNELS,
+) -> tuple[torch.Tensor, Added | None]:  # fmt: skip
+    """Weights, and what degree 0 and the bias add, as kernels take them; they may be kept."""
 
     def make() -> tuple[torch.Tensor, Added | None]:
         added = None if bias is None else bias.contiguous()
         first, rest = kappa.narrow(1, 0, 1), kappa.narrow(1, 1, expansion.degrees)
-        return prepared(rest, layer, walk_of(layer), first=first, bias=added, masked=expansion.masked)
+        return prepared(rest, layer, walk_of(layer), first=first, bias=added, masked=expansion.masked, width=width)
 
-    return keep(("halo", place_of(layer), expansion.masked), make)
+    return keep(("halo", width, place_of(layer), expansion.masked), make)
 
 
 def as_added(bias: torch.Tensor | None, walk: Walk) -> Added | None:
@@ -182,32 +183,37 @@ def as_added(bias: torch.Tensor | None, walk: Walk) -> Added | None:
 def _run(
     x: torch.Tensor, weight: torch.Tensor, added: Added | None, layer: ConvGeometry, expansion: Expansion
 ) -> torch.Tensor:
-    table, *ends = added or (None, None, None)
-
-    def launch(y: torch.Tensor, x: torch.Tensor, tile: Tile) -> None:
-        bound.launch(konv_halo_kernel, _told, (layer, expansion, tile, *ends), y, x, weight, table)
-
-    return run("halo", x, layer, expansion, tiles_of(layer), launch)
+    return run("halo", konv_halo_kernel, tiles_of(layer), _blocks_of, x, weight, added, layer, expansion)
 
 
-def _told(
-    layer: ConvGeometry, expansion: Expansion, tile: Tile, rows: Ends | None, columns: Ends | None,
-    y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, table: torch.Tensor | None,
-) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
-    added = None if table is None else Added(table, rows, columns)
-    return launched(y, x, weight, added, layer, expansion, blocks_of(layer, tile))[1:]
+def _blocks_of(layer: ConvGeometry, degrees: int, tile: Tile) -> dict[str, Any] | None:
+    return blocks_of(layer, tile)
 
 
 def run(
-    name: str, x: torch.Tensor, layer: ConvGeometry, expansion: Expansion, tiles: tuple[Tile, ...],
-    launch: Callable[[torch.Tensor, torch.Tensor, Tile], None],
+    name: str, kernel: Any, tiles: tuple[Tile, ...], of: Callable[[ConvGeometry, int, Tile], dict[str, Any] | None],
+    x: torch.Tensor, weight: torch.Tensor, added: Added | None, layer: ConvGeometry, expansion: Expansion,
 ) -> torch.Tensor:  # fmt: skip
-    """The layer by the best of some tiles; ``launch(y, x, tile)`` writes ``y``, of tensors with channels last."""
-    name = f"{name} {expansion.basis} {expansion.squash} {expansion.degrees}"
+    """The layer by a kernel with the best of some tiles; ``of(layer, degrees, tile)`` is what it is told of one."""
+    table, *ends = added or (None, None, None)
     y, shown = empty_output(x, layer), memory.with_channels_last(x)
+
+    def launch(tile: Tile) -> None:
+        bound.launch(kernel, _told, (of, layer, expansion, tile, *ends), y, shown, weight, table)
+
     with runtime.on_device_of(y):
-        autotune.launch(name, layer, y, lambda tile: launch(y, shown, tile), likely=tiles)
+        name = f"{name} {expansion.basis} {expansion.squash} {expansion.degrees}"
+        autotune.launch(name, layer, y, launch, likely=tiles)
     return y if memory.is_channels_last(x) else y.contiguous()
+
+
+def _told(
+    of: Callable[[ConvGeometry, int, Tile], dict[str, Any]], layer: ConvGeometry, expansion: Expansion, tile: Tile,
+    rows: Ends | None, columns: Ends | None,
+    y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, table: torch.Tensor | None,
+) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
+    added = None if table is None else Added(table, rows, columns)
+    return launched(y, x, weight, added, layer, expansion, of(layer, expansion.degrees, tile))[1:]
 
 
 def empty_output(x: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:
@@ -248,8 +254,8 @@ def launched(
         "KERNEL_H": kernel_h, "KERNEL_W": kernel_w, "PHASES": walk.phases, "STEP": walk.step,
         "DEGREES": expansion.degrees, "BASIS": expansion.basis, "SQUASH": expansion.squash,
         "MASKED": expansion.masked and expansion.basis != "monomial" and expansion.degrees > 1,
-        "BIAS": added is not None, "EVEN_C": layer.in_channels % 64 == 0, "INT64": memory.is_wide(x, y),
-        **blocks,
+        "BIAS": added is not None, "EVEN_C": layer.in_channels % blocks.get("WIDTH", CHANNELS) == 0,
+        "INT64": memory.is_wide(x, y), **blocks,
     }  # fmt: skip
     arguments |= _strides("x", x, walk) | _strides("y", y, walk)
     grid = (cdiv(layer.out_channels, blocks["BLOCK_N"]) * cdiv(slots, blocks["SLOTS"]),)

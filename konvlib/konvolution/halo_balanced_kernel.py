@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from konvlib.konvolution.halo_kernel import (
     CHANNELS,
-    FAR,
+    FLAT,
     LANES,
     barrier,
-    constexpr_function,
+    barriers_of,
     copy_weights,
     degree_1,
     fence_async_shared,
@@ -23,14 +23,18 @@ from konvlib.konvolution.halo_kernel import (
     jit,
     load,
     mbarrier,
+    multiply,
     next_degree,
-    offset,
-    pixel_of,
+    next_tap,
+    out_layout,
+    pixels_from,
+    places_of,
     position,
     products,
-    warpgroup_mma,
     warpgroup_mma_init,
     warpgroup_mma_wait,
+    windows_of,
+    write,
 )
 
 
@@ -56,24 +60,18 @@ def konv_balanced_kernel(
     AHEAD: gl.constexpr = RING - 2
     STAGES: gl.constexpr = PHASES * DEGREES
     GROUPS: gl.constexpr = position(PHASES, 1, 0, KERNEL_H, PHASES, DEGREES, TOGETHER)
-    flat: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
     main: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [num_warps, 1], [1, 0])
     more: gl.constexpr = gl.BlockedLayout([1, 4], [2, 16], [num_warps, 1], [1, 0])
     acc_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, BLOCK_N, 16])
-    out: gl.constexpr = out_layout(BLOCK_N, num_warps)
     dtype: gl.constexpr = x_ptr.dtype.element_ty
     # Which turns are this program's? Those of a tile follow each other, and the tiles of the same pixels.
     turns = gl.cdiv(in_channels, CHANNELS) * KERNEL_W
     blocks_n = gl.cdiv(out_channels, BLOCK_N)
     start = gl.program_id(0) * share
     stop = gl.minimum(start + share, gl.cdiv(slots, SLOTS) * blocks_n * turns)
-    samples = gl.allocate_shared_memory(dtype, [BUFFERS * SPAN, LANES, CHANNELS], flat)
-    weights = gl.allocate_shared_memory(dtype, [RING * TOGETHER, BLOCK_N, CHANNELS], flat)
-    full = gl.allocate_shared_memory(gl.int64, [RING, 1], mbarrier.MBarrierLayout())
-    for i in gl.static_range(RING):
-        mbarrier.init(full.index(i), count=1)
-    fence_async_shared()
-    barrier()
+    samples = gl.allocate_shared_memory(dtype, [BUFFERS * SPAN, LANES, CHANNELS], FLAT)
+    weights = gl.allocate_shared_memory(dtype, [RING * TOGETHER, BLOCK_N, CHANNELS], FLAT)
+    full = barriers_of(RING)
     # The weights to queue next: their tile, their outputs, and for how many turns there are more.
     coming, coming_n, left = start % turns * (KERNEL_H * DEGREES), start // turns % blocks_n * BLOCK_N, stop - start
     for i in gl.static_range(AHEAD):
@@ -87,22 +85,17 @@ def konv_balanced_kernel(
         first_slot, first_n = tile // blocks_n * SLOTS, tile % blocks_n * BLOCK_N
         u_w, c = first_turn % turns % KERNEL_W, first_turn % turns // KERNEL_W * CHANNELS
         right = u_w * dilation_w
-        # Where the windows of the pixels begin, and of those of the halo, the slots after them.
-        offs_c = gl.arange(0, CHANNELS, layout=gl.SliceLayout(0, main))
-        rows = gl.arange(0, BLOCK_M, layout=gl.SliceLayout(1, main))
-        image, y_h, y_w, there = pixel_of(first_slot + rows // LANES, rows % LANES, slots, lines, pairs, out_w)
-        at_h, at_w = gl.where(there, y_h * stride_h - padding_h, FAR), y_w * stride_w - padding_w
-        x_main = x_ptr + (offset(image, at_h, at_w, stride_xn, stride_xh, stride_xw, INT64)[:, None] + offs_c[None, :])
+        x_main, at_h, at_w, offs_c = windows_of(
+            x_ptr, first_slot, slots, lines, pairs, out_w, stride_h, stride_w, padding_h, padding_w,
+            stride_xn, stride_xh, stride_xw, main, 0, BLOCK_M, CHANNELS, INT64,
+        )  # fmt: skip
         move = right * stride_xw + c
         keep, x = load(x_main + move, at_h, at_w + right, offs_c, in_h, in_w, in_channels - c, EVEN_C)
         if EXTRA > 0:
-            more_c = gl.arange(0, CHANNELS, layout=gl.SliceLayout(0, more))
-            e_rows = gl.arange(0, EXTRA * LANES, layout=gl.SliceLayout(1, more))
-            e_slot = first_slot + SLOTS + e_rows // LANES
-            e_image, e_y_h, e_y_w, e_there = pixel_of(e_slot, e_rows % LANES, slots, lines, pairs, out_w)
-            e_h, e_w = gl.where(e_there, e_y_h * stride_h - padding_h, FAR), e_y_w * stride_w - padding_w
-            e_offs = offset(e_image, e_h, e_w, stride_xn, stride_xh, stride_xw, INT64)
-            x_more = x_ptr + (e_offs[:, None] + more_c[None, :])
+            x_more, e_h, e_w, more_c = windows_of(
+                x_ptr, first_slot, slots, lines, pairs, out_w, stride_h, stride_w, padding_h, padding_w,
+                stride_xn, stride_xh, stride_xw, more, SLOTS, EXTRA * LANES, CHANNELS, INT64,
+            )  # fmt: skip
             e_keep, e_x = load(x_more + move, e_h, e_w + right, more_c, in_h, in_w, in_channels - c, EVEN_C)
         acc = warpgroup_mma_init(gl.zeros([BLOCK_M, BLOCK_N], gl.float32, acc_layout))
         # The rings of buffers and of weights go on from tile to tile.
@@ -114,9 +107,7 @@ def konv_balanced_kernel(
                 # The next samples: of the next phase, or of the next column tap, or of further channels. They come
                 # while the products of all degrees run.
                 if phase + 1 == PHASES:
-                    u_w += 1
-                    c = gl.where(u_w == KERNEL_W, c + CHANNELS, c)
-                    u_w = gl.where(u_w == KERNEL_W, 0, u_w)
+                    u_w, c = next_tap(u_w, c, KERNEL_W, CHANNELS)
                 down, right = (phase + 1) % PHASES * dilation_h, u_w * dilation_w
                 move = down * stride_xh + right * stride_xw + c
                 rest = in_channels - c
@@ -137,33 +128,24 @@ def konv_balanced_kernel(
                         acc = warpgroup_mma_wait(RUNNING, [acc])
                         acc = warpgroup_mma_init(acc)
                         if first == 0:
-                            samples.index(begin)._reinterpret(dtype, [BLOCK_M, CHANNELS], flat).store(p.to(dtype))
+                            pixels_from(samples, begin, BLOCK_M).store(p.to(dtype))
                             if EXTRA > 0:
-                                halo = samples.index(begin + SLOTS)
-                                halo._reinterpret(dtype, [EXTRA * LANES, CHANNELS], flat).store(e_p.to(dtype))
+                                pixels_from(samples, begin + SLOTS, EXTRA * LANES).store(e_p.to(dtype))
                             fence_async_shared()
                         barrier()
                         # The weights of a later group of products are queued, in the place of those that are done.
                         group = position(phase, degree, first, KERNEL_H, PHASES, DEGREES, TOGETHER)
-                        if GROUPS % RING == 0:  # each group has a place of its own
-                            place, free = group % RING, (group + AHEAD) % RING
-                            parity = (turn * (GROUPS // RING) + group // RING) % 2
-                        else:
-                            after = gl.where(place == RING - 1, 0, place + 1)
-                            free = after if AHEAD == 1 else gl.where(place > 1, place - 2, place + AHEAD)
+                        place, after, free, parity = places_of(group, turn, place, parity, GROUPS, RING)
                         coming, coming_n, left = queue_weights(
                             w_desc, weights, full, coming, coming_n, left, free, tiles, out_channels, TOGETHER, BLOCK_N,
                             products(phase, degree, first, AHEAD, KERNEL_H, PHASES, DEGREES, TOGETHER),
                             (group + AHEAD) % GROUPS == GROUPS - 1,
                         )  # fmt: skip
                         mbarrier.wait(full.index(place), parity)
-                        for i in gl.static_range(
-                            products(phase, degree, first, 0, KERNEL_H, PHASES, DEGREES, TOGETHER)
-                        ):
-                            shown = samples.index(begin + (first + i) * STEP)
-                            shown = shown._reinterpret(dtype, [BLOCK_M, CHANNELS], flat)
-                            weight = weights.index(place * TOGETHER + i).permute((1, 0))
-                            acc = warpgroup_mma(shown, weight, acc, is_async=True)
+                        acc = multiply(
+                            acc, samples, weights, begin + first * STEP, place * TOGETHER, STEP, BLOCK_M,
+                            products(phase, degree, first, 0, KERNEL_H, PHASES, DEGREES, TOGETHER),
+                        )  # fmt: skip
                         if GROUPS % RING > 0:
                             parity = gl.where(place == RING - 1, parity ^ 1, parity)
                             place = after
@@ -172,9 +154,9 @@ def konv_balanced_kernel(
         total = warpgroup_mma_wait(0, [acc])
         if last_turn - first_turn == turns:
             write(
-                gl.convert_layout(total, out), first_slot, first_n, bias_ptr, y_ptr, out, slots, lines, pairs,
-                out_channels, out_h, out_w, first_h, last_h, first_w, last_w,
-                stride_bh, stride_bw, stride_yn, stride_yh, stride_yw, BIAS, INT64,
+                total, first_slot, first_n, bias_ptr, y_ptr, slots, lines, pairs, out_channels, out_h, out_w,
+                first_h, last_h, first_w, last_w, stride_bh, stride_bw, stride_yn, stride_yh, stride_yw,
+                num_warps, BIAS, INT64,
             )  # fmt: skip
         else:
             part = gl.program_id(0) * 2 + gl.where(tile * turns < start, 0, 1)
@@ -205,9 +187,9 @@ def add_shares_kernel(
         for program in range(second, gl.cdiv((tile + 1) * turns, share)):
             total += gl.load(part_of(parts_ptr, program * 2, rows, ROWS * LANES, SLOTS * LANES, BLOCK_N, out))
         write(
-            total, tile // blocks_n * SLOTS + rows, tile % blocks_n * BLOCK_N, bias_ptr, y_ptr, out,
+            total, tile // blocks_n * SLOTS + rows, tile % blocks_n * BLOCK_N, bias_ptr, y_ptr,
             slots, lines, pairs, out_channels, out_h, out_w, first_h, last_h, first_w, last_w,
-            stride_bh, stride_bw, stride_yn, stride_yh, stride_yw, BIAS, INT64,
+            stride_bh, stride_bw, stride_yn, stride_yh, stride_yw, num_warps, BIAS, INT64,
         )  # fmt: skip
 
 
@@ -221,27 +203,6 @@ def part_of(
     offs_n = gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, layout))
     begin = part * (BLOCK_M * BLOCK_N) + first_slot * (LANES * BLOCK_N)
     return parts_ptr + begin + (rows[:, None] * BLOCK_N + offs_n[None, :])
-
-
-@jit
-def write(
-    total, first_slot, first_n, bias_ptr, y_ptr, out: gl.constexpr, slots, lines, pairs,
-    out_channels, out_h, out_w, first_h, last_h, first_w, last_w,
-    stride_bh, stride_bw, stride_yn, stride_yh, stride_yw, BIAS: gl.constexpr, INT64: gl.constexpr,
-):  # fmt: skip
-    """Add the bias to sums of some slots by some outputs, round them, and write those that are outputs."""
-    rows = gl.arange(0, total.shape[0], layout=gl.SliceLayout(1, out))
-    offs_o = first_n + gl.arange(0, total.shape[1], layout=gl.SliceLayout(0, out))
-    image, y_h, y_w, there = pixel_of(first_slot + rows // LANES, rows % LANES, slots, lines, pairs, out_w)
-    mask = (there & (y_h < out_h))[:, None] & (offs_o < out_channels)[None, :]
-    if BIAS:
-        kind_h = gl.minimum(y_h, first_h) + gl.maximum(y_h - last_h, 0)
-        kind_w = gl.minimum(y_w, first_w) + gl.maximum(y_w - last_w, 0)
-        b_rows = kind_h * stride_bh + kind_w * stride_bw
-        bias = gl.load(bias_ptr + (b_rows[:, None] + offs_o[None, :]), mask=mask, other=0)
-        total += bias.to(gl.float32)
-    offs_y = offset(image, y_h, y_w, stride_yn, stride_yh, stride_yw, INT64)
-    gl.store(y_ptr + (offs_y[:, None] + offs_o[None, :]), total.to(y_ptr.dtype.element_ty), mask=mask)
 
 
 @jit
@@ -262,10 +223,3 @@ def queue_weights(
         coming_n = gl.where(coming == tiles, next_n, coming_n)
         coming = gl.where(coming == tiles, 0, coming)
     return coming, coming_n, left
-
-
-@constexpr_function
-def out_layout(block_n, warps):
-    """How outputs lie where they are written: 16 bytes of channels a thread."""
-    across = min(block_n // 8, 32)
-    return gl.BlockedLayout([1, 8], [32 // across, across], [warps, 1], [1, 0])

@@ -24,10 +24,9 @@ import torch
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry
 from konvlib.konvolution import halo
-from konvlib.konvolution.frozen import Keep, anew, place_of
+from konvlib.konvolution.frozen import Keep, anew
 from konvlib.konvolution.halo_beside_kernel import konv_beside_kernel
-from konvlib.konvolution.preparation import CHANNELS, Added, Ends, prepared
-from konvlib.layers import bound
+from konvlib.konvolution.preparation import CHANNELS, Added, prepared
 from konvlib.layers.autotune import Tile
 from konvlib.layers.polynomials import Expansion
 from konvlib.runtime import cdiv
@@ -174,33 +173,15 @@ def whole_konv(
     keep: Keep = anew,
 ) -> torch.Tensor:  # fmt: skip
     """The layer with degree 0, as `konvlib.konvolution.operators.whole_konv`, where the kernel serves it."""
-    width, masked = width_of(layer, expansion.degrees), expansion.masked
-
-    def make() -> tuple[torch.Tensor, Added | None]:
-        added, walk = None if bias is None else bias.contiguous(), halo.walk_of(layer)
-        first, rest = kappa.narrow(1, 0, 1), kappa.narrow(1, 1, expansion.degrees)
-        return prepared(rest, layer, walk, first=first, bias=added, masked=masked, width=width)
-
-    return _run(x, *keep(("beside", place_of(layer), masked), make), layer, expansion)
+    width = width_of(layer, expansion.degrees)
+    return _run(x, *halo.prepared_whole(kappa, bias, layer, expansion, keep, width), layer, expansion)
 
 
 def _run(
     x: torch.Tensor, weight: torch.Tensor, added: Added | None, layer: ConvGeometry, expansion: Expansion
 ) -> torch.Tensor:
-    table, *ends = added or (None, None, None)
-
-    def launch(y: torch.Tensor, x: torch.Tensor, tile: Tile) -> None:
-        bound.launch(konv_beside_kernel, _told, (layer, expansion, tile, *ends), y, x, weight, table)
-
-    return halo.run("halo beside", x, layer, expansion, tiles_of(layer), launch)
-
-
-def _told(
-    layer: ConvGeometry, expansion: Expansion, tile: Tile, rows: Ends | None, columns: Ends | None,
-    y: torch.Tensor, x: torch.Tensor, weight: torch.Tensor, table: torch.Tensor | None,
-) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
-    added = None if table is None else Added(table, rows, columns)
-    return launched(y, x, weight, added, layer, expansion, blocks_of(layer, expansion.degrees, tile))[1:]
+    tiles = tiles_of(layer)
+    return halo.run("halo beside", konv_beside_kernel, tiles, blocks_of, x, weight, added, layer, expansion)
 
 
 def launched(
@@ -208,5 +189,4 @@ def launched(
     expansion: Expansion, blocks: dict[str, Any],
 ) -> halo.Launch:  # fmt: skip
     """The kernel, its grid and its arguments; ``x`` and ``y`` have their channels last."""
-    _, grid, arguments = halo.launched(y, x, weight, added, layer, expansion, blocks)
-    return konv_beside_kernel, grid, arguments | {"EVEN_C": layer.in_channels % blocks["WIDTH"] == 0}
+    return konv_beside_kernel, *halo.launched(y, x, weight, added, layer, expansion, blocks)[1:]

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from konvlib.konvolution.halo_kernel import (
     CHANNELS,
-    FAR,
+    FLAT,
     LANES,
     barrier,
+    barriers_of,
     constexpr_function,
     copy_weights,
     degree_1,
@@ -23,14 +24,17 @@ from konvlib.konvolution.halo_kernel import (
     jit,
     load,
     mbarrier,
+    multiply,
     next_degree,
-    offset,
-    pixel_of,
+    next_tap,
+    pixels_from,
+    places_of,
     position,
     products,
-    warpgroup_mma,
     warpgroup_mma_init,
     warpgroup_mma_wait,
+    windows_of,
+    write,
 )
 
 
@@ -59,40 +63,31 @@ def konv_beside_kernel(
     ATOMS: gl.constexpr = (DEGREES + GROUP - 1) // GROUP
     STAGES: gl.constexpr = PHASES * ATOMS
     GROUPS: gl.constexpr = position(PHASES, 1, 0, KERNEL_H, PHASES, ATOMS, TOGETHER)
-    flat: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
     main: gl.constexpr = spread_of(BLOCK_M, WIDTH, num_warps)
     dtype: gl.constexpr = x_ptr.dtype.element_ty
     blocks_n = gl.cdiv(out_channels, BLOCK_N)
     first_n = gl.program_id(0) % blocks_n * BLOCK_N
     first_slot = gl.program_id(0) // blocks_n * SLOTS
-    samples = gl.allocate_shared_memory(dtype, [BUFFERS * SPAN, LANES, CHANNELS], flat)
-    weights = gl.allocate_shared_memory(dtype, [RING * TOGETHER, BLOCK_N, CHANNELS], flat)
-    full = gl.allocate_shared_memory(gl.int64, [RING, 1], mbarrier.MBarrierLayout())
-    for i in gl.static_range(RING):
-        mbarrier.init(full.index(i), count=1)
-    fence_async_shared()
-    barrier()
+    samples = gl.allocate_shared_memory(dtype, [BUFFERS * SPAN, LANES, CHANNELS], FLAT)
+    weights = gl.allocate_shared_memory(dtype, [RING * TOGETHER, BLOCK_N, CHANNELS], FLAT)
+    full = barriers_of(RING)
     coming = 0
     for i in gl.static_range(AHEAD):
         coming = copy_weights(
             w_desc, weights, full, coming, i, first_n, tiles, TOGETHER, BLOCK_N,
             products(0, 1, 0, i, KERNEL_H, PHASES, ATOMS, TOGETHER),
         )  # fmt: skip
-    offs_c = gl.arange(0, WIDTH, layout=gl.SliceLayout(0, main))
-    rows = gl.arange(0, BLOCK_M, layout=gl.SliceLayout(1, main))
-    image, y_h, y_w, there = pixel_of(first_slot + rows // LANES, rows % LANES, slots, lines, pairs, out_w)
-    at_h, at_w = gl.where(there, y_h * stride_h - padding_h, FAR), y_w * stride_w - padding_w
-    x_main = x_ptr + (offset(image, at_h, at_w, stride_xn, stride_xh, stride_xw, INT64)[:, None] + offs_c[None, :])
+    x_main, at_h, at_w, offs_c = windows_of(
+        x_ptr, first_slot, slots, lines, pairs, out_w, stride_h, stride_w, padding_h, padding_w,
+        stride_xn, stride_xh, stride_xw, main, 0, BLOCK_M, WIDTH, INT64,
+    )  # fmt: skip
     keep, x = load(x_main, at_h, at_w, offs_c, in_h, in_w, in_channels, EVEN_C)
     if EXTRA > 0:
         more: gl.constexpr = spread_of(EXTRA * LANES, WIDTH, num_warps)
-        more_c = gl.arange(0, WIDTH, layout=gl.SliceLayout(0, more))
-        e_rows = gl.arange(0, EXTRA * LANES, layout=gl.SliceLayout(1, more))
-        e_slot = first_slot + SLOTS + e_rows // LANES
-        e_image, e_y_h, e_y_w, e_there = pixel_of(e_slot, e_rows % LANES, slots, lines, pairs, out_w)
-        e_h, e_w = gl.where(e_there, e_y_h * stride_h - padding_h, FAR), e_y_w * stride_w - padding_w
-        e_offs = offset(e_image, e_h, e_w, stride_xn, stride_xh, stride_xw, INT64)
-        x_more = x_ptr + (e_offs[:, None] + more_c[None, :])
+        x_more, e_h, e_w, more_c = windows_of(
+            x_ptr, first_slot, slots, lines, pairs, out_w, stride_h, stride_w, padding_h, padding_w,
+            stride_xn, stride_xh, stride_xw, more, SLOTS, EXTRA * LANES, WIDTH, INT64,
+        )  # fmt: skip
         e_keep, e_x = load(x_more, e_h, e_w, more_c, in_h, in_w, in_channels, EVEN_C)
     if SWAPPED:
         acc_layout: gl.constexpr = gl.NVMMADistributedLayout(
@@ -110,9 +105,7 @@ def konv_beside_kernel(
                 e_s, e_p, e_before = degree_1(e_x, e_keep, more, BASIS, SQUASH, MASKED)
             # The next samples: of the next phase, or of the next column tap, or of further channels.
             if phase + 1 == PHASES:
-                u_w += 1
-                c = gl.where(u_w == KERNEL_W, c + WIDTH, c)
-                u_w = gl.where(u_w == KERNEL_W, 0, u_w)
+                u_w, c = next_tap(u_w, c, KERNEL_W, WIDTH)
             down, right = (phase + 1) % PHASES * dilation_h, u_w * dilation_w
             move = down * stride_xh + right * stride_xw + c
             left = in_channels - c
@@ -136,33 +129,23 @@ def konv_beside_kernel(
                     acc = warpgroup_mma_wait(RUNNING, [acc])
                     acc = warpgroup_mma_init(acc)
                     if first == 0:
-                        samples.index(begin)._reinterpret(dtype, [BLOCK_M, CHANNELS], flat).store(atoms)
+                        pixels_from(samples, begin, BLOCK_M).store(atoms)
                         if EXTRA > 0:
-                            halo = samples.index(begin + SLOTS)
-                            halo._reinterpret(dtype, [EXTRA * LANES, CHANNELS], flat).store(e_atoms)
+                            pixels_from(samples, begin + SLOTS, EXTRA * LANES).store(e_atoms)
                         fence_async_shared()
                     barrier()
                     # The weights of a later group of products are queued, in the place of those that are done.
-                    if GROUPS % RING == 0:  # each group has a place of its own
-                        group = position(phase, atom, first, KERNEL_H, PHASES, ATOMS, TOGETHER)
-                        place, free = group % RING, (group + AHEAD) % RING
-                        parity = (turn * (GROUPS // RING) + group // RING) % 2
-                    else:
-                        after = gl.where(place == RING - 1, 0, place + 1)
-                        free = after if AHEAD == 1 else gl.where(place > 1, place - 2, place + AHEAD)
+                    group = position(phase, atom, first, KERNEL_H, PHASES, ATOMS, TOGETHER)
+                    place, after, free, parity = places_of(group, turn, place, parity, GROUPS, RING)
                     coming = copy_weights(
                         w_desc, weights, full, coming, free, first_n, tiles, TOGETHER, BLOCK_N,
                         products(phase, atom, first, AHEAD, KERNEL_H, PHASES, ATOMS, TOGETHER),
                     )  # fmt: skip
                     mbarrier.wait(full.index(place), parity)
-                    for i in gl.static_range(products(phase, atom, first, 0, KERNEL_H, PHASES, ATOMS, TOGETHER)):
-                        shown = samples.index(begin + (first + i) * STEP)
-                        shown = shown._reinterpret(dtype, [BLOCK_M, CHANNELS], flat)
-                        weight = weights.index(place * TOGETHER + i)
-                        if SWAPPED:
-                            acc = warpgroup_mma(weight, shown.permute((1, 0)), acc, is_async=True)
-                        else:
-                            acc = warpgroup_mma(shown, weight.permute((1, 0)), acc, is_async=True)
+                    acc = multiply(
+                        acc, samples, weights, begin + first * STEP, place * TOGETHER, STEP, BLOCK_M,
+                        products(phase, atom, first, 0, KERNEL_H, PHASES, ATOMS, TOGETHER), SWAPPED,
+                    )  # fmt: skip
                     if GROUPS % RING > 0:
                         parity = gl.where(place == RING - 1, parity ^ 1, parity)
                         place = after
@@ -173,22 +156,11 @@ def konv_beside_kernel(
         mbarrier.invalidate(full.index(i))
     if SWAPPED:
         total = total.permute((1, 0))
-    # Where the outputs lie: 16 bytes of channels a thread.
-    ROW: gl.constexpr = BLOCK_N // 8
-    out: gl.constexpr = gl.BlockedLayout([1, 8], [32 // ROW, ROW], [num_warps, 1], [1, 0])
-    total = gl.convert_layout(total, out)
-    rows = gl.arange(0, BLOCK_M, layout=gl.SliceLayout(1, out))
-    offs_o = first_n + gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, out))
-    image, y_h, y_w, there = pixel_of(first_slot + rows // LANES, rows % LANES, slots, lines, pairs, out_w)
-    mask = (there & (y_h < out_h))[:, None] & (offs_o < out_channels)[None, :]
-    if BIAS:
-        kind_h = gl.minimum(y_h, first_h) + gl.maximum(y_h - last_h, 0)
-        kind_w = gl.minimum(y_w, first_w) + gl.maximum(y_w - last_w, 0)
-        b_rows = kind_h * stride_bh + kind_w * stride_bw
-        bias = gl.load(bias_ptr + (b_rows[:, None] + offs_o[None, :]), mask=mask, other=0)
-        total += bias.to(gl.float32)
-    offs_y = offset(image, y_h, y_w, stride_yn, stride_yh, stride_yw, INT64)
-    gl.store(y_ptr + (offs_y[:, None] + offs_o[None, :]), total.to(dtype), mask=mask)
+    write(
+        total, first_slot, first_n, bias_ptr, y_ptr, slots, lines, pairs, out_channels, out_h, out_w,
+        first_h, last_h, first_w, last_w, stride_bh, stride_bw, stride_yn, stride_yh, stride_yw,
+        num_warps, BIAS, INT64,
+    )  # fmt: skip
 
 
 @constexpr_function

@@ -39,6 +39,9 @@ CHANNELS = gl.constexpr(64) if gluon else 64
 FAR = gl.constexpr(-(2**30)) if gluon else -(2**30)
 """A row so far before an input that no tap reaches it from there."""
 
+FLAT = gl.constexpr(gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)) if gluon else None
+"""How rows of 64 halves lie in shared memory."""
+
 
 @jit
 def konv_halo_kernel(
@@ -66,7 +69,6 @@ def konv_halo_kernel(
     # How many buffers of samples are filled, and how many groups of products run, for each time that samples are read.
     STAGES: gl.constexpr = PHASES * DEGREES
     GROUPS: gl.constexpr = position(PHASES, 1, 0, KERNEL_H, PHASES, DEGREES, TOGETHER)
-    flat: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
     main: gl.constexpr = gl.BlockedLayout([1, 8], [4, 8], [num_warps, 1], [1, 0])
     acc_layout: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [num_warps, 1], [16, BLOCK_N, 16])
     dtype: gl.constexpr = x_ptr.dtype.element_ty
@@ -74,13 +76,9 @@ def konv_halo_kernel(
     blocks_n = gl.cdiv(out_channels, BLOCK_N)
     first_n = gl.program_id(0) % blocks_n * BLOCK_N
     first_slot = gl.program_id(0) // blocks_n * SLOTS
-    samples = gl.allocate_shared_memory(dtype, [BUFFERS * SPAN, LANES, CHANNELS], flat)
-    weights = gl.allocate_shared_memory(dtype, [RING * TOGETHER, BLOCK_N, CHANNELS], flat)
-    full = gl.allocate_shared_memory(gl.int64, [RING, 1], mbarrier.MBarrierLayout())
-    for i in gl.static_range(RING):
-        mbarrier.init(full.index(i), count=1)
-    fence_async_shared()
-    barrier()
+    samples = gl.allocate_shared_memory(dtype, [BUFFERS * SPAN, LANES, CHANNELS], FLAT)
+    weights = gl.allocate_shared_memory(dtype, [RING * TOGETHER, BLOCK_N, CHANNELS], FLAT)
+    full = barriers_of(RING)
     coming = 0
     for i in gl.static_range(AHEAD):
         coming = copy_weights(
@@ -88,21 +86,17 @@ def konv_halo_kernel(
             products(0, 1, 0, i, KERNEL_H, PHASES, DEGREES, TOGETHER),
         )  # fmt: skip
     # Where the windows of the pixels begin, and of those of the halo, the slots after them.
-    offs_c = gl.arange(0, CHANNELS, layout=gl.SliceLayout(0, main))
-    rows = gl.arange(0, BLOCK_M, layout=gl.SliceLayout(1, main))
-    image, y_h, y_w, there = pixel_of(first_slot + rows // LANES, rows % LANES, slots, lines, pairs, out_w)
-    at_h, at_w = gl.where(there, y_h * stride_h - padding_h, FAR), y_w * stride_w - padding_w
-    x_main = x_ptr + (offset(image, at_h, at_w, stride_xn, stride_xh, stride_xw, INT64)[:, None] + offs_c[None, :])
+    x_main, at_h, at_w, offs_c = windows_of(
+        x_ptr, first_slot, slots, lines, pairs, out_w, stride_h, stride_w, padding_h, padding_w,
+        stride_xn, stride_xh, stride_xw, main, 0, BLOCK_M, CHANNELS, INT64,
+    )  # fmt: skip
     keep, x = load(x_main, at_h, at_w, offs_c, in_h, in_w, in_channels, EVEN_C)
     if EXTRA > 0:
         more: gl.constexpr = gl.BlockedLayout([1, 4], [2, 16], [num_warps, 1], [1, 0])
-        more_c = gl.arange(0, CHANNELS, layout=gl.SliceLayout(0, more))
-        e_rows = gl.arange(0, EXTRA * LANES, layout=gl.SliceLayout(1, more))
-        e_slot = first_slot + SLOTS + e_rows // LANES
-        e_image, e_y_h, e_y_w, e_there = pixel_of(e_slot, e_rows % LANES, slots, lines, pairs, out_w)
-        e_h, e_w = gl.where(e_there, e_y_h * stride_h - padding_h, FAR), e_y_w * stride_w - padding_w
-        e_offs = offset(e_image, e_h, e_w, stride_xn, stride_xh, stride_xw, INT64)
-        x_more = x_ptr + (e_offs[:, None] + more_c[None, :])
+        x_more, e_h, e_w, more_c = windows_of(
+            x_ptr, first_slot, slots, lines, pairs, out_w, stride_h, stride_w, padding_h, padding_w,
+            stride_xn, stride_xh, stride_xw, more, SLOTS, EXTRA * LANES, CHANNELS, INT64,
+        )  # fmt: skip
         e_keep, e_x = load(x_more, e_h, e_w, more_c, in_h, in_w, in_channels, EVEN_C)
     acc = warpgroup_mma_init(gl.zeros([BLOCK_M, BLOCK_N], gl.float32, acc_layout))
     place, parity, buffer, u_w, c = 0, 0, 0, 0, 0
@@ -114,9 +108,7 @@ def konv_halo_kernel(
             # The next samples: of the next phase, or of the next column tap, or of further channels. They come while
             # the products of all degrees run.
             if phase + 1 == PHASES:
-                u_w += 1
-                c = gl.where(u_w == KERNEL_W, c + CHANNELS, c)
-                u_w = gl.where(u_w == KERNEL_W, 0, u_w)
+                u_w, c = next_tap(u_w, c, KERNEL_W, CHANNELS)
             down, right = (phase + 1) % PHASES * dilation_h, u_w * dilation_w
             move = down * stride_xh + right * stride_xw + c
             left = in_channels - c
@@ -137,30 +129,23 @@ def konv_halo_kernel(
                     acc = warpgroup_mma_wait(RUNNING, [acc])
                     acc = warpgroup_mma_init(acc)
                     if first == 0:
-                        samples.index(begin)._reinterpret(dtype, [BLOCK_M, CHANNELS], flat).store(p.to(dtype))
+                        pixels_from(samples, begin, BLOCK_M).store(p.to(dtype))
                         if EXTRA > 0:
-                            halo = samples.index(begin + SLOTS)
-                            halo._reinterpret(dtype, [EXTRA * LANES, CHANNELS], flat).store(e_p.to(dtype))
+                            pixels_from(samples, begin + SLOTS, EXTRA * LANES).store(e_p.to(dtype))
                         fence_async_shared()
                     barrier()
                     # The weights of a later group of products are queued, in the place of those that are done.
-                    if GROUPS % RING == 0:  # each group has a place of its own
-                        group = position(phase, degree, first, KERNEL_H, PHASES, DEGREES, TOGETHER)
-                        place, free = group % RING, (group + AHEAD) % RING
-                        parity = (turn * (GROUPS // RING) + group // RING) % 2
-                    else:
-                        after = gl.where(place == RING - 1, 0, place + 1)
-                        free = after if AHEAD == 1 else gl.where(place > 1, place - 2, place + AHEAD)
+                    group = position(phase, degree, first, KERNEL_H, PHASES, DEGREES, TOGETHER)
+                    place, after, free, parity = places_of(group, turn, place, parity, GROUPS, RING)
                     coming = copy_weights(
                         w_desc, weights, full, coming, free, first_n, tiles, TOGETHER, BLOCK_N,
                         products(phase, degree, first, AHEAD, KERNEL_H, PHASES, DEGREES, TOGETHER),
                     )  # fmt: skip
                     mbarrier.wait(full.index(place), parity)
-                    for i in gl.static_range(products(phase, degree, first, 0, KERNEL_H, PHASES, DEGREES, TOGETHER)):
-                        shown = samples.index(begin + (first + i) * STEP)
-                        shown = shown._reinterpret(dtype, [BLOCK_M, CHANNELS], flat)
-                        weight = weights.index(place * TOGETHER + i).permute((1, 0))
-                        acc = warpgroup_mma(shown, weight, acc, is_async=True)
+                    acc = multiply(
+                        acc, samples, weights, begin + first * STEP, place * TOGETHER, STEP, BLOCK_M,
+                        products(phase, degree, first, 0, KERNEL_H, PHASES, DEGREES, TOGETHER),
+                    )  # fmt: skip
                     if GROUPS % RING > 0:
                         parity = gl.where(place == RING - 1, parity ^ 1, parity)
                         place = after
@@ -169,22 +154,37 @@ def konv_halo_kernel(
     total = warpgroup_mma_wait(0, [acc])
     for i in gl.static_range(RING):
         mbarrier.invalidate(full.index(i))
-    # Where the outputs lie: 16 bytes of channels a thread.
-    ROW: gl.constexpr = BLOCK_N // 8 if BLOCK_N < 256 else 32
-    out: gl.constexpr = gl.BlockedLayout([1, 8], [32 // ROW, ROW], [num_warps, 1], [1, 0])
-    total = gl.convert_layout(total, out)
-    rows = gl.arange(0, BLOCK_M, layout=gl.SliceLayout(1, out))
-    offs_o = first_n + gl.arange(0, BLOCK_N, layout=gl.SliceLayout(0, out))
-    image, y_h, y_w, there = pixel_of(first_slot + rows // LANES, rows % LANES, slots, lines, pairs, out_w)
-    mask = (there & (y_h < out_h))[:, None] & (offs_o < out_channels)[None, :]
-    if BIAS:
-        kind_h = gl.minimum(y_h, first_h) + gl.maximum(y_h - last_h, 0)
-        kind_w = gl.minimum(y_w, first_w) + gl.maximum(y_w - last_w, 0)
-        b_rows = kind_h * stride_bh + kind_w * stride_bw
-        bias = gl.load(bias_ptr + (b_rows[:, None] + offs_o[None, :]), mask=mask, other=0)
-        total += bias.to(gl.float32)
-    offs_y = offset(image, y_h, y_w, stride_yn, stride_yh, stride_yw, INT64)
-    gl.store(y_ptr + (offs_y[:, None] + offs_o[None, :]), total.to(dtype), mask=mask)
+    write(
+        total, first_slot, first_n, bias_ptr, y_ptr, slots, lines, pairs, out_channels, out_h, out_w,
+        first_h, last_h, first_w, last_w, stride_bh, stride_bw, stride_yn, stride_yh, stride_yw,
+        num_warps, BIAS, INT64,
+    )  # fmt: skip
+
+
+@jit
+def barriers_of(RING: gl.constexpr):
+    """A barrier for each place of a ring."""
+    full = gl.allocate_shared_memory(gl.int64, [RING, 1], mbarrier.MBarrierLayout())
+    for i in gl.static_range(RING):
+        mbarrier.init(full.index(i), count=1)
+    fence_async_shared()
+    barrier()
+    return full
+
+
+@jit
+def windows_of(
+    x_ptr, first_slot, slots, lines, pairs, out_w, stride_h, stride_w, padding_h, padding_w,
+    stride_xn, stride_xh, stride_xw, layout: gl.constexpr,
+    AFTER: gl.constexpr, ROWS: gl.constexpr, WIDTH: gl.constexpr, INT64: gl.constexpr,
+):  # fmt: skip
+    """Pointers to where the windows of ROWS pixels begin, AFTER slots on; their rows, columns and WIDTH channels."""
+    offs_c = gl.arange(0, WIDTH, layout=gl.SliceLayout(0, layout))
+    rows = gl.arange(0, ROWS, layout=gl.SliceLayout(1, layout))
+    image, y_h, y_w, there = pixel_of(first_slot + AFTER + rows // LANES, rows % LANES, slots, lines, pairs, out_w)
+    at_h, at_w = gl.where(there, y_h * stride_h - padding_h, FAR), y_w * stride_w - padding_w
+    offs_x = offset(image, at_h, at_w, stride_xn, stride_xh, stride_xw, INT64)
+    return x_ptr + (offs_x[:, None] + offs_c[None, :]), at_h, at_w, offs_c
 
 
 @jit
@@ -213,6 +213,21 @@ def load(pointers, at_h, at_w, offs_c, in_h, in_w, channels, EVEN_C: gl.constexp
 
 
 @jit
+def next_tap(u_w, c, KERNEL_W: gl.constexpr, WIDTH: gl.constexpr):
+    """The next column tap, or the first of the next WIDTH channels."""
+    u_w += 1
+    c = gl.where(u_w == KERNEL_W, c + WIDTH, c)
+    u_w = gl.where(u_w == KERNEL_W, 0, u_w)
+    return u_w, c
+
+
+@jit
+def pixels_from(samples, slot, ROWS: gl.constexpr):
+    """The samples of ROWS pixels, from a slot on."""
+    return samples.index(slot)._reinterpret(samples.dtype, [ROWS, CHANNELS], FLAT)
+
+
+@jit
 def copy_weights(
     w_desc, weights, full, tile, place, first_n, tiles,
     TOGETHER: gl.constexpr, BLOCK_N: gl.constexpr, COUNT: gl.constexpr,
@@ -225,6 +240,64 @@ def copy_weights(
             w_desc, [first_n, (tile + i) * CHANNELS], full.index(place), weights.index(place * TOGETHER + i), pred=go
         )
     return tile + COUNT
+
+
+@jit
+def places_of(group: gl.constexpr, turn, place, parity, GROUPS: gl.constexpr, RING: gl.constexpr):
+    """The places of a group's weights, of the next one's, and of those RING - 2 groups later; a parity to wait for."""
+    AHEAD: gl.constexpr = RING - 2
+    if GROUPS % RING == 0:  # each group has a place of its own
+        place, after, free = group % RING, (group + 1) % RING, (group + AHEAD) % RING
+        parity = (turn * (GROUPS // RING) + group // RING) % 2
+    else:
+        after = gl.where(place == RING - 1, 0, place + 1)
+        free = after if AHEAD == 1 else gl.where(place > 1, place - 2, place + AHEAD)
+    return place, after, free, parity
+
+
+@jit
+def multiply(
+    acc, samples, weights, slot, tile, STEP: gl.constexpr, BLOCK_M: gl.constexpr, COUNT: gl.constexpr,
+    SWAPPED: gl.constexpr = False,
+):  # fmt: skip
+    """Queue COUNT products: of pixels, each time STEP slots further on, by tiles of weights, or SWAPPED."""
+    for i in gl.static_range(COUNT):
+        shown, weight = pixels_from(samples, slot + i * STEP, BLOCK_M), weights.index(tile + i)
+        if SWAPPED:
+            acc = warpgroup_mma(weight, shown.permute((1, 0)), acc, is_async=True)
+        else:
+            acc = warpgroup_mma(shown, weight.permute((1, 0)), acc, is_async=True)
+    return acc
+
+
+@jit
+def write(
+    total, first_slot, first_n, bias_ptr, y_ptr, slots, lines, pairs, out_channels, out_h, out_w,
+    first_h, last_h, first_w, last_w, stride_bh, stride_bw, stride_yn, stride_yh, stride_yw,
+    WARPS: gl.constexpr, BIAS: gl.constexpr, INT64: gl.constexpr,
+):  # fmt: skip
+    """Add the bias to sums of some slots by some outputs, round them, and write those that are outputs."""
+    out: gl.constexpr = out_layout(total.shape[1], WARPS)
+    total = gl.convert_layout(total, out)
+    rows = gl.arange(0, total.shape[0], layout=gl.SliceLayout(1, out))
+    offs_o = first_n + gl.arange(0, total.shape[1], layout=gl.SliceLayout(0, out))
+    image, y_h, y_w, there = pixel_of(first_slot + rows // LANES, rows % LANES, slots, lines, pairs, out_w)
+    mask = (there & (y_h < out_h))[:, None] & (offs_o < out_channels)[None, :]
+    if BIAS:
+        kind_h = gl.minimum(y_h, first_h) + gl.maximum(y_h - last_h, 0)
+        kind_w = gl.minimum(y_w, first_w) + gl.maximum(y_w - last_w, 0)
+        b_rows = kind_h * stride_bh + kind_w * stride_bw
+        bias = gl.load(bias_ptr + (b_rows[:, None] + offs_o[None, :]), mask=mask, other=0)
+        total += bias.to(gl.float32)
+    offs_y = offset(image, y_h, y_w, stride_yn, stride_yh, stride_yw, INT64)
+    gl.store(y_ptr + (offs_y[:, None] + offs_o[None, :]), total.to(y_ptr.dtype.element_ty), mask=mask)
+
+
+@constexpr_function
+def out_layout(block_n, warps):
+    """How outputs lie where they are written: 16 bytes of channels a thread."""
+    across = min(block_n // 8, 32)
+    return gl.BlockedLayout([1, 8], [32 // across, across], [warps, 1], [1, 0])
 
 
 @constexpr_function

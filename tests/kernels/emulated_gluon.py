@@ -22,25 +22,27 @@ from tests.kernels.emulated_memory import Barrier, Descriptor, Pointer, Shared, 
 
 
 class Emulated:
-    """Stands for a kernel: each launch runs it here."""
+    """Stands for a kernel: each launch runs it here, and is counted."""
 
     def __init__(self, kernel: Any, **options: Any):
-        self.kernel, self.options = kernel, options
+        self.kernel, self.options, self.runs = kernel, options, 0
 
     def __getitem__(self, grid: tuple[int, ...]) -> Any:
-        names = self.kernel.arg_names
-        return lambda *given, **named: run(
-            self.kernel, grid, dict(zip(names, given, strict=False)) | named, **self.options
-        )
+        def launch(*given: Any, **named: Any) -> None:
+            self.runs += 1
+            run(self.kernel, grid, dict(zip(self.kernel.arg_names, given, strict=False)) | named, **self.options)
+
+        return launch
 
 
 def run(
     kernel: Any, grid: tuple[int, ...], arguments: dict[str, Any], *,
-    late: bool = False, mutant: tuple[str, str] | None = None,
+    late: bool = False, mutant: tuple[str, ...] | None = None,
 ) -> None:  # fmt: skip
     """Run all programs of a launch on CPU tensors, which are written through.
 
-    ``mutant`` is a place in the source of the kernel, or of what it calls, and what stands there instead.
+    ``mutant`` is a place in the source of the kernel, or of what it calls, and what stands there instead; before them
+    may come the name of the function that is meant, and a kernel that does not call it is as it was.
     """
     code, names = _compiled(kernel.fn, mutant)
     constants = kernel.fn.__annotations__
@@ -63,7 +65,7 @@ def _given(value: Any) -> Any:
 
 
 @cache
-def _compiled(function: FunctionType, mutant: tuple[str, str] | None) -> tuple[CodeType, dict[str, Any]]:
+def _compiled(function: FunctionType, mutant: tuple[str, ...] | None) -> tuple[CodeType, dict[str, Any]]:
     """A kernel with all that it calls, and what else it knows by name; Gluon's own names are left to `Program`."""
     parts, names = [function], {}
     for part in parts:
@@ -73,11 +75,13 @@ def _compiled(function: FunctionType, mutant: tuple[str, str] | None) -> tuple[C
                 parts += [value.fn] if value.fn not in parts else []
             else:
                 names[name] = value.value if type(value).__name__ == "constexpr" else value
-    sources = [inspect.getsource(part) for part in parts]
-    source = "\n".join(each[each.index("def ") :] for each in sources)
+    sources = {part.__name__: inspect.getsource(part) for part in parts}
     if mutant:
-        assert source.count(mutant[0]) == 1, mutant
-        source = source.replace(*mutant)
+        *of, right, wrong = mutant
+        meant = of if of and of[0] in sources else [] if of else [*sources]
+        assert sum(sources[name].count(right) for name in meant) == (len(meant) > 0), mutant
+        sources |= {name: sources[name].replace(right, wrong) for name in meant}
+    source = "\n".join(each[each.index("def ") :] for each in sources.values())
     return compile(source, "kernel", "exec"), names  # its annotations stay text, as here
 
 

@@ -138,6 +138,8 @@ class Pointer:
 class Shared:
     """A view of an allocation of shared memory, all of which is one line."""
 
+    dtype = None  # what views are made of tells the compiler only
+
     def __init__(self, line: np.ndarray, shape: Any, begin: int = 0, order: Any = None):
         self.line, self.shape, self.begin, self.order = line, tuple(map(int, shape)), begin, order
         assert begin + math.prod(self.shape) <= line.size, "a view past the end of shared memory"

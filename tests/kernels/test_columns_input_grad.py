@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,11 @@ from konvlib.layers.autotune import Tile
 from konvlib.layers.pixel_boxes import fits
 from konvlib.layers.polynomials import BASES, Expansion
 from tests.engine import backends
-from tests.kernels import emulated_gluon
+from tests.kernels import emulated_gluon, halos
 from tests.kernels.emulated_memory import Descriptor
 from tests.kernels.offline import columns as offline
 from tests.kernels.offline import compiling
-from tests.kernels.operators import on_cuda, poisoned
+from tests.kernels.operators import poisoned
 from tests.kernels.test_layers import last
 
 LIMITS = {"columns 128 channels 128 64 64 8 4": 114, "columns degree 3 128 64 64 8 5": 150}
@@ -160,13 +161,9 @@ def test_the_layers_that_tell_mistakes_are_right(name):
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_each_mistake_changes_a_gradient(name):
-    for layer in LAYERS:
-        try:
-            if not all(one(layer, late=late, mutant=MUTANTS[name]) for late in (False, True)):
-                return
-        except (AssertionError, IndexError):  # a barrier that never opens, or memory that is not there
-            return
-    pytest.fail("nothing changes")
+    both = ((layer, late) for layer in LAYERS for late in (False, True))
+    mistaken = (partial(one, layer, late=late, mutant=MUTANTS[name]) for layer, late in both)
+    assert halos.changes(mistaken, met=(AssertionError, IndexError))
 
 
 def test_the_gradient_is_that_of_the_definition():
@@ -284,21 +281,16 @@ def test_its_main_loop_is_short_and_nothing_spills():
         assert report["registers"] * report["warps"] * 32 <= 65536, name
 
 
-@on_cuda
-@pytest.mark.gpu
-@pytest.mark.parametrize("seed", range(40))
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@halos.on_hopper
 def test_a_card_computes_it(seed, dtype):
     """All tiles of a layer of the box, twice the same; integers exactly but for the rounding of the result."""
-    if torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("the kernel is Hopper's")
     layer, expansion, _ = drawn(seed)
     dy, x, kappa = operands(layer, expansion.degrees, seed)
     exact = expansion.squash == "none" and expansion.basis in EXACT
     # No sum on the way is more than single precision counts to; other samples are reals.
     x = x.clamp(-1, 1) if exact else (x + 0.37 * torch.cos(torch.arange(x.numel()).view_as(x))).to(dtype).double()
     wanted = expected(dy, x, kappa, layer, expansion).to(dtype)
-    given = [t.to("cuda", dtype) for t in (dy, x)]
+    given = halos.on_the_card((dy, x), dtype)
     for tile in columns.tiles_of(layer, expansion.degrees):
         w, found = columns.side_by_side(kappa.to("cuda", dtype), tile.block_n), []
         for _ in range(2):

@@ -1,7 +1,11 @@
-"""Konvolution by a halo in shared memory: its body in NumPy against the definition, and what it says of layers."""
+"""Konvolution by a halo in shared memory: its body in NumPy against the definition, its mistakes, and its layers.
+
+The other forms of the halo call the same functions: mistakes in these are looked for here.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import cycle, product
 
 import pytest
@@ -9,15 +13,13 @@ import torch
 
 from konvlib import runtime
 from konvlib.geometry import conv_geometry
-from konvlib.konvolution import operators
 from konvlib.layers.autotune import Tile
-from konvlib.layers.polynomials import Expansion
 
 pytest.importorskip("triton.experimental.gluon", reason="Gluon came with Triton 3.5")
 
 from konvlib.konvolution import halo
 from konvlib.konvolution.preparation import prepared
-from tests.kernels import emulated_gluon
+from tests.kernels import emulated_gluon, halos
 
 GEOMETRIES = {  # shape, outputs, kernel, degrees, basis, masked, bias, options
     "square": ((2, 64, 14, 14), 64, (3, 3), 2, "chebyshev", True, "map", {"padding": 1}),
@@ -30,35 +32,73 @@ GEOMETRIES = {  # shape, outputs, kernel, degrees, basis, masked, bias, options
     "sides": ((2, 48, 12, 9), 64, (4, 2), 2, "monomial", True, "map", {"padding": ((1, 2), (0, 1)), "stride": (2, 3)}),
     "steps": ((2, 48, 12, 9), 64, (4, 2), 2, "monomial", True, "map", {"padding": ((1, 2), (0, 1)), "dilation": 3}),
     "small": ((16, 128, 4, 4), 128, (3, 3), 2, "chebyshev", True, "map", {"padding": 1}),
+    "rows apart": ((1, 48, 17, 6), 64, (3, 2), 2, "chebyshev", True, None, {"dilation": (3, 1), "stride": (2, 1)}),
 }
 TILES = (*halo.WIDE, *halo.NARROW, Tile(64, 64, 128, 4, 3))
+CASES = list(zip(GEOMETRIES, cycle(TILES)))
 
 
-def operands(shape, outputs, kernel, degrees, bias, layer):
-    """Small integers, whose sums and polynomials are exact in halves."""
-    draw = torch.Generator().manual_seed(3)
-    x = torch.randint(-1, 2, shape, generator=draw).bfloat16().movedim(1, -1).contiguous().movedim(-1, 1)
-    kappa = torch.randint(-1, 2, (outputs, degrees, shape[1], *kernel), generator=draw).bfloat16()
-    size = {None: None, "channel": (outputs,), "map": (1, outputs, *layer.output_size)}[bias]
-    return x, kappa, None if size is None else torch.randint(-3, 4, size, generator=draw).bfloat16()
-
-
-@pytest.mark.parametrize(("name", "tile"), list(zip(GEOMETRIES, cycle(TILES))))
-def test_the_body_computes_the_layer(name, tile):
+def is_right(name, tile, **options):
     """Each program in NumPy, products read as late and copies made as early as may be; unwritten outputs are NaN."""
-    shape, outputs, kernel, degrees, basis, masked, bias, options = GEOMETRIES[name]
-    layer = conv_geometry(shape, (outputs, shape[1], *kernel), axes=len(kernel), **options)
-    x, kappa, b = operands(shape, outputs, kernel, degrees, bias, layer)
-    y = torch.full((shape[0], *layer.output_size, outputs), float("nan"), dtype=x.dtype).movedim(-1, 1)
-    expansion = Expansion(degrees, basis, "none", masked)
+    x, kappa, bias, layer, expansion = halos.given_of(GEOMETRIES[name])
+    y, walk = halos.unwritten(x, layer), halo.walk_of(layer)
     with runtime.interpreted():
-        weight, _ = prepared(kappa, layer, halo.walk_of(layer))
-    added = halo.as_added(b, halo.walk_of(layer))
-    emulated_gluon.run(*halo.launched(y, x, weight, added, layer, expansion, halo.blocks_of(layer, tile)))
-    padding = [side for pair in layer.padding for side in pair]
-    rest = (basis, "none", masked, list(layer.stride), padding, list(layer.dilation), 1)
-    wide = [None if tensor is None else tensor.double() for tensor in (x, kappa, b)]
-    assert torch.equal(y, operators.konv.composite(*wide, *rest).bfloat16())
+        weight, _ = prepared(kappa, layer, walk)
+    launch = halo.launched(y, x, weight, halo.as_added(bias, walk), layer, expansion, halo.blocks_of(layer, tile))
+    emulated_gluon.run(*launch, **options)
+    return torch.equal(y, halos.expected(x, kappa, bias, layer, expansion).bfloat16())
+
+
+@pytest.mark.parametrize(("name", "tile"), CASES)
+def test_the_body_computes_the_layer(name, tile):
+    assert is_right(name, tile)
+
+
+MUTANTS = {  # function, right, wrong
+    "the first row tap of all groups": ("konv_halo_kernel", "begin + first * STEP", "begin"),
+    "one buffer": ("konv_halo_kernel", "begin = buffer * SPAN", "begin = 0"),
+    "no next buffer": ("konv_halo_kernel", "0, buffer + 1)", "0, buffer)"),
+    "every product left under way": ("konv_halo_kernel", "wait(RUNNING, [acc])", "wait(2 * RUNNING, [acc])"),
+    "weights of the first place": ("konv_halo_kernel", "place * TOGETHER, STEP", "0, STEP"),
+    "one place after another": ("konv_halo_kernel", "place = after", "place = place"),
+    "one turn after another": ("konv_halo_kernel", "parity ^ 1, parity)", "parity, parity)"),
+    "channels beyond the last": ("konv_halo_kernel", "left = in_channels - c\n", "left = in_channels\n"),
+    "rows without dilation": ("konv_halo_kernel", "% PHASES * dilation_h", "% PHASES"),
+    "columns without dilation": ("konv_halo_kernel", "u_w * dilation_w\n", "u_w\n"),
+    "the halo is the first slots": ("konv_halo_kernel", "more, SLOTS, EXTRA", "more, 0, EXTRA"),
+    "the halo lies in the first slots": ("konv_halo_kernel", "begin + SLOTS", "begin"),
+    "slots after none": ("windows_of", "first_slot + AFTER + rows", "first_slot + rows"),
+    "rows without padding": ("windows_of", "y_h * stride_h - padding_h, FAR", "y_h * stride_h, FAR"),
+    "rows without stride": ("windows_of", "y_h * stride_h - padding_h, FAR", "y_h - padding_h, FAR"),
+    "columns without padding": ("windows_of", "y_w * stride_w - padding_w", "y_w * stride_w"),
+    "columns without stride": ("windows_of", "y_w * stride_w - padding_w", "y_w - padding_w"),
+    "pixels that are not there": ("windows_of", "gl.where(there, y_h", "gl.where(slots > 0, y_h"),
+    "the same channels again": ("next_tap", "c + WIDTH, c)", "c, c)"),
+    "channels from tap to tap": ("next_tap", "u_w == KERNEL_W, c + WIDTH", "u_w > 0, c + WIDTH"),
+    "column taps without end": ("next_tap", "u_w == KERNEL_W, 0, u_w)", "u_w > KERNEL_W, 0, u_w)"),
+    "a place that is full": ("places_of", "(group + AHEAD) % RING", "group % RING"),
+    "the group's place in all turns": ("places_of", "+ group // RING) % 2", ") % 2"),
+    "one parity for all turns": ("places_of", "(turn * (GROUPS // RING) + group", "(group"),
+    "no place after the last": ("places_of", "gl.where(place == RING - 1, 0, place + 1)", "place + 1"),
+    "two places after": ("places_of", "free = after if AHEAD == 1", "free = place if AHEAD == 1"),
+    "places too near": ("places_of", "place - 2, place", "place - 1, place"),
+    "places too far": ("places_of", "place + AHEAD)", "place + AHEAD - 1)"),
+    "the first row tap of a group": ("multiply", "slot + i * STEP", "slot"),
+    "weights of the first row tap": ("multiply", "weights.index(tile + i)", "weights.index(tile)"),
+    "weights not turned": ("multiply", "weight.permute((1, 0))", "weight"),
+    "the bias of the first row": ("write", "kind_h * stride_bh", "kind_h * 0"),
+    "the bias of the first column": ("write", "kind_w * stride_bw", "kind_w * 0"),
+    "rows that are thrown away": ("write", "(there & (y_h < out_h))", "there"),
+    "pixels after the last": ("write", "(there & (y_h < out_h))", "(y_h < out_h)"),
+    "outputs beyond the last": ("write", "(offs_o < out_channels)[None, :]", "(offs_o >= 0)[None, :]"),
+}
+TELLING = ("columns apart", "rows apart", "sides", "second kind", "steps", "points")
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_each_mistake_changes_a_layer(name):
+    tiles = dict(CASES)
+    assert halos.changes(partial(is_right, layer, tiles[layer], mutant=MUTANTS[name]) for layer in TELLING)
 
 
 def test_slots_lie_between_images_only_where_a_tap_would_read_the_next():

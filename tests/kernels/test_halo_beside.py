@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import random
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
 
-import konvlib
-from konvlib.geometry import conv_geometry, konv_geometry
-from konvlib.konvolution import bases, operators, plans, preparation, tensors
-from konvlib.layers import autotune
+from konvlib.geometry import conv_geometry
+from konvlib.konvolution import bases
 from konvlib.layers.autotune import Tile
 from konvlib.layers.polynomials import Expansion
-from tests.engine import backends
-from tests.kernels.launches import Counted, Launches
-from tests.kernels.operators import integers, on_cuda, poisoned, running
-from tests.kernels.test_mutants import mutate
 
 pytest.importorskip("triton.experimental.gluon", reason="Gluon came with Triton 3.5")
 
-from konvlib.konvolution import halo, halo_beside, halo_beside_kernel, ways
-from tests.kernels import emulated_gluon
-from tests.kernels.test_halo import operands
-from tests.kernels.test_preparation import packed
+from konvlib.konvolution import halo, halo_beside, halo_beside_kernel
+from tests.kernels import emulated_gluon, halos
+from tests.kernels.halos import drawn, expected, given_of, layer_of, on_hopper, operands, packed, unwritten
 
 GEOMETRIES = {  # shape, outputs, kernel, degrees, basis, masked, bias, options
     "five": ((2, 16, 9, 7), 32, (5, 5), 4, "chebyshev", True, "map", {"padding": 2}),
@@ -41,35 +34,30 @@ GEOMETRIES = {  # shape, outputs, kernel, degrees, basis, masked, bias, options
     "rows apart": ((1, 16, 17, 6), 16, (3, 2), 4, "chebyshev", True, None, {"dilation": (3, 1), "stride": (2, 1)}),
     "long": ((5, 16, 70, 6), 32, (5, 3), 8, "hermite", True, "map", {"padding": (2, 1)}),
 }
-CASES = [
-    (name, tile)
-    for name, (shape, outputs, kernel, *_, options) in GEOMETRIES.items()
-    for tile in halo_beside.tiles_of(conv_geometry(shape, (outputs, shape[1], *kernel), axes=len(kernel), **options))
-]
+CASES = [(name, tile) for name, geometry in GEOMETRIES.items() for tile in halo_beside.tiles_of(layer_of(geometry))]
 
 
-def emulated(x, kappa, bias, layer, expansion, tile, kernel=halo_beside_kernel.konv_beside_kernel):
+def launch_of(x, weight, bias, layer, expansion, tile):
+    """What a launch writes, and the launch."""
+    y, blocks = unwritten(x, layer), halo_beside.blocks_of(layer, expansion.degrees, tile)
+    added = halo.as_added(bias, halo.walk_of(layer))
+    return y, halo_beside.launched(y, x, weight, added, layer, expansion, blocks)
+
+
+def weights_of(kappa, layer, expansion):
+    return packed(kappa, halo.walk_of(layer), halo_beside.width_of(layer, expansion.degrees))
+
+
+def emulated(x, kappa, bias, layer, expansion, tile, **options):
     """Each program in NumPy, products read as late and copies made as early as may be; unwritten outputs are NaN."""
-    walk, degrees = halo.walk_of(layer), expansion.degrees
-    weight = packed(kappa, walk, halo_beside.width_of(layer, degrees))
-    y = torch.full((layer.batch, *layer.output_size, layer.out_channels), float("nan"), dtype=x.dtype).movedim(-1, 1)
-    blocks = halo_beside.blocks_of(layer, degrees, tile)
-    _, *launch = halo_beside.launched(y, x, weight, halo.as_added(bias, walk), layer, expansion, blocks)
-    emulated_gluon.run(kernel, *launch)
+    y, launch = launch_of(x, weights_of(kappa, layer, expansion), bias, layer, expansion, tile)
+    emulated_gluon.run(*launch, **options)
     return y
 
 
-def expected(x, kappa, bias, layer, expansion):
-    padding = [side for pair in layer.padding for side in pair]
-    rest = (*expansion[1:], list(layer.stride), padding, list(layer.dilation), 1)
-    return operators.konv.composite(*[None if t is None else t.double() for t in (x, kappa, bias)], *rest)
-
-
 def is_right(geometry, tile, **options):
-    shape, outputs, kernel, degrees, basis, masked, bias, rest = geometry
-    layer = conv_geometry(shape, (outputs, shape[1], *kernel), axes=len(kernel), **rest)
-    assert halo_beside.fits(layer, torch.bfloat16, degrees)
-    given = *operands(shape, outputs, kernel, degrees, bias, layer), layer, Expansion(degrees, basis, "none", masked)
+    given = given_of(geometry)
+    assert halo_beside.fits(given[3], torch.bfloat16, given[4].degrees)
     return torch.equal(emulated(*given, tile, **options), expected(*given).bfloat16())
 
 
@@ -78,31 +66,18 @@ def test_the_body_computes_the_layer(name, tile):
     assert is_right(GEOMETRIES[name], tile)
 
 
-def drawn(seed):
-    """A layer that the kernel serves, drawn: each of its numbers."""
-    draw = random.Random(seed)
-    axes = draw.choice((1, 2, 2, 2))
-
-    def each(*values):
-        return tuple(draw.choice(values) for _ in range(axes))
-
-    while True:
-        kernel, size = each(*range(1, 8)), each(*range(3, 15))
-        options = {"stride": each(1, 2), "dilation": each(1, 1, 2), "padding": each(0, 1, 2, 3)}
-        shape, outputs = (draw.randint(1, 4), draw.choice((8, 16, 24, 32, 47, 64)), *size), draw.choice((9, 16, 32, 64))
-        degrees, basis = draw.randint(2, 6), draw.choice(("monomial", "chebyshev", "chebyshev2", "hermite"))
-        reach = [d * (k - 1) + 1 for k, d in zip(kernel, options["dilation"], strict=True)]
-        if any(r > n + 2 * p for r, n, p in zip(reach, size, options["padding"], strict=True)):
-            continue
-        layer = conv_geometry(shape, (outputs, shape[1], *kernel), axes=axes, **options)
-        if halo_beside.fits(layer, torch.bfloat16, degrees):
-            bias, tile = draw.choice((None, "channel", "map")), draw.choice(halo_beside.tiles_of(layer))
-            return (shape, outputs, kernel, degrees, basis, draw.random() < 0.7, bias, options), tile
+def drawn_layer(seed):
+    """A layer that the kernel serves, and one of its tiles."""
+    return drawn(
+        seed, batches=4, channels=(8, 16, 24, 32, 47, 64), outputs=(9, 16, 32, 64), degrees=(2, 6),
+        fits=lambda layer, degrees: halo_beside.fits(layer, torch.bfloat16, degrees),
+        last=lambda draw, layer: draw.choice(halo_beside.tiles_of(layer)),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", [*range(10), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 60))])
 def test_the_body_computes_layers_that_are_drawn(seed):
-    geometry, tile = drawn(seed)
+    geometry, tile = drawn_layer(seed)
     assert is_right(geometry, tile), (geometry, tile)
 
 
@@ -141,7 +116,8 @@ MUTANTS = {  # function, right, wrong
         "ATOMS: gl.constexpr = (DEGREES + GROUP - 1) //",
         "ATOMS: gl.constexpr = DEGREES //",
     ),
-    "channels of the first block": ("konv_beside_kernel", "c + WIDTH, c)", "c, c)"),
+    "channels of the first block": ("next_tap", "c + WIDTH, c)", "c, c)"),
+    "blocks too far apart": ("konv_beside_kernel", "c, KERNEL_W, WIDTH)", "c, KERNEL_W, CHANNELS)"),
     "blocks of 64 channels": ("konv_beside_kernel", "gl.cdiv(in_channels, WIDTH)", "gl.cdiv(in_channels, CHANNELS)"),
     "channels beyond the last": ("konv_beside_kernel", "left = in_channels - c\n", "left = in_channels\n"),
     "roles not swapped back": (
@@ -149,24 +125,22 @@ MUTANTS = {  # function, right, wrong
         "total = total.permute((1, 0))",
         "total = total.reshape([BLOCK_M, BLOCK_N])",
     ),
-    "pixels not turned": ("konv_beside_kernel", "shown.permute((1, 0)), acc", "shown, acc"),
-    "the first row tap for all": ("konv_beside_kernel", "begin + (first + i) * STEP", "begin"),
+    "pixels not turned": ("multiply", "shown.permute((1, 0)), acc", "shown, acc"),
+    "the first row tap of all groups": ("konv_beside_kernel", "begin + first * STEP", "begin"),
+    "the first row tap of a group": ("multiply", "slot + i * STEP", "slot"),
     "one buffer": ("konv_beside_kernel", "begin = buffer * SPAN", "begin = 0"),
     "every product left under way": (
         "konv_beside_kernel",
         "warpgroup_mma_wait(RUNNING, [acc])",
         "warpgroup_mma_wait(2 * RUNNING, [acc])",
     ),
-    "weights of the first group": ("konv_beside_kernel", "place * TOGETHER + i", "i"),
-    "a place too near": (
-        "konv_beside_kernel",
-        "free = group % RING, (group + AHEAD) % RING",
-        "free = group % RING, group % RING",
-    ),
+    "weights of the first group": ("konv_beside_kernel", "place * TOGETHER, STEP", "0, STEP"),
+    "weights of the first row tap": ("multiply", "weights.index(tile + i)", "weights.index(tile)"),
+    "a place too near": ("places_of", "(group + AHEAD) % RING", "group % RING"),
     "rows without dilation": ("konv_beside_kernel", "% PHASES * dilation_h", "% PHASES"),
     "columns without dilation": ("konv_beside_kernel", "u_w * dilation_w\n", "u_w\n"),
-    "the halo begins early": ("konv_beside_kernel", "first_slot + SLOTS + e_rows", "first_slot + e_rows"),
-    "the bias of the first row": ("konv_beside_kernel", "kind_h * stride_bh", "kind_h * 0"),
+    "the halo begins early": ("konv_beside_kernel", "more, SLOTS, EXTRA", "more, 0, EXTRA"),
+    "the bias of the first row": ("write", "kind_h * stride_bh", "kind_h * 0"),
     "two degrees exchanged": ("side_by_side", "gl.join(third, fourth)", "gl.join(fourth, third)"),
     "pairs of degrees exchanged": ("side_by_side", "(0, 3, 2, 1)", "(0, 2, 3, 1)"),
     "channels before degrees": ("side_by_side", "block.permute((0, 2, 1))", "block"),
@@ -187,15 +161,10 @@ TELLING = {  # GEOMETRIES that tell mistakes, with tiles
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_each_mistake_changes_a_layer(name, tmp_path):
-    mutant = mutate("konvolution/halo_beside_kernel", *MUTANTS[name], tmp_path)
-    for layer, tile in TELLING.items():
-        try:
-            if not is_right(GEOMETRIES[layer], tile, kernel=mutant.konv_beside_kernel):
-                return
-        except (AssertionError, ArithmeticError, IndexError, ValueError):  # no such memory, a copy that never comes
-            return
-    assert not large_samples_are_right(kernel=mutant.konv_beside_kernel), "nothing changes"
+def test_each_mistake_changes_a_layer(name):
+    mistaken = {"mutant": MUTANTS[name]}
+    layers = [partial(is_right, GEOMETRIES[layer], tile, **mistaken) for layer, tile in TELLING.items()]
+    assert halos.changes([*layers, partial(large_samples_are_right, **mistaken)])
 
 
 @pytest.mark.parametrize(("rows", "width", "warps"), [(256, 16, 8), (256, 32, 8), (128, 16, 4), (128, 32, 8)])
@@ -246,117 +215,14 @@ def test_every_layer_has_a_tile_that_fits_in_shared_memory():
         assert halo_beside.tiles_of(layer)
 
 
-class Emulated:
-    """The kernel, in NumPy, and how often it ran."""
-
-    def __init__(self):
-        self.runs = 0
-
-    def __getitem__(self, grid):
-        def run(**arguments):
-            self.runs += 1
-            emulated_gluon.run(halo_beside_kernel.konv_beside_kernel, grid, arguments)
-
-        return run
-
-
-@pytest.fixture
-def beside(monkeypatch):
-    """Konvolution with degrees side by side on this machine, where the table of choices names it."""
-    kernel = Emulated()
-    monkeypatch.setattr(halo_beside, "konv_beside_kernel", kernel)
-    monkeypatch.setattr(halo_beside, "serves", lambda x, layer, degrees: halo_beside.fits(layer, x.dtype, degrees))
-    monkeypatch.setattr(autotune, "_measured", {})
-    with running("kernel"):
-        yield kernel
-
-
-@pytest.mark.skipif(backends.DEVICE != "cpu", reason="in NumPy")
-@pytest.mark.parametrize(("axes", "basis", "pad"), [(1, "chebyshev2", "basis"), (2, "monomial", "input")])
-def test_a_whole_layer_goes_this_way_only_where_it_was_measured(beside, monkeypatch, axes, basis, pad):
-    x = integers((2, 16, 7, 6)[: 2 + axes], "cpu", dtype=torch.float16).clamp(-1, 1)
-    kappa = integers((9, 5, 16, 3, 2)[: 3 + axes], "cpu", dtype=torch.float16, seed=1).clamp(-1, 1)
-    bias = integers((9,), "cpu", dtype=torch.float16, seed=2)
-    options = {"axes": axes, "padding": (1, 2)[:axes], "pad": pad}
-    given = konv_geometry(x.shape, kappa.shape, bias.shape, **options)
-    with poisoned():
-        unmeasured = tensors.konv(x, kappa, bias, given, basis)
-        assert not beside.runs
-        monkeypatch.setattr(autotune, "_known", lambda y: Named())
-        y = tensors.konv(x, kappa, bias, given, basis)
-    assert beside.runs == 1
-    arrays = [tensor.double().numpy() for tensor in (x, kappa, bias)]
-    naive = getattr(backends.definition("konvolution"), f"konv{axes}d")
-    exact = torch.from_numpy(naive(*arrays, basis=basis, padding=options["padding"], pad=pad))
-    assert torch.equal(y, exact.half())
-    assert torch.equal(unmeasured, y)
-
-
-@pytest.mark.skipif(backends.DEVICE != "cpu", reason="launches are counted, not made")
-def test_a_call_is_two_launches(beside, monkeypatch):
-    """What degree 0 adds is found by the kernel that packs the coefficients, as for one degree to an atom."""
-    for module in (plans, tensors):
-        monkeypatch.setattr(module, "is_plain", lambda *tensors: True)
-    monkeypatch.setattr(autotune, "_known", lambda y: Named())
-    x = torch.ones(2, 16, 9, 9, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
-    layer, names = konvlib.Konv2d(16, 32, 3, degree=4, padding=1, dtype=x.dtype), []
-    monkeypatch.setattr(halo_beside, "konv_beside_kernel", Counted("beside", names))
-    monkeypatch.setattr(preparation, "prepare_kernel", Counted("prepare", names))
-    layer(x)
-    with Launches() as mode:
-        names.clear()
-        mode.names = names
-        layer(x)
-    assert names == ["prepare", "beside"]
-
-
-class Named:
-    """A table of choices that names this way for each layer, and no tile."""
-
-    def get(self, name):
-        return "beside" if name.startswith("konv degree ") else None
-
-
-@pytest.mark.parametrize("tune", ["all", "1"])
-@pytest.mark.parametrize(("seconds", "chosen"), [([3.0, 3, 2, 1], "beside"), ([3, 3, 1, 0.95], "library")])
-def test_it_is_measured_where_all_is_beside_the_way_that_is_known(monkeypatch, tune, seconds, chosen):
-    """The table may be older than the way."""
-    layer, expansion = conv_geometry((2, 16, 5, 6), (24, 16, 3, 3), axes=2), Expansion(4, "chebyshev", "none", True)
-    x, kappa, _ = operands(layer.input_shape, 24, (3, 3), 4, None, layer)
-    name, taken, timings = "degree 4 chebyshev none", [], iter(seconds)
-    monkeypatch.setenv("KONVLIB_TUNE", tune)
-    monkeypatch.setattr(autotune, "_measured", {})
-    monkeypatch.setattr(autotune, "_known", lambda _: {autotune.key(f"konv {name}", layer, x): "library"})
-    monkeypatch.setattr(autotune, "_may_measure", lambda _: True)
-    monkeypatch.setattr(autotune, "_seconds", lambda run: next(timings))
-    monkeypatch.setattr(halo_beside, "serves", lambda *_: True)
-    monkeypatch.setattr(halo_beside, "konv", lambda *_: taken.append("beside"))
-    monkeypatch.setattr(ways.aten, "conv", lambda *_: taken.append("library") or x)
-    monkeypatch.setattr(ways, "_expanded", lambda *_: (x, layer))
-    ways.konv(x, kappa, None, layer, expansion)
-    measured = {autotune.key(f"konv {name}", layer, x): chosen}
-    assert taken == [chosen if tune == "all" else "library"]
-    assert autotune._measured == (measured if tune == "all" else {})
-
-
-@on_cuda
-@pytest.mark.gpu
-@pytest.mark.parametrize("seed", range(40))
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@on_hopper
 def test_a_card_computes_it(seed, dtype):
     """All tiles of a layer that is drawn, twice, exactly: in the emulator no swizzle and no fence shows."""
-    if torch.cuda.get_device_capability() != (9, 0):
-        pytest.skip("the kernel is Hopper's")
-    (shape, outputs, kernel, degrees, basis, masked, bias, options), _ = drawn(seed)
-    layer = conv_geometry(shape, (outputs, shape[1], *kernel), axes=len(kernel), **options)
-    given, expansion = operands(shape, outputs, kernel, degrees, bias, layer), Expansion(degrees, basis, "none", masked)
-    wanted, walk = expected(*given, layer, expansion).to(dtype), halo.walk_of(layer)
-    x, kappa, b = (None if tensor is None else tensor.to("cuda", dtype) for tensor in given)
-    weight = packed(kappa, walk, halo_beside.width_of(layer, degrees))
+    *given, layer, expansion = given_of(drawn_layer(seed)[0])
+    wanted, (x, kappa, bias) = expected(*given, layer, expansion).to(dtype), halos.on_the_card(given, dtype)
+    weight = weights_of(kappa, layer, expansion)
     for tile in halo_beside.tiles_of(layer):
-        blocks = halo_beside.blocks_of(layer, degrees, tile)
         for _ in range(2):
-            y = x.new_full((layer.batch, *layer.output_size, outputs), float("nan")).movedim(-1, 1)
-            launch = halo_beside.launched(y, x, weight, halo.as_added(b, walk), layer, expansion, blocks)
+            y, launch = launch_of(x, weight, bias, layer, expansion, tile)
             launch[0][launch[1]](**launch[2])
             assert torch.equal(y.cpu(), wanted), tile

@@ -20,6 +20,7 @@ from tests.engine import backends
 from tests.engine.added_bases import add_for_this_test
 from tests.engine.test_konvolution_frozen_mutants import mistaken
 from tests.engine.test_mutants import passes
+from tests.kernels.halos import Named
 from tests.kernels.launches import Counted, Launches
 from tests.kernels.operators import integers, poisoned, running
 
@@ -53,16 +54,6 @@ def exact(layer, x):
     """What ATen computes in double precision, which is the layer itself in one that holds it."""
     with running("aten"):
         return copy.deepcopy(layer).double()(x.double()).to(x.dtype)
-
-
-class Named:
-    """A table of choices that names a way for each layer, and no tile."""
-
-    def __init__(self, way):
-        self.way = way
-
-    def get(self, name):
-        return self.way if name.startswith("konv degree ") else None
 
 
 @contextmanager
@@ -130,6 +121,20 @@ def test_a_layer_by_a_halo_is_computed_alike(by_halo, monkeypatch, mode, pad):
         with poisoned():
             y = again(x)
         assert torch.equal(y, exact(layer, x))
+
+
+@pytest.mark.skipif(backends.DEVICE != "cpu", reason="in NumPy")
+def test_each_way_by_a_halo_keeps_what_it_prepared(monkeypatch):
+    """A layer that both serve may go by one for large inputs, and by the other for small ones."""
+    for *_, way, kernel in HALOS.values():
+        monkeypatch.setattr(way, kernel, Emulated(getattr(way, kernel)))
+    layer, again = pair(64, 64, dtype=torch.float16)
+    x = batch(1, 64, *SIZES[0], dtype=torch.float16, last=True)
+    for name in (*HALOS, *HALOS):
+        with going_by(name), poisoned():
+            y = again(x)
+        assert torch.equal(y, exact(layer, x))
+    assert [getattr(way, kernel).runs for *_, way, kernel in HALOS.values()] == [2, 2]
 
 
 @contextmanager
@@ -237,6 +242,10 @@ def _by_a_halo(name, patch):
         test_a_layer_by_a_halo_is_computed_alike(given, patch, "zeros", "input")
 
 
+def _by_both_halos(name, patch):
+    test_each_way_by_a_halo_keeps_what_it_prepared(patch)
+
+
 def _by_a_way(name, patch):
     with taking(name) as way:
         test_other_ways_compute_alike(way, {})
@@ -252,12 +261,16 @@ def _changed(name, patch):
 
 
 MUTANTS = [
-    ("halo", "prepared anew", 'keep(("halo", ', 'anew(("halo", ', _launches, "halo"),
-    ("halo", "prepared for all sizes", '("halo", place_of(layer), ', '("halo", ', _by_a_halo, "halo"),
-    ("halo", "padding that counts is other", ", expansion.masked), make", "), make", _by_a_halo, "halo"),
-    ("halo_beside", "prepared anew", 'keep(("beside", ', 'anew(("beside", ', _launches, "beside"),
-    ("halo_beside", "prepared for all sizes", '("beside", place_of(layer), ', '("beside", ', _by_a_halo, "beside"),
-    ("halo_beside", "padding that counts is other", "(layer), masked), make", "(layer)), make", _by_a_halo, "beside"),
+    *(
+        ("halo", *row, way)
+        for way in HALOS
+        for row in (
+            ("prepared anew", 'keep(("halo", ', 'anew(("halo", ', _launches),
+            ("prepared for all sizes", "width, place_of(layer), ", "width, ", _by_a_halo),
+            ("padding that counts is other", ", expansion.masked), make", "), make", _by_a_halo),
+        )
+    ),
+    ("halo", "prepared for one way, taken by the other", '("halo", width, ', '("halo", ', _by_both_halos, ""),
     ("ways", "a map for all sizes", '("degree 0", place_of(layer), ', '("degree 0", ', _by_a_way, "fused"),
     ("ways", "a map for both paddings", "place_of(layer), expansion.masked)", "place_of(layer))", _by_a_way, "library"),
     ("ways", "summed anew", "partial(keep, (", "partial(anew, (", _packed, "library"),
@@ -271,7 +284,7 @@ MUTANTS = [
 
 
 @pytest.mark.skipif(backends.DEVICE != "cpu", reason="on this machine alone")
-@pytest.mark.parametrize("row", MUTANTS, ids=lambda row: f"{row[0]}: {row[1]}")
+@pytest.mark.parametrize("row", MUTANTS, ids=lambda row: f"{row[0]}: {row[1]} {row[-1]}")
 def test_the_mistake_is_caught(row):
     file, _, old, new, check, name = row
     with pytest.MonkeyPatch.context() as patch, mistaken(file, old, new):

@@ -6,14 +6,13 @@ from itertools import product
 
 import pytest
 import torch
-from torch.nn import functional
 
 import konvlib
 from konvlib import geometry
 from konvlib.geometry import conv_geometry, konv_geometry
 from konvlib.konvolution import aten, plans, tensors
 from tests.engine import backends
-from tests.kernels.launches import Counted, Launches
+from tests.kernels.halos import launches_of, packed
 from tests.kernels.operators import integers, poisoned, running
 
 pytest.importorskip("triton.experimental.gluon", reason="Gluon came with Triton 3.5")
@@ -35,15 +34,6 @@ LAYERS = {  # size, kernel, options
     "one axis, stride": ((16,), (5,), {"padding": 2, "stride": 2}),
     "unpadded": ((8, 8), (3, 3), {}),
 }
-
-
-def packed(kappa, walk, width=64):
-    """The coefficients as rows of outputs, 64 columns at a time, in the order in which the kernel takes them."""
-    w, group = kappa.unsqueeze(-1) if walk.columns is None else kappa.movedim(3 + walk.rows, 3), 64 // width
-    w = functional.pad(w, (0, 0, 0, 0, 0, -kappa.shape[2] % width, 0, -kappa.shape[1] % group))
-    w = w.unflatten(2, (-1, width)).unflatten(1, (-1, group))
-    w = w.permute(0, 3, 6, 1, 5, 2, 4)  # outputs, blocks, columns, degrees, rows, degrees side by side, channels
-    return torch.cat([w[..., phase :: walk.phases, :, :].flatten(3) for phase in range(walk.phases)], 3).flatten(1)
 
 
 @pytest.mark.parametrize(("name", "masked"), list(product(LAYERS, [True, False])))
@@ -131,16 +121,7 @@ def test_a_whole_layer_and_its_gradients(emulated, mode, pad, axes, basis):
 @pytest.mark.parametrize("grad", [False, True])
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_call_is_two_launches(monkeypatch, emulated, padding, grad, stride):
-    for module in (plans, tensors):
-        monkeypatch.setattr(module, "is_plain", lambda *tensors: True)
     x = torch.ones(2, 64, 9, 9, dtype=torch.bfloat16).to(memory_format=torch.channels_last)
     layer = konvlib.Konv2d(64, 64, 3, padding=padding, stride=stride, dtype=x.dtype).requires_grad_(grad)
-    names = []
-    monkeypatch.setattr(halo, "konv_halo_kernel", Counted("halo", names))
-    monkeypatch.setattr(preparation, "prepare_kernel", Counted("prepare", names))
-    layer(x)
-    with Launches() as mode:
-        names.clear()
-        mode.names = names
-        layer(x)
+    names = launches_of(monkeypatch, lambda: layer(x), halo=(halo, "konv_halo_kernel"))
     assert names == ["prepare", "halo"]
