@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -41,8 +42,7 @@ MANY = 2**20
 """Up to how many numbers nobody asks whether they fit in memory."""
 
 _plans: dict[Any, Any] = {}
-_ready: dict[Any, tuple[Any, Any]] = {}
-"""The backend and the geometry of tensors that were found good, by all that they are but their values."""
+"""Geometries by shapes and arguments; for tensors found good, with their backend, by all that they are but values."""
 
 
 def prepared(
@@ -100,15 +100,14 @@ def prepared(
     if torch is not None and any([isinstance(operand, torch.Tensor) for operand in operands.values()]):
         if tensors is None:
             raise TypeError(f"{arrays.__package__} takes arrays, got a torch tensor; give tensor.numpy()")
-        from konvlib.checks import check_tensors, facts_of, plan_of_tensors
-
-        facts = facts_of(operands)
+        checks = _checks()
+        facts = checks.facts_of(operands)
         key = None if facts is None else _key_of((check, tensors, dtypes, *facts), arguments)
-        if key is not None and (found := _ready.get(key)):  # a graph must not depend on what is remembered
+        if key is not None and (found := _plans.get(key)):  # a graph must not depend on what is remembered
             backend, plan = found
             return backend, list(operands.values()), plan
-        backend, given, plan_of = tensors(), operands, plan_of_tensors
-        check_tensors(given, getattr(backend, dtypes))
+        backend, given, plan_of = tensors(), operands, checks.plan_of_tensors
+        checks.check_tensors(given, getattr(backend, dtypes))
     else:
         backend, plan_of = arrays, _plan_of_arrays
         try:
@@ -131,10 +130,15 @@ def prepared(
                 return _without_batch(backend, plan_of, check, given, arguments, batched)
     plan = plan_of(check, given, arguments)
     if key is not None and getattr(plan, "numbers", 0) <= MANY:
-        if len(_ready) >= MOST_PLANS:
-            _ready.clear()
-        _ready[key] = backend, plan
+        _remember(key, (backend, plan))
     return backend, list(given.values()), plan
+
+
+@cache
+def _checks() -> ModuleType:
+    from konvlib import checks
+
+    return checks
 
 
 def _lazy(arrays: ModuleType, operands: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
@@ -210,10 +214,14 @@ def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[st
     plan = _plans.get(key)
     if plan is None:
         plan = check(*shapes, **arguments)
-        if len(_plans) >= MOST_PLANS:
-            _plans.clear()
-        _plans[key] = plan
+        _remember(key, plan)
     return plan
+
+
+def _remember(key: Any, found: Any) -> None:
+    if len(_plans) >= MOST_PLANS:
+        _plans.clear()
+    _plans[key] = found
 
 
 def _key_of(start: tuple[Any, ...], arguments: dict[str, Any]) -> Any:
