@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from konvlib.geometry.arguments import shown
 from konvlib.geometry.batches import lacks_batch, told_rank
+from konvlib.geometry.layers import ConvGeometry, one_of_equals
 from konvlib.geometry.memory import check_memory
 from konvlib.geometry.operands import as_array, check_ordered, check_together, is_dask
 
@@ -214,6 +215,7 @@ def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[st
     plan = _plans.get(key)
     if plan is None:
         plan = check(*shapes, **arguments)
+        plan = one_of_equals(plan) if isinstance(plan, ConvGeometry) else plan
         _remember(key, plan)
     return plan
 

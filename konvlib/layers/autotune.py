@@ -260,9 +260,16 @@ def launch_either(
 
 
 def choose(
-    kind: str, layer: ConvGeometry, y: torch.Tensor, ways: dict[str, Callable[[], torch.Tensor]]
+    kind: str,
+    layer: ConvGeometry,
+    y: torch.Tensor,
+    ways: dict[str, Callable[[], torch.Tensor]],
+    others: Callable[[], dict[str, Callable[[], torch.Tensor]]] = dict,
 ) -> torch.Tensor:
     """Compute by the way that is known to be quickest for a geometry, or by the first.
+
+    ``others()`` has further ways. They are looked at only where one is known that is not among the first ones, or where
+    all are measured.
 
     Examples
     --------
@@ -272,9 +279,12 @@ def choose(
     True
     """
     name = key(kind, layer, y)
-    known = _measured.get(name) or _known(y).get(name)
+    measured = _measured.get(name)
+    known, measures = measured or _known(y).get(name), measured not in ways and _may_measure_all(y)
+    if measures or known not in (None, *ways):
+        ways = {**ways, **others()}
     way = known if known in ways else next(iter(ways))  # unknown, or one that does not serve these operands
-    if _measured.get(name) not in ways and _may_measure_all(y):  # what a file names, too: it may be older than a way
+    if measures and measured not in ways:  # what a file names, too: it may be older than a way
         seconds = {other: _seconds(ways[other]) for other in ways}
         quicker = [other for other in ways if seconds[other] < MARGINS.get(other, MARGIN) * seconds[way]]
         way = _measured[name] = min(quicker, key=seconds.__getitem__, default=way)

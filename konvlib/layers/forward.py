@@ -204,9 +204,8 @@ def conv(
 
     def launch(tile: Tile | BoxTile) -> None:
         if isinstance(tile, BoxTile):
-            weight = memory.packed_weight(w) if packed is w else packed
             form = forward_runs if runs else forward_hopper
-            return form.write_conv(y, x, weight, bias, layer, tile)
+            return form.write_conv(y, x, packed, bias, layer, tile)
         launch_kept(kernel, _launched, (layer, expansion, tile, precision), x, packed, bias, y)
 
     with runtime.on_device_of(y):

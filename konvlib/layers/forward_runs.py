@@ -101,8 +101,9 @@ def write_conv(
     layer: ConvGeometry,
     tile: BoxTile,
 ) -> None:
-    """Write the layer of ``x`` and a weight ``(C_out, taps, C_in)`` into ``y``."""
-    z, w, bias = laid_out(x, layer), runs_of(packed, layer), None if bias is None else bias.contiguous()
+    """Write the layer of ``x`` and a weight that lies as ``(C_out, taps, C_in)`` into ``y``."""
+    z, w = laid_out(x, layer), runs_of(memory.as_packed(packed, layer), layer)
+    bias = None if bias is None else bias.contiguous()
     launch(conv_runs_kernel, _launched, (layer, tile), z, w, bias, y)
 
 

@@ -245,15 +245,14 @@ def launch_by_phases(
     """
     if dx.numel() == 0:
         return
-    dy, lies_packed = memory.with_channels_last(dy), memory.lies_packed(w.shape, w.stride())
-    packed = w if lies_packed else memory.packed_weight(w)
+    dy = memory.with_channels_last(dy)
+    packed = w if memory.lies_packed(w.shape, w.stride()) else memory.packed_weight(w)
     few = layer.out_channels // layer.groups < autotune.FEW and kernels[1] is not None
     (argument, tensor), precision, depth = other, runtime.precision(dx), w.shape[1]
 
     def launch(tile: Tile | BoxTile) -> None:
         if isinstance(tile, BoxTile):
-            weight = memory.packed_weight(w) if lies_packed else packed
-            return input_grad_hopper.write_input_grad(dx, dy, weight, None if tensor is dx else tensor, layer, tile)
+            return input_grad_hopper.write_input_grad(dx, dy, packed, None if tensor is dx else tensor, layer, tile)
         key = layer, depth, tile, argument, told, few, precision
         launch_kept(kernels[few], _launched, key, dy, packed, tensor, dx)
 
