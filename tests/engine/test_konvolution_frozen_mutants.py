@@ -45,6 +45,9 @@ MUTANTS = [
     ("frozen", "transforms not looked at", "return is_plain(x) and ", "return "),
     ("frozen", "autocast not looked at", " and not lowers(x)", ""),
     ("frozen", "captured graphs not looked at", "x.is_cuda and torch.cuda.is_current_stream_capturing()", "False"),
+    ("frozen", "said to be frozen in training", "tensor is not None and tensor.requires_grad", "False"),
+    ("frozen", "said to be frozen while a bias is trained", "(self.kappa, self.bias)])", "(self.kappa,)])"),
+    ("frozen", "said not to be while a scale is", "in (self.kappa, self.bias)]", "in self.parameters()]"),
     ("frozen", "lazy layers frozen", "if any(map(is_lazy, self.parameters())):", "if False:"),
     ("frozen", "what required a gradient forgotten", "Frozen([*before, *names])", "Frozen(names)"),
     ("frozen", "frozen anew, and what was kept stays", "        self._frozen = Frozen([", "        _ = Frozen(["),
@@ -91,7 +94,7 @@ def _codes(code: CodeType) -> Iterator[tuple[str, CodeType]]:
 def _functions(module: Any) -> Iterator[FunctionType]:
     owners = [module, *(value for value in vars(module).values() if inspect.isclass(value))]
     for owner in owners:
-        for value in vars(owner).values():
+        for value in [each.fget if isinstance(each, property) else each for each in vars(owner).values()]:
             if isinstance(value, FunctionType) and value.__code__.co_filename == module.__file__:
                 yield value
 
@@ -110,6 +113,12 @@ def checks() -> list[Callable[[pytest.MonkeyPatch], None]]:
         counting(tests.test_what_is_made_of_parameters_is_made_once),
         counting(tests.test_without_zeros_in_the_padding_one_value_serves_all_sizes),
         counting(tests.test_so_many_values_are_kept_and_no_more),
+        *(
+            lambda patch, name=name: tests.test_a_layer_is_said_to_be_frozen_where_its_calls_reuse_what_is_kept(
+                name, tests.counted(patch)
+            )
+            for name in ("model", "bias", "scale", "layer")
+        ),
         counting(tests.test_autocast_finds_nothing_and_leaves_nothing),
         *(
             plain(getattr(tests, name))
