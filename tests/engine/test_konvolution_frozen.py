@@ -387,12 +387,12 @@ def test_a_layer_is_said_to_be_frozen_where_its_calls_reuse_what_is_kept(require
     """What is kept is made of kappa and of the bias alone. By the layer's own method it is frozen no more."""
     _, layer = pair(affine=True)
     model, x = nn.Sequential(layer), batch(2, 4, 5, 6)
-    for requires, frozen in ((True, required == "scale"), (False, required != "layer")):
+    for requires, expected in ((True, required == "scale"), (False, required != "layer")):
         model(x)
         {"layer": layer, "model": model}.get(required, getattr(layer, required, None)).requires_grad_(requires)
         made.clear()
         model(x)
-        assert layer.frozen == frozen == (not made)
+        assert layer.frozen == expected == (not made)
 
 
 @pytest.mark.parametrize("required", ["layer", "model", "kappa", "bias"])
