@@ -97,14 +97,15 @@ def prepared(
     >>> backend.conv(x, w, bias, layer)
     array([[[5, 8]]])
     """
-    torch, key = sys.modules.get("torch"), None
+    torch, key, found = sys.modules.get("torch"), None, None
     if torch is not None and any([isinstance(operand, torch.Tensor) for operand in operands.values()]):
         if tensors is None:
             raise TypeError(f"{arrays.__package__} takes arrays, got a torch tensor; give tensor.numpy()")
         checks = _checks()
         facts = checks.facts_of(operands)
-        key = None if facts is None else _key_of((check, tensors, dtypes, *facts), arguments)
-        if key is not None and (found := _plans.get(key)):  # a graph must not depend on what is remembered
+        if facts is not None:  # a graph must not depend on what is remembered
+            key, found = _remembered((check, tensors, dtypes, *facts), arguments)
+        if found is not None:
             backend, plan = found
             return backend, list(operands.values()), plan
         backend, given, plan_of = tensors(), operands, checks.plan_of_tensors
@@ -209,10 +210,9 @@ def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[st
     >>> once is again
     True
     """
-    key = _key_of((check, *shapes), arguments)
+    key, plan = _remembered((check, *shapes), arguments)
     if key is None:
         return check(*shapes, **arguments)
-    plan = _plans.get(key)
     if plan is None:
         plan = check(*shapes, **arguments)
         plan = one_of_equals(plan) if isinstance(plan, ConvGeometry) else plan
@@ -226,18 +226,20 @@ def _remember(key: Any, found: Any) -> None:
     _plans[key] = found
 
 
-def _key_of(start: tuple[Any, ...], arguments: dict[str, Any]) -> Any:
-    """All of it as one key; None where there is none: of an array for an argument, or of what a check refuses."""
+def _remembered(start: tuple[Any, ...], arguments: dict[str, Any]) -> tuple[Any, Any]:
+    """All of it as one key, and what is remembered by that, if anything.
+
+    There is no key, but None, of an array for an argument, or of what a check refuses.
+    """
     try:
         key = (*start, *[a if type(a) is int or type(a) is str else _exact(a) for a in arguments.values()])
-        hash(key)
+        return key, _plans.get(key)
     except (TypeError, ValueError, RecursionError):
-        return None
-    return key
+        return None, None
 
 
 def _exact(value: Any) -> Any:
     """A key that tells 1 from True and 1.0; a list may stand for a tuple."""
     if isinstance(value, (tuple, list)):
-        return tuple(value) if set(map(type, value)) == {int} else tuple(map(_exact, value))
+        return tuple(value) if all([type(each) is int for each in value]) else tuple(map(_exact, value))
     return type(value), value
