@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import cache
 from types import ModuleType
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -101,7 +100,8 @@ def prepared(
     if torch is not None and any([isinstance(operand, torch.Tensor) for operand in operands.values()]):
         if tensors is None:
             raise TypeError(f"{arrays.__package__} takes arrays, got a torch tensor; give tensor.numpy()")
-        checks = _checks()
+        from konvlib import checks
+
         facts = checks.facts_of(operands)
         if facts is not None:  # a graph must not depend on what is remembered
             key, found = _remembered((check, tensors, dtypes, *facts), arguments)
@@ -134,13 +134,6 @@ def prepared(
     if key is not None and getattr(plan, "numbers", 0) <= MANY:
         _remember(key, (backend, plan))
     return backend, list(given.values()), plan
-
-
-@cache
-def _checks() -> ModuleType:
-    from konvlib import checks
-
-    return checks
 
 
 def _lazy(arrays: ModuleType, operands: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
