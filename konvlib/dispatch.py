@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from konvlib.geometry.arguments import shown
 from konvlib.geometry.batches import lacks_batch, told_rank
+from konvlib.geometry.layers import ConvGeometry, one_of_equals
 from konvlib.geometry.memory import check_memory
 from konvlib.geometry.operands import as_array, check_ordered, check_together, is_dask
 
@@ -41,8 +42,7 @@ MANY = 2**20
 """Up to how many numbers nobody asks whether they fit in memory."""
 
 _plans: dict[Any, Any] = {}
-_ready: dict[Any, tuple[Any, Any]] = {}
-"""The backend and the geometry of tensors that were found good, by all that they are but their values."""
+"""Geometries by shapes and arguments; for tensors found good, with their backend, by all that they are but values."""
 
 
 def prepared(
@@ -96,19 +96,20 @@ def prepared(
     >>> backend.conv(x, w, bias, layer)
     array([[[5, 8]]])
     """
-    torch, key = sys.modules.get("torch"), None
+    torch, key, found = sys.modules.get("torch"), None, None
     if torch is not None and any([isinstance(operand, torch.Tensor) for operand in operands.values()]):
         if tensors is None:
             raise TypeError(f"{arrays.__package__} takes arrays, got a torch tensor; give tensor.numpy()")
-        from konvlib.checks import check_tensors, facts_of, plan_of_tensors
+        from konvlib import checks
 
-        facts = facts_of(operands)
-        key = None if facts is None else _key_of((check, tensors, dtypes, *facts), arguments)
-        if key is not None and (found := _ready.get(key)):  # a graph must not depend on what is remembered
+        facts = checks.facts_of(operands)
+        if facts is not None:  # a graph must not depend on what is remembered
+            key, found = _remembered((check, tensors, dtypes, *facts), arguments)
+        if found is not None:
             backend, plan = found
             return backend, list(operands.values()), plan
-        backend, given, plan_of = tensors(), operands, plan_of_tensors
-        check_tensors(given, getattr(backend, dtypes))
+        backend, given, plan_of = tensors(), operands, checks.plan_of_tensors
+        checks.check_tensors(given, getattr(backend, dtypes))
     else:
         backend, plan_of = arrays, _plan_of_arrays
         try:
@@ -131,9 +132,7 @@ def prepared(
                 return _without_batch(backend, plan_of, check, given, arguments, batched)
     plan = plan_of(check, given, arguments)
     if key is not None and getattr(plan, "numbers", 0) <= MANY:
-        if len(_ready) >= MOST_PLANS:
-            _ready.clear()
-        _ready[key] = backend, plan
+        _remember(key, (backend, plan))
     return backend, list(given.values()), plan
 
 
@@ -204,30 +203,36 @@ def planned(check: Callable[..., Any], shapes: Sequence[Any], arguments: dict[st
     >>> once is again
     True
     """
-    key = _key_of((check, *shapes), arguments)
+    key, plan = _remembered((check, *shapes), arguments)
     if key is None:
         return check(*shapes, **arguments)
-    plan = _plans.get(key)
     if plan is None:
         plan = check(*shapes, **arguments)
-        if len(_plans) >= MOST_PLANS:
-            _plans.clear()
-        _plans[key] = plan
+        plan = one_of_equals(plan) if isinstance(plan, ConvGeometry) else plan
+        _remember(key, plan)
     return plan
 
 
-def _key_of(start: tuple[Any, ...], arguments: dict[str, Any]) -> Any:
-    """All of it as one key; None where there is none: of an array for an argument, or of what a check refuses."""
+def _remember(key: Any, found: Any) -> None:
+    if len(_plans) >= MOST_PLANS:
+        _plans.clear()
+    _plans[key] = found
+
+
+def _remembered(start: tuple[Any, ...], arguments: dict[str, Any]) -> tuple[Any, Any]:
+    """All of it as one key, and what is remembered by that, if anything.
+
+    There is no key, but None, of an array for an argument, or of what a check refuses.
+    """
     try:
         key = (*start, *[a if type(a) is int or type(a) is str else _exact(a) for a in arguments.values()])
-        hash(key)
+        return key, _plans.get(key)
     except (TypeError, ValueError, RecursionError):
-        return None
-    return key
+        return None, None
 
 
 def _exact(value: Any) -> Any:
     """A key that tells 1 from True and 1.0; a list may stand for a tuple."""
     if isinstance(value, (tuple, list)):
-        return tuple(value) if set(map(type, value)) == {int} else tuple(map(_exact, value))
+        return tuple(value) if all([type(each) is int for each in value]) else tuple(map(_exact, value))
     return type(value), value

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import reduce
 from operator import or_
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,10 @@ LIBRARY = torch.library.Library("konvlib", "FRAGMENT")
 PLAIN = (Tensor, torch.nn.Parameter)
 """Types of tensors whose lengths are numbers: neither fake nor of a subclass that may change what lengths mean."""
 
+MOST_KEPT = 1024
+"""How many values a function keeps; then all are forgotten, and made again as they come."""
+
+T = TypeVar("T")
 _HARMLESS = ("CPU", "CUDA", "AutogradCPU", "AutogradCUDA", "ADInplaceOrView", "BackendSelect")
 _OTHER_KEYS = ~reduce(
     or_, [torch._C.DispatchKeySet(getattr(torch._C.DispatchKey, key)).raw_repr() for key in _HARMLESS]
@@ -117,6 +121,34 @@ def is_plain(*tensors: Tensor) -> bool:
         and not torch._C._len_torch_dispatch_stack()
         and all([type(tensor) in PLAIN and not tensor.is_meta for tensor in tensors])
     )
+
+
+class Kept(Generic[T]):
+    """A function that remembers what it made, but for what it made while a CUDA graph was captured.
+
+    That lies in the graph's memory, and has values only once the graph ran. Up to `MOST_KEPT` values are kept.
+
+    Examples
+    --------
+    >>> ones = Kept(torch.ones)
+    >>> ones(2, 3) is ones(2, 3), ones.made
+    (True, {(2, 3): tensor([[1., 1., 1.],
+            [1., 1., 1.]])})
+    """
+
+    def __init__(self, make: Callable[..., T]) -> None:
+        self.make, self.made = make, dict[Any, T]()
+
+    def __call__(self, *key: Any) -> T:
+        if torch.compiler.is_compiling():
+            return self.make(*key)
+        if (value := self.made.get(key)) is None:
+            value = self.make(*key)
+            if not (torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()):
+                if len(self.made) >= MOST_KEPT:
+                    self.made.clear()
+                self.made[key] = value
+        return value
 
 
 def meets_kernel(tensors: Sequence[Tensor | None]) -> bool:

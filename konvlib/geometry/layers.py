@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
 from typing import Literal
 
@@ -57,11 +57,13 @@ class ConvGeometry:
 
     def __hash__(self) -> int:
         # Made once too, at the first question: launchers of kernels remember by it.
-        if "_hash" not in self.__dict__:
+        try:
+            return self.__dict__["_hash"]
+        except KeyError:
             fields = self.batch, self.in_channels, self.out_channels, self.groups, self.input_size, self.kernel_size
             rest = self.stride, self.padding, self.dilation, self.padding_mode, self.output_size
             object.__setattr__(self, "_hash", hash((*fields, *rest)))
-        return self.__dict__["_hash"]
+            return self.__dict__["_hash"]
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -91,6 +93,19 @@ class ConvGeometry:
     def products(self) -> int:
         """How many multiplications the definition has, those with padding included."""
         return prod(self.output_shape) * prod(self.weight_shape[1:])
+
+
+@lru_cache(4096)
+def one_of_equals(layer: ConvGeometry) -> ConvGeometry:
+    """Return the same object for all equal layers: what is remembered by a layer is then found without comparing them.
+
+    Examples
+    --------
+    >>> one, other = (conv_geometry((1, 1, 9), (1, 1, 3), axes=1, padding=padding) for padding in (1, (1,)))
+    >>> one is other, one_of_equals(one) is one_of_equals(other)
+    (False, True)
+    """
+    return layer
 
 
 @dataclass(frozen=True)

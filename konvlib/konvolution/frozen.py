@@ -134,12 +134,16 @@ def _is_usual(x: Tensor) -> bool:
 class Freezable(nn.Module):
     """What can be frozen: a layer of Konvolution."""
 
+    kappa: Tensor
+    bias: Tensor | None
     _frozen: Frozen | None = None
 
     @property
     def frozen(self) -> bool:
-        """Whether the layer is frozen: see `freeze`."""
-        return self._frozen is not None
+        """Whether the layer is frozen: see `freeze`; not while ``kappa`` or ``bias`` requires a gradient."""
+        if self._frozen is None:
+            return False
+        return not any([tensor is not None and tensor.requires_grad for tensor in (self.kappa, self.bias)])
 
     def freeze(self) -> Self:
         """Say that the parameters are constant from now on, so that what is made of them alone is made once.
@@ -153,8 +157,8 @@ class Freezable(nn.Module):
         replaced, or changed in place. Torch counts changes in place, but for those through ``kappa.data``, through a
         NumPy array that shares the memory, by another process or by a CUDA graph: call `freeze` again after these.
 
-        Nothing is reused while a parameter requires a gradient, under autocast, in traces and in compiled graphs,
-        under `torch.func`, and while a CUDA graph is captured: there a layer computes as if it were not frozen.
+        Nothing is reused while ``kappa`` or ``bias`` requires a gradient, under autocast, in traces and in compiled
+        graphs, under `torch.func`, and while a CUDA graph is captured: there a layer computes as if it were not frozen.
 
         Returns
         -------

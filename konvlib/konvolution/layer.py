@@ -26,7 +26,7 @@ from konvlib.konvolution import aten, bases, operators, plans, tensors
 from konvlib.konvolution.bases import get_basis
 from konvlib.konvolution.frozen import Freezable, anew
 from konvlib.layers.polynomials import SQUASHES
-from konvlib.registration import is_plain, last_derivative
+from konvlib.registration import Kept, is_plain, last_derivative
 from konvlib.runtime import runs_kernel
 
 _NODES = np.linspace(-20, 20, 641)
@@ -294,7 +294,7 @@ _USUAL = {"padding": 0, "dilation": 1, "groups": 1, "padding_mode": "zeros", "pa
 _OPTIONS = ("stride", *_USUAL)
 
 
-@lru_cache(1024)
+@Kept
 def _planned(
     shapes: tuple[Any, ...], dtype: torch.dtype, device: torch.device, basis: bases.Basis, squash: str, *options: Any
 ) -> Callable[..., torch.Tensor]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -28,7 +27,7 @@ from konvlib.konvolution.frozen import Keep, anew
 from konvlib.layers import memory
 from konvlib.layers import operators as layers
 from konvlib.layers.polynomials import BASES, SQUASHES, Expansion
-from konvlib.registration import Operator, bias_grad, is_plain, pullback
+from konvlib.registration import Kept, Operator, bias_grad, is_plain, pullback
 from konvlib.runtime import REALS
 
 FUSED_DEGREES = 8
@@ -195,7 +194,7 @@ def _constants(x: Tensor, fused: Fused) -> plans.Constants:
     return _kept(fused, x.dtype, x.device) if is_plain(x) else _planned(x, fused)[1]
 
 
-@lru_cache(1024)
+@Kept
 def _kept(fused: Fused, dtype: torch.dtype, device: torch.device) -> plans.Constants:
     """The constants of a plan, found by one key."""
     return _planned(torch.empty((), dtype=dtype, device=device).expand(fused.layer.input_shape), fused)[1]

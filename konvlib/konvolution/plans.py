@@ -19,7 +19,7 @@ from torch import Tensor
 from konvlib import runtime
 from konvlib.geometry import ConvGeometry, KonvGeometry
 from konvlib.konvolution.bases import Basis, get_basis
-from konvlib.registration import is_plain
+from konvlib.registration import Kept, is_plain
 from konvlib.runtime import sum_dtype
 
 
@@ -82,7 +82,7 @@ def plan_of(given: KonvGeometry, basis: str, squash: str = "none") -> Plan:
 
 
 def constants_of(plan: Plan, x: Tensor) -> Constants:
-    """Return the tensors of a plan for an input; they are remembered if they belong to no transform and no trace.
+    """Return the tensors of a plan for an input; they are kept if they belong to no transform, no trace and no graph.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def constants_of(plan: Plan, x: Tensor) -> Constants:
     return runtime.replicated(constants, x) if sharded else constants
 
 
-@lru_cache(1024)
+@Kept
 def _kept(*arguments: Any) -> Constants:
     """As `_made`; small tables are joined to one, so that the map is one product."""
     with torch.inference_mode(False), torch.no_grad():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from konvlib.geometry import KonvGeometry
+from konvlib.geometry.layers import one_of_equals
 from konvlib.gradients import tensors as gradients
 from konvlib.konvolution import aten, bases, operators, plans
 from konvlib.konvolution.frozen import Keep, anew
@@ -83,7 +84,7 @@ def fused(given: KonvGeometry, basis: str, squash: str) -> tuple[operators.Fused
     (Expansion(degrees=2, basis='monomial', squash='tanh', masked=True), \
 ('monomial', 'tanh', True, (1,), (1, 1), (1,), 1))
     """
-    layer = given.layer
+    layer = one_of_equals(given.layer)
     if basis not in BASES or layer.padding_mode != "zeros" or not 0 < given.degree <= operators.FUSED_DEGREES:
         return None
     rest = basis, squash, given.pad == "basis"

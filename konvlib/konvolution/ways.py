@@ -49,7 +49,7 @@ def konv(
     tensor([[[14., 12.]]])
     """
     given = x, kappa, bias, layer, expansion
-    return _forward(x, kappa, lambda: bias, layer, expansion, lambda form: form.konv(*given))
+    return _forward(x, lambda: kappa, lambda: bias, layer, expansion, lambda form: form.konv(*given))
 
 
 def whole_konv(
@@ -76,14 +76,20 @@ def whole_konv(
     ...     whole_konv(x, kappa, None, degree_0, layer, Expansion(2, "monomial"))
     tensor([[[25., 23.]]])
     """
-    given, rest = (x, kappa, bias, layer, expansion, keep), kappa.narrow(1, 1, expansion.degrees)
-    added = partial(keep, ("degree 0", place_of(layer), expansion.masked), degree_0)
-    return _forward(x, rest, added, layer, expansion, lambda form: form.whole_konv(*given), keep)
+    given = x, kappa, bias, layer, expansion, keep
+
+    def added() -> torch.Tensor:
+        return keep(("degree 0", place_of(layer), expansion.masked), degree_0)
+
+    return _forward(
+        x, lambda: kappa.narrow(1, 1, expansion.degrees), added, layer, expansion,
+        lambda form: form.whole_konv(*given), keep,
+    )  # fmt: skip
 
 
 def _forward(
     x: torch.Tensor,
-    kappa: torch.Tensor,
+    kappa: Callable[[], torch.Tensor],
     added: Callable[[], torch.Tensor | None],
     layer: ConvGeometry,
     expansion: Expansion,
@@ -92,14 +98,15 @@ def _forward(
 ) -> torch.Tensor:
     """The layer by the way to choose.
 
-    ``added`` returns a bias, or a map of biases, for those that go by no halo, and ``by`` the layer by a form of halo.
+    For those that go by no halo ``kappa`` returns the coefficients from degree 1 on, and ``added`` a bias, or a map of
+    biases; ``by`` returns the layer by a form of halo.
     """
 
     def fused() -> torch.Tensor:
         return forward.conv(x, keep("packed", packed), added(), layer, expansion)
 
     def packed() -> torch.Tensor:
-        w = kappa.flatten(1, 2)
+        w = kappa().flatten(1, 2)
         return w if memory.lies_packed(w.shape, w.stride()) else w.movedim(1, -1).contiguous().movedim(-1, 1)
 
     def expanded() -> torch.Tensor:
@@ -109,17 +116,19 @@ def _forward(
     def library() -> torch.Tensor:
         (z, wide), bias = _expanded(x, layer, expansion), added()
         plain = bias if bias is not None and bias.dim() == 1 else None
-        y = aten.conv(z, kappa.flatten(1, 2), plain, wide)
+        y = aten.conv(z, kappa().flatten(1, 2), plain, wide)
         y = y if plain is bias else y.add_(bias)
         return y if memory.is_channels_last(x) else y.contiguous()
 
+    def others() -> dict[str, Callable[[], torch.Tensor]]:
+        """Never the first, as columns of the gradient."""
+        forms = {"beside": halo_beside, "balanced": halo_balanced}
+        served = {name: form for name, form in forms.items() if form.serves(x, layer, expansion.degrees)}
+        return {name: partial(by, form) for name, form in served.items()}
+
     ways = {"halo": lambda: by(halo)} if halo.serves(x, layer) else {}
     ways |= {"fused": fused, "expanded": expanded, "library": library}
-    if halo_beside.serves(x, layer, expansion.degrees):  # not the first, as columns of the gradient
-        ways["beside"] = lambda: by(halo_beside)
-    if halo_balanced.serves(x, layer, expansion.degrees):
-        ways["balanced"] = lambda: by(halo_balanced)
-    return autotune.choose(_kind("konv", expansion), layer, x, ways)
+    return autotune.choose(_kind("konv", expansion), layer, x, ways, others)
 
 
 def konv_input_grad(
@@ -145,14 +154,18 @@ def konv_input_grad(
     def library() -> torch.Tensor:
         return kernels.contract(aten.conv_transpose(dy, kappa.flatten(1, 2), None, wide), x, expansion, layer.groups)
 
+    def others() -> dict[str, Callable[[], torch.Tensor]]:
+        """Never the first: it is taken only where it was measured to be quicker."""
+        if not columns.serves(x, layer, expansion):
+            return {}
+        return {"columns": lambda: columns.conv_transpose(dy, kappa, x, layer, expansion)}
+
     ways = {
         "fused": lambda: polynomial_input_grad.conv_transpose(dy, kappa.flatten(1, 2), x, layer, expansion),
         "expanded": expanded,
         "library": library,
     }
-    if columns.serves(x, layer, expansion):  # not the first: it is taken only where it was measured to be quicker
-        ways["columns"] = lambda: columns.conv_transpose(dy, kappa, x, layer, expansion)
-    return autotune.choose(_kind("konv_input_grad", expansion), layer, x, ways)
+    return autotune.choose(_kind("konv_input_grad", expansion), layer, x, ways, others)
 
 
 def konv_kappa_grad(x: torch.Tensor, dy: torch.Tensor, layer: ConvGeometry, expansion: Expansion) -> torch.Tensor:

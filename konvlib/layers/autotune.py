@@ -130,7 +130,12 @@ def multiprocessors(tensor: torch.Tensor) -> int:
     """
     if not tensor.is_cuda:
         return MULTIPROCESSORS
-    return torch.cuda.get_device_properties(tensor.device).multi_processor_count
+    return _multiprocessors(tensor.device)
+
+
+@lru_cache(64)
+def _multiprocessors(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def tiles_of(
@@ -193,7 +198,20 @@ def launch(
     >>> launch("conv", layer, y, print, rows=7, columns=1, programs=1)
     Tile(block_m=32, block_n=16, block_k=16, num_warps=4, num_stages=3)
     """
-    name = key(kind, layer, y)
+    _launch(key(kind, layer, y), y, run, rows, columns, programs, among, likely)
+
+
+def _launch(
+    name: str,
+    y: torch.Tensor,
+    run: Callable[[Any], None],
+    rows: int = 1,
+    columns: int = 1,
+    programs: int = 1,
+    among: tuple[Tile, ...] | None = None,
+    likely: Sequence[Tile | BoxTile] | None = None,
+) -> None:
+    """`launch` by the name of a geometry."""
     tile = _known(y).get(name) or _measured.get(name)
     if tile is None:
         likely = likely or candidates(among or tiles_of(y.dtype), rows, columns, programs, multiprocessors(y))
@@ -223,11 +241,11 @@ def launch_either(
     >>> launch_either("conv", layer, y, print, lambda: [BoxTile(64, 64, 64, 4, 4, 1, 1, 1, 64)], rows=7)
     Tile(block_m=32, block_n=16, block_k=16, num_warps=4, num_stages=3)
     """
-    name = key(f"{kind} boxes", layer, y)
+    plain, name = _keys(kind, layer, y.dtype, _order_of(y))
     tile = _known(y).get(name) or _measured.get(name)
     found = boxes() if tile is not None or _may_measure_all(y) else ()
     if not found:
-        return launch(kind, layer, y, run, **sizes)
+        return _launch(plain, y, run, **sizes)
     if tile is not None:
         return run(tile)
     taken: list[Any] = []
@@ -236,15 +254,22 @@ def launch_either(
         taken.append(tile)
         run(tile)
 
-    launch(kind, layer, y, noted, **sizes)
+    _launch(plain, y, noted, **sizes)
     tile = _measured[name] = _quickest([taken[-1], *found], run)
     run(tile)
 
 
 def choose(
-    kind: str, layer: ConvGeometry, y: torch.Tensor, ways: dict[str, Callable[[], torch.Tensor]]
+    kind: str,
+    layer: ConvGeometry,
+    y: torch.Tensor,
+    ways: dict[str, Callable[[], torch.Tensor]],
+    others: Callable[[], dict[str, Callable[[], torch.Tensor]]] = dict,
 ) -> torch.Tensor:
     """Compute by the way that is known to be quickest for a geometry, or by the first.
+
+    ``others()`` has further ways. They are looked at only where one is known that is not among the first ones, or where
+    all are measured.
 
     Examples
     --------
@@ -254,9 +279,12 @@ def choose(
     True
     """
     name = key(kind, layer, y)
-    known = _measured.get(name) or _known(y).get(name)
+    measured = _measured.get(name)
+    known, measures = measured or _known(y).get(name), measured not in ways and _may_measure_all(y)
+    if measures or known not in (None, *ways):
+        ways = {**ways, **others()}
     way = known if known in ways else next(iter(ways))  # unknown, or one that does not serve these operands
-    if _measured.get(name) not in ways and _may_measure_all(y):  # what a file names, too: it may be older than a way
+    if measures and measured not in ways:  # what a file names, too: it may be older than a way
         seconds = {other: _seconds(ways[other]) for other in ways}
         quicker = [other for other in ways if seconds[other] < MARGINS.get(other, MARGIN) * seconds[way]]
         way = _measured[name] = min(quicker, key=seconds.__getitem__, default=way)
@@ -272,7 +300,17 @@ def key(kind: str, layer: ConvGeometry, y: torch.Tensor) -> str:
     >>> key("conv", conv_geometry((8, 3, 9), (4, 3, 3), axes=1, stride=2), torch.ones(1, 1, 1))
     'conv float32 first n8 c3-4 g1 i9 k3 s2 p0+0 d1'
     """
-    return _key(kind, layer, y.dtype, "last" if memory.is_channels_last(y) else "first")
+    return _key(kind, layer, y.dtype, _order_of(y))
+
+
+def _order_of(y: torch.Tensor) -> str:
+    return "last" if memory.is_channels_last(y) else "first"
+
+
+@lru_cache(4096)
+def _keys(kind: str, layer: ConvGeometry, dtype: torch.dtype, order: str) -> tuple[str, str]:
+    """The names without boxes, and with them."""
+    return _key(kind, layer, dtype, order), _key(f"{kind} boxes", layer, dtype, order)
 
 
 @lru_cache(4096)

@@ -198,20 +198,17 @@ def conv(
     if y.numel() == 0:
         return y
     x, packed = memory.with_channels_last(x), w if memory.lies_packed(w.shape, w.stride()) else memory.packed_weight(w)
-    runs, precision = forward_runs.could_serve(y.dtype, layer), runtime.precision(y)
+    name, few, runs, sizes = _known(layer, expansion, y.dtype)
     bias = bias.contiguous() if bias is not None and bias.dim() == 1 else bias
-    few = layer.in_channels // layer.groups < autotune.FEW
-    kernel = conv_forward_few_kernel if few else conv_forward_kernel
+    kernel, precision = conv_forward_few_kernel if few else conv_forward_kernel, runtime.precision(y)
 
     def launch(tile: Tile | BoxTile) -> None:
         if isinstance(tile, BoxTile):
-            weight = memory.packed_weight(w) if packed is w else packed
             form = forward_runs if runs else forward_hopper
-            return form.write_conv(y, x, weight, bias, layer, tile)
+            return form.write_conv(y, x, packed, bias, layer, tile)
         launch_kept(kernel, _launched, (layer, expansion, tile, precision), x, packed, bias, y)
 
     with runtime.on_device_of(y):
-        name, sizes = _name(expansion), _sizes(layer, expansion, y.dtype)
         if expansion == PLAIN:
             boxes = partial(forward_hopper.tiles, y, x, packed, bias, layer)
             boxes = partial(forward_runs.tiles, y, bias, layer) if runs else boxes
@@ -221,16 +218,14 @@ def conv(
     return y
 
 
-@lru_cache(64)
-def _name(expansion: Expansion) -> str:
-    return "conv" if expansion == PLAIN else f"conv {expansion.basis} {expansion.squash} {expansion.degrees}"
-
-
 @lru_cache(1024)
-def _sizes(layer: ConvGeometry, expansion: Expansion, dtype: torch.dtype) -> Mapping[str, Any]:
-    """What the tile is chosen by."""
+def _known(layer: ConvGeometry, expansion: Expansion, dtype: torch.dtype) -> tuple[str, bool, bool, Mapping[str, Any]]:
+    """The layer's name among choices, whether its channels are few, whether runs serve, and what tiles depend on."""
+    name = "conv" if expansion == PLAIN else f"conv {expansion.basis} {expansion.squash} {expansion.degrees}"
     sizes = {"rows": _told(layer, expansion)["pixels"], "columns": layer.out_channels // layer.groups}
-    return sizes | {"programs": layer.groups, "among": autotune.tiles_of(dtype, expanded=expansion != PLAIN)}
+    sizes |= {"programs": layer.groups, "among": autotune.tiles_of(dtype, expanded=expansion != PLAIN)}
+    few, runs = layer.in_channels // layer.groups < autotune.FEW, forward_runs.could_serve(dtype, layer)
+    return name, few, runs, MappingProxyType(sizes)
 
 
 def _launched(

@@ -155,7 +155,7 @@ def write_conv(
     layer: ConvGeometry,
     tile: BoxTile,
 ) -> None:
-    """Write the layer of ``x`` and a weight ``(C_out, taps, C_in)`` into ``y``."""
+    """Write the layer of ``x`` and a weight that lies as ``(C_out, taps, C_in)`` into ``y``."""
     launch(conv_boxes_kernel, _launched, (layer, tile), x, packed, None if bias is None else bias.contiguous(), y)
 
 
@@ -165,12 +165,12 @@ def _launched(
 ) -> tuple[tuple[int], dict[str, Any]]:  # fmt: skip
     """The grid and the arguments."""
     x, y, boxes = weight_grad_hopper.viewed(x, y, layer)
-    box = [tile.images, tile.rows, tile.columns]
+    box, w = [tile.images, tile.rows, tile.columns], memory.as_packed(packed, layer)
     blocks_n = cdiv(boxes.out_channels, tile.block_n)
     images, rows, columns = (cdiv(size, extent) for size, extent in zip(y.shape[:3], box, strict=True))
     return (blocks_n * images * rows * columns,), {
         "x_desc": pixel_boxes.descriptor(pixel_boxes.by_phases(x, boxes.stride), [*box, 1, tile.block_k]),
-        "w_desc": pixel_boxes.descriptor(packed, [tile.block_n, 1, tile.block_k]),
+        "w_desc": pixel_boxes.descriptor(w, [tile.block_n, 1, tile.block_k]),
         "bias_ptr": packed if bias is None else bias, "y_desc": pixel_boxes.descriptor(y, [*box, tile.block_n]),
         "blocks_n": blocks_n, "blocks_h": rows, "blocks_w": columns,
         "in_channels": boxes.in_channels, "out_channels": boxes.out_channels,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -101,8 +101,9 @@ def write_conv(
     layer: ConvGeometry,
     tile: BoxTile,
 ) -> None:
-    """Write the layer of ``x`` and a weight ``(C_out, taps, C_in)`` into ``y``."""
-    z, w, bias = laid_out(x, layer), runs_of(packed, layer), None if bias is None else bias.contiguous()
+    """Write the layer of ``x`` and a weight that lies as ``(C_out, taps, C_in)`` into ``y``."""
+    z, w = laid_out(x, layer), runs_of(memory.as_packed(packed, layer), layer)
+    bias = None if bias is None else bias.contiguous()
     launch(conv_runs_kernel, _launched, (layer, tile), z, w, bias, y)
 
 
@@ -140,15 +141,31 @@ def laid_out(x: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:
     (torch.Size([1, 1, 8, 4]), [[0.0, 0.0, 0.0, 0.0], [0.0, 4.0, 8.0, 0.0], [1.0, 5.0, 9.0, 0.0]])
     """
     x = x.movedim(1, -1) if layer.axes == 2 else x.movedim(1, -1).unsqueeze(1)
+    room = _room_of(layer)
+    z = x.new_zeros(room.shape)
+    part = z.as_strided((layer.batch, room.height, room.width, layer.in_channels), z.stride(), room.first)
+    part.copy_(x if x.shape[1:3] == (room.height, room.width) else x[:, : room.height, : room.width])
+    return z
+
+
+class Room(NamedTuple):
+    """What an input is laid out in, where its first sample lies there, and for how many rows and columns is room."""
+
+    shape: tuple[int, int, int, int]
+    first: int
+    height: int
+    width: int
+
+
+@lru_cache(1024)
+def _room_of(layer: ConvGeometry) -> Room:
     channels, run = power_of_2(layer.in_channels), _filled(layer)
     (stride_h, stride_w), (above, before) = memory.three(layer.stride, 1)[1:], memory.three(layer.before, 0)[1:]
-    out_h, out_w = memory.three(layer.output_size, 1)[1:]
+    (in_h, in_w), (out_h, out_w) = memory.three(layer.input_size, 1)[1:], memory.three(layer.output_size, 1)[1:]
     rows = (out_h - 1) * stride_h + memory.three(layer.dilation, 1)[1] * (memory.three(layer.kernel_size, 1)[1] - 1) + 1
     columns = 16 * cdiv(((out_w - 1) * stride_w * channels + run), 16) // channels
-    z = x.new_zeros(layer.batch, rows, columns, channels)
-    part = z[:, above : above + x.shape[1], before : before + x.shape[2], : layer.in_channels]
-    part.copy_(x[:, : part.shape[1], : part.shape[2]])
-    return z
+    height, width = max(min(in_h, rows - above), 0), max(min(in_w, columns - before), 0)
+    return Room((layer.batch, rows, columns, channels), (above * columns + before) * channels, height, width)
 
 
 def runs_of(packed: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:
@@ -161,10 +178,11 @@ def runs_of(packed: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:
     tensor([1, 2, 3, 0, 4, 5, 6, 0, 0])
     """
     kernel_h, kernel_w = memory.three(layer.kernel_size, 1)[1:]
-    channels, run = power_of_2(layer.in_channels), _filled(layer)
-    w = packed.new_zeros(layer.out_channels, kernel_h, run // channels, channels)
-    w[:, :, :kernel_w, : layer.in_channels] = packed.unflatten(1, (kernel_h, kernel_w))
-    return w.flatten(2)
+    run, channels = _filled(layer), power_of_2(layer.in_channels)
+    w = packed.new_zeros((layer.out_channels, kernel_h, run))
+    taps = packed.view(layer.out_channels, kernel_h, kernel_w, layer.in_channels)
+    w.as_strided(taps.shape, (kernel_h * run, run, channels, 1)).copy_(taps)
+    return w
 
 
 def _filled(layer: ConvGeometry) -> int:

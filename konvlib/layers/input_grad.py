@@ -206,15 +206,16 @@ def conv_transpose(dy: torch.Tensor, w: torch.Tensor, bias: torch.Tensor | None,
     tensor([[[ 2., 13., 15.]]])
     """
     dx = memory.fresh(dy, layer.input_shape)
-    given = {"bias_ptr": dx if bias is None else bias.contiguous(), "HAS_BIAS": bias is not None}
+    other, told = ("bias_ptr", dx if bias is None else bias.contiguous()), (("HAS_BIAS", bias is not None),)
     kernels, among = (conv_input_grad_kernel, conv_input_grad_few_kernel), autotune.tiles_of(dx.dtype)
-    launch_by_phases(kernels, given, dx, dy, w, layer, name="conv_transpose", among=among, in_boxes=True)
+    launch_by_phases(kernels, other, told, dx, dy, w, layer, name="conv_transpose", among=among, in_boxes=True)
     return dx
 
 
 def launch_by_phases(
     kernels: tuple[Any, Any | None],
-    given: dict[str, Any],
+    other: tuple[str, torch.Tensor],
+    told: tuple[tuple[str, Any], ...],
     dx: torch.Tensor,
     dy: torch.Tensor,
     w: torch.Tensor,
@@ -224,37 +225,35 @@ def launch_by_phases(
     among: tuple[Tile, ...],
     in_boxes: bool = False,
 ) -> None:
-    """Launch one of two kernels that write ``dx``, for many channels or for few, with its own arguments ``given``.
+    """Launch one of two kernels that write ``dx``, for many channels or for few, with its own arguments.
 
-    One of these is a tensor. The second kernel may be missing. With ``in_boxes``, what they compute is the input
-    gradient with a bias, and boxes of pixels may compute it too.
+    These are one tensor, ``other``, and what is ``told``, each with its name. The second kernel may be missing. With
+    ``in_boxes``, what they compute is the input gradient with a bias, the tensor, unless that is ``dx``; and boxes of
+    pixels may compute it too.
 
     Examples
     --------
     >>> from konvlib.geometry import conv_geometry
     >>> dx, dy, w = torch.empty(1, 1, 3), torch.tensor([[[1.0, 5]]]), torch.tensor([[[2.0, 3]]])
-    >>> kernels, given = (conv_input_grad_kernel, conv_input_grad_few_kernel), {"bias_ptr": dx, "HAS_BIAS": False}
+    >>> kernels = conv_input_grad_kernel, conv_input_grad_few_kernel
+    >>> given = ("bias_ptr", dx), (("HAS_BIAS", False),)
     >>> layer, among = conv_geometry(dx.shape, w.shape, axes=1), autotune.SINGLES
     >>> with runtime.interpreted():
-    ...     launch_by_phases(kernels, given, dx, dy, w, layer, name="conv_transpose", among=among)
+    ...     launch_by_phases(kernels, *given, dx, dy, w, layer, name="conv_transpose", among=among)
     >>> dx
     tensor([[[ 2., 13., 15.]]])
     """
     if dx.numel() == 0:
         return
-    dy, lies_packed = memory.with_channels_last(dy), memory.lies_packed(w.shape, w.stride())
-    packed = w if lies_packed else memory.packed_weight(w)
-    ((other, tensor),) = [(argument, each) for argument, each in given.items() if isinstance(each, torch.Tensor)]
-    told = tuple([(argument, value) for argument, value in given.items() if argument != other])
+    dy = memory.with_channels_last(dy)
+    packed = w if memory.lies_packed(w.shape, w.stride()) else memory.packed_weight(w)
     few = layer.out_channels // layer.groups < autotune.FEW and kernels[1] is not None
-    precision, depth = runtime.precision(dx), w.shape[1]
+    (argument, tensor), precision, depth = other, runtime.precision(dx), w.shape[1]
 
     def launch(tile: Tile | BoxTile) -> None:
         if isinstance(tile, BoxTile):
-            weight = memory.packed_weight(w) if lies_packed else packed
-            bias = given["bias_ptr"] if given["HAS_BIAS"] else None
-            return input_grad_hopper.write_input_grad(dx, dy, weight, bias, layer, tile)
-        key = layer, depth, tile, other, told, few, precision
+            return input_grad_hopper.write_input_grad(dx, dy, packed, None if tensor is dx else tensor, layer, tile)
+        key = layer, depth, tile, argument, told, few, precision
         launch_kept(kernels[few], _launched, key, dy, packed, tensor, dx)
 
     with runtime.on_device_of(dx):

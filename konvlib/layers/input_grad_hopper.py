@@ -194,7 +194,7 @@ def write_input_grad(
     layer: ConvGeometry,
     tile: BoxTile,
 ) -> None:
-    """Write the input gradient, with a bias, of the layer with a weight ``(C_out, taps, C_in)`` into ``dx``."""
+    """Write the input gradient, with a bias, of the layer whose weight lies as ``(C_out, taps, C_in)``."""
     bias = None if bias is None else bias.contiguous()
     launch(conv_input_grad_boxes_kernel, _launched, (layer, tile), dy, packed, bias, dx)
 
@@ -217,7 +217,7 @@ def _launched(
     boxes = images * rows * columns
     return (blocks_n * boxes * math.prod(stride),), {
         "dy_desc": pixel_boxes.descriptor(dy, [*box, tile.block_k]),
-        "w_desc": pixel_boxes.descriptor(packed, [tile.block_k, 1, tile.block_n]),
+        "w_desc": pixel_boxes.descriptor(memory.as_packed(packed, layer), [tile.block_k, 1, tile.block_n]),
         "bias_ptr": packed if bias is None else bias,
         "dx_desc": pixel_boxes.descriptor(phases, [*box, 1, tile.block_n]),
         "blocks_n": blocks_n, "blocks_h": rows, "blocks_w": columns, "boxes": boxes,

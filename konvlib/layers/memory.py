@@ -126,9 +126,25 @@ def packed_weight(w: torch.Tensor) -> torch.Tensor:
     """
     if lies_packed(w.shape, w.stride()):
         outputs, inputs, *kernel = w.shape
-        taps = prod(kernel)
-        return w.as_strided((outputs, taps, inputs), (taps * inputs, inputs, 1))
+        return _as_packed(w, outputs, prod(kernel), inputs)
     return w.flatten(2).movedim(1, -1).contiguous() if w.dim() == AXES else w.movedim(1, -1).contiguous().flatten(1, -2)
+
+
+def as_packed(w: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:
+    """A layer's weight that lies packed, with whatever axes, as ``(C_out, taps, C_in // groups)``.
+
+    Examples
+    --------
+    >>> from konvlib.geometry import conv_geometry
+    >>> w = torch.arange(6).reshape(1, 2, 3).mT.contiguous().mT
+    >>> as_packed(w, conv_geometry((1, 2, 9), w.shape, axes=1)).tolist()
+    [[[0, 3], [1, 4], [2, 5]]]
+    """
+    return _as_packed(w, layer.out_channels, prod(layer.kernel_size), layer.in_channels // layer.groups)
+
+
+def _as_packed(w: torch.Tensor, outputs: int, taps: int, inputs: int) -> torch.Tensor:
+    return w.as_strided((outputs, taps, inputs), (taps * inputs, inputs, 1))
 
 
 @lru_cache(4096)

@@ -121,9 +121,10 @@ def conv_transpose(
     dx = memory.empty(x, layer.input_shape)
     if expansion.degrees == 0:
         return dx.zero_()
-    given = {"x_ptr": x, **memory.named_strides("x", x)}
-    given |= {"DEGREES": expansion.degrees, "BASIS": expansion.basis, "SQUASH": expansion.squash}
+    told = memory.named_strides("x", x)
+    told |= {"DEGREES": expansion.degrees, "BASIS": expansion.basis, "SQUASH": expansion.squash}
+    given = ("x_ptr", x), tuple(told.items())
     name = f"conv_transpose {expansion.basis} {expansion.squash} {expansion.degrees}"
     among = autotune.tiles_of(dx.dtype, expanded=True, sloped=True)
-    launch_by_phases((polynomial_input_grad_kernel, None), given, dx, dy, w, layer, name=name, among=among)
+    launch_by_phases((polynomial_input_grad_kernel, None), *given, dx, dy, w, layer, name=name, among=among)
     return dx

@@ -11,7 +11,7 @@ pairs of a tap and a channel.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -249,14 +249,10 @@ def write_weight_grad(
             total += part
         dw.copy_(total)
         return
-    options = degree, basis, squash, masked
-    taps, in_channels = math.prod(layer.kernel_size), layer.in_channels // layer.groups
-    among = autotune.tiles_of(x.dtype, expanded=basis != "none", summed=True)
-    rows, columns, programs = layer.out_channels // layer.groups, taps * in_channels, layer.groups
+    options, sizes = (degree, basis, squash, masked), _sizes(layer, x.dtype, basis != "none")
     with runtime.on_device_of(dw):
         if basis == "none" and weight_grad_hopper.serves(x, dy, layer):
-            boxes, at_once = weight_grad_hopper.boxes_of(layer, x.stride(), dy.stride()), multiprocessors(x)
-            likely = weight_grad_boxes.likely(boxes, at_once, max(1, MOST_SUMS // dw.numel()))
+            boxes = weight_grad_hopper.boxes_of(layer, x.stride(), dy.stride())
 
             def run(tile: Tile | BoxTile) -> None:
                 if isinstance(tile, BoxTile):
@@ -264,12 +260,28 @@ def write_weight_grad(
                 else:
                     _launcher(dw, x, dy, layer, options)(tile)
 
-            if likely:
-                likely = [*likely, *autotune.candidates(among, rows, columns, programs, at_once)[:1]]
+            if likely := _likely(layer, boxes, x.dtype, multiprocessors(x), dw.numel()):
                 return autotune.launch("conv_weight_grad boxes", layer, x, run, likely=likely)
         name = "conv_weight_grad" if basis == "none" else f"conv_weight_grad {basis} {squash} {degree}"
-        launch = _launcher(dw, x, dy, layer, options)
-        autotune.launch(name, layer, x, launch, rows=rows, columns=columns, programs=programs, among=among)
+        autotune.launch(name, layer, x, _launcher(dw, x, dy, layer, options), **sizes)
+
+
+@lru_cache(1024)
+def _sizes(layer: ConvGeometry, dtype: torch.dtype, is_expanded: bool) -> Mapping[str, Any]:
+    """What the tile is chosen by."""
+    rows, in_channels = layer.out_channels // layer.groups, layer.in_channels // layer.groups
+    sizes = {"rows": rows, "columns": math.prod(layer.kernel_size) * in_channels, "programs": layer.groups}
+    return {**sizes, "among": autotune.tiles_of(dtype, expanded=is_expanded, summed=True)}
+
+
+@lru_cache(1024)
+def _likely(
+    layer: ConvGeometry, boxes: weight_grad_boxes.Boxes, dtype: torch.dtype, at_once: int, weights: int
+) -> tuple[Tile | BoxTile, ...]:
+    """The tiles of boxes that are worth trying, and one without; none where there are no boxes."""
+    likely = weight_grad_boxes.likely(boxes, at_once, max(1, MOST_SUMS // weights))
+    others = autotune.candidates(**_sizes(layer, dtype, False), at_once=at_once)
+    return (*likely, others[0]) if likely else ()
 
 
 def _launcher(
@@ -340,7 +352,7 @@ def empty_weight(x: torch.Tensor, layer: ConvGeometry) -> torch.Tensor:
     >>> empty_weight(torch.ones(1, 2, 5), conv_geometry((1, 2, 5), (4, 2, 3), axes=1)).shape
     torch.Size([4, 2, 3])
     """
-    return memory.empty(x, layer.weight_shape)
+    return memory.fresh(x, layer.weight_shape)
 
 
 def split(rows: int, depth: int, programs: int, sums: int, at_once: int = MULTIPROCESSORS) -> tuple[int, int]:

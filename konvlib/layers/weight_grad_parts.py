@@ -60,7 +60,7 @@ def sum_parts_kernel(
 
 
 def add_parts(dw: torch.Tensor, sums: torch.Tensor, parts: int) -> None:
-    """Write the sum over ``parts`` of ``(C_out, taps, C_in // groups)`` into ``dw``.
+    """Write the sum over ``parts`` of ``(C_out, taps, C_in // groups)`` into ``dw``, on the current device.
 
     Examples
     --------
@@ -71,8 +71,7 @@ def add_parts(dw: torch.Tensor, sums: torch.Tensor, parts: int) -> None:
     tensor([[[ 4.,  8.],
              [ 6., 10.]]])
     """
-    with runtime.on_device_of(dw):
-        launch_kept(sum_parts_kernel, _launched, (parts,), dw, sums)
+    launch_kept(sum_parts_kernel, _launched, (parts,), dw, sums)
 
 
 def _launched(parts: int, dw: torch.Tensor, sums: torch.Tensor) -> tuple[tuple[int], dict[str, Any]]:

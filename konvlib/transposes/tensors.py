@@ -119,15 +119,19 @@ def _extended(x: Tensor, layer: ConvGeometry) -> tuple[Tensor, Sequence[int]]:
 
     That is where ``output_padding`` is at least the stride.
     """
-    size = (_kept_windows if is_plain(x) else _windows)(layer)
-    missing = [(0, windows - given) for windows, given in zip(size, layer.output_size, strict=True)]
-    return (functional.pad(x, flat(missing[::-1])) if any(map(any, missing)) else x), size
+    size, sides = (_kept_windows if is_plain(x) else _windows)(layer)
+    return (functional.pad(x, sides) if sides else x), size
 
 
-def _windows(layer: ConvGeometry) -> tuple[int, ...]:
-    """How many windows the input has along each axis: the outputs, unless a transpose cuts them short."""
+def _windows(layer: ConvGeometry) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """How many windows the input has along each axis, and what to pad outputs with to be as many, if any.
+
+    There are as many windows as outputs, unless a transpose cuts them short.
+    """
     each = zip(layer.input_size, layer.kernel_size, layer.stride, layer.padding, layer.dilation, strict=True)
-    return tuple([conv_size(n, k, stride=s, padding=p, dilation=d) for n, k, s, p, d in each])
+    size = tuple([conv_size(n, k, stride=s, padding=p, dilation=d) for n, k, s, p, d in each])
+    missing = [(0, windows - given) for windows, given in zip(size, layer.output_size, strict=True)]
+    return size, tuple(flat(missing[::-1])) if any(map(any, missing)) else ()
 
 
 _kept_windows = lru_cache(4096)(_windows)

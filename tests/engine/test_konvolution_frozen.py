@@ -165,6 +165,19 @@ def test_freezing_and_thawing_say_which_parameters_require_gradients():
     assert not layer.thaw().kappa.requires_grad
 
 
+@pytest.mark.parametrize("required", ["model", "kappa", "bias", "scale", "layer"])
+def test_a_layer_is_said_to_be_frozen_where_its_calls_reuse_what_is_kept(required, made):
+    """What is kept is made of kappa and of the bias alone. By the layer's own method it is frozen no more."""
+    _, layer = pair(affine=True)
+    model, x = nn.Sequential(layer), batch(2, 4, 5, 6)
+    for requires, expected in ((True, required == "scale"), (False, required != "layer")):
+        model(x)
+        {"layer": layer, "model": model}.get(required, getattr(layer, required, None)).requires_grad_(requires)
+        made.clear()
+        model(x)
+        assert layer.frozen == expected == (not made)
+
+
 @pytest.mark.parametrize("required", ["layer", "model", "kappa", "bias"])
 def test_a_parameter_that_requires_a_gradient_again_gets_it(required):
     layer, again = pair()
@@ -172,7 +185,7 @@ def test_a_parameter_that_requires_a_gradient_again_gets_it(required):
     again(x)
     model = nn.Sequential(again)
     {"layer": again, "model": model}.get(required, getattr(again, required, None)).requires_grad_(True)
-    assert again.frozen == (required != "layer")
+    assert not again.frozen
     leaves = [name for name, p in again.named_parameters() if p.requires_grad]
     for name, got, expected in zip(
         leaves,

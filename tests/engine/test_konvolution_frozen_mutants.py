@@ -49,6 +49,9 @@ MUTANTS = [
     ("frozen", "transforms not looked at", "return is_plain(x) and ", "return "),
     ("frozen", "autocast not looked at", " and not lowers(x)", ""),
     ("frozen", "captured graphs not looked at", "x.is_cuda and torch.cuda.is_current_stream_capturing()", "False"),
+    ("frozen", "said to be frozen in training", "tensor is not None and tensor.requires_grad", "False"),
+    ("frozen", "said to be frozen while a bias is trained", "(self.kappa, self.bias)])", "(self.kappa,)])"),
+    ("frozen", "said not to be while a scale is", "in (self.kappa, self.bias)]", "in self.parameters()]"),
     ("frozen", "lazy layers frozen", "if any(map(is_lazy, self.parameters())):", "if False:"),
     ("frozen", "what required a gradient forgotten", "Frozen([*before, *names])", "Frozen(names)"),
     ("frozen", "frozen anew, and what was kept stays", "        self._frozen = Frozen([", "        _ = Frozen(["),
@@ -95,7 +98,7 @@ def _codes(code: CodeType) -> Iterator[tuple[str, CodeType]]:
 def _functions(module: Any) -> Iterator[FunctionType]:
     owners = [module, *(value for value in vars(module).values() if inspect.isclass(value))]
     for owner in owners:
-        for value in vars(owner).values():
+        for value in [each.fget if isinstance(each, property) else each for each in vars(owner).values()]:
             if isinstance(value, FunctionType) and value.__code__.co_filename == module.__file__:
                 yield value
 
@@ -128,6 +131,12 @@ def checks() -> list[Callable[[pytest.MonkeyPatch], None]]:
         plain(under_torch.test_parameters_of_inference_mode_count_no_changes),
         plain(alike.test_a_lazy_layer_learns_its_channels_first),
         *(lambda patch, change=change: changes.test_a_change_is_seen(patch, change) for change in changes.CHANGES),
+        *(
+            lambda patch, name=name: alike.test_a_layer_is_said_to_be_frozen_where_its_calls_reuse_what_is_kept(
+                name, counted(patch)
+            )
+            for name in ("model", "bias", "scale", "layer")
+        ),
         *(
             plain(alike.test_a_parameter_that_requires_a_gradient_again_gets_it, name)
             for name in ("layer", "model", "kappa", "bias")

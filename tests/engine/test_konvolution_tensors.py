@@ -18,8 +18,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
 import konvlib
-from konvlib import runtime
-from konvlib.konvolution import plans
+from konvlib import registration, runtime
+from konvlib.konvolution import layer as layers
+from konvlib.konvolution import operators, plans
 from tests.engine.real_numbers import random
 
 LAYER = konvlib.Konv2d(4, 2, (2, 3), stride=2, padding=1, groups=2, affine=True, dtype=torch.float64)
@@ -200,7 +201,7 @@ def test_compiled_whole_and_compiled_gradients(case):
 
 def test_traces_and_fake_tensors_leave_nothing_behind(case):
     function, operands = case
-    plans._kept.cache_clear()
+    plans._kept.made.clear()
     with FakeTensorMode() as mode:
         fake = function(*map(mode.from_tensor, operands))
     for tracing in ("symbolic", "real"):
@@ -356,8 +357,46 @@ def test_one_sample_under_vmap_and_layers_of_degree_zero():
         assert torch.autograd.gradcheck(call, (x.requires_grad_(), kappa), fast_mode=True, check_forward_ad=True)
 
 
-def test_constants_do_not_outlive_their_bound_and_hold_no_operand():
-    assert plans._kept.cache_info().maxsize
+STORES = plans._kept, operators._kept, layers._planned
+
+
+def compute_with_constants(size=4):
+    """By all that keep some."""
+    x, kappa = random((1, 4, size, 3)), random((2, 4, 2, 2, 3))
+    konvlib.konv2d(x, kappa, **GIVEN)
+    LAYER(x)
+    masked = konvlib.geometry.conv_geometry(x.shape, (2, 4, 2, 3), axes=2, padding=1)
+    operators._kept(operators.Fused(masked, operators.Expansion(2, "legendre", "tanh", True)), x.dtype, x.device)
+
+
+def test_constants_that_are_made_while_a_graph_is_captured_are_not_kept(monkeypatch):
+    """They have values only once the graph ran; those that are kept already serve the graph, too."""
+    captures = [True]
+    for store in STORES:
+        monkeypatch.setattr(store, "made", {})
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: captures[0])
+    compute_with_constants()
+    assert [len(store.made) for store in STORES] == [0, 0, 0]
+    captures[0] = False
+    compute_with_constants()
+    assert all(store.made for store in STORES)
+    captures[0] = True
+    for store in STORES:
+        monkeypatch.setattr(store, "make", lambda *_: pytest.fail("made anew"))
+    compute_with_constants()
+
+
+def test_no_more_constants_are_kept_than_a_number(monkeypatch):
+    monkeypatch.setattr(registration, "MOST_KEPT", 3)
+    for store in STORES:
+        monkeypatch.setattr(store, "made", {})
+    for size in range(4, 12):
+        compute_with_constants(size)
+        assert all(1 <= len(store.made) <= 3 for store in STORES)
+
+
+def test_constants_hold_no_operand():
     x = random((1, 1, 4))
     plan = plans.plan_of(konvlib.geometry.konv_geometry(x.shape, (1, 3, 1, 2), axes=1, padding=1), "chebyshev")
     for tensor in torch.utils._pytree.tree_leaves(tuple(plans.constants_of(plan, x))):

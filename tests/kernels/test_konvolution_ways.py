@@ -38,7 +38,7 @@ def taken(monkeypatch):
     def take(way: str) -> list[str]:
         kinds = []
 
-        def choose(kind, layer, y, known):
+        def choose(kind, layer, y, known, *_):
             assert tuple(known) == WAYS
             kinds.append(kind)
             return known[way]()
@@ -125,6 +125,31 @@ def test_the_table_decides_and_without_a_row_the_first_way_is_taken(monkeypatch)
     assert autotune.choose("konv degree 3", layer, x, known) == "library"
     assert autotune.choose("konv degree 4", layer, x, known) == "fused"
     assert autotune.choose("konv degree 3", replace(layer, batch=2), x, known) == "fused"
+
+
+@pytest.mark.parametrize("tune", ["1", "all"])
+@pytest.mark.parametrize("table", ["measured", "file"])
+def test_ways_that_are_never_the_first_are_looked_at_where_one_is_known_or_all_are_measured(monkeypatch, table, tune):
+    monkeypatch.setattr(autotune, "_measured", {})
+    monkeypatch.setattr(autotune, "_may_measure", lambda y: tune == "all")
+    monkeypatch.setattr(autotune, "_seconds", lambda run: {"other": 1.0}.get(run(), 2.0))
+    monkeypatch.setenv("KONVLIB_TUNE", tune)
+    x, asked = torch.ones(1, 1, 7), []
+    layer = conv_geometry(x.shape, (1, 1, 3), axes=1)
+
+    def others():
+        asked.append("others")
+        return {"other": lambda: "other"}
+
+    for name in ("fused", "other", "gone"):
+        asked.clear()
+        known = {autotune.key("konv", layer, x): name}
+        monkeypatch.setattr(autotune, "_measured", known if table == "measured" else {})
+        monkeypatch.setattr(autotune, "_known", lambda y, known=known: known if table == "file" else {})
+        chosen = autotune.choose("konv", layer, x, {"fused": lambda: "fused"}, others)
+        measures = tune == "all" and (table == "file" or name == "gone")
+        assert chosen == ("other" if name == "other" or measures else "fused")
+        assert asked == (["others"] if name != "fused" or measures else [])
 
 
 @pytest.mark.parametrize(("seconds", "chosen"), [((3.0, 1.0, 2.0), "expanded"), ((1.0, 0.95, 2.0), "fused")])

@@ -135,7 +135,7 @@ def install(patch: pytest.MonkeyPatch, results: str, file: str, mutant: Any) -> 
     elif results == "konvolution":
         patch.setattr(ways, name, mutant)
         if package == "konvolution":
-            patch.setattr(autotune, "choose", lambda kind, layer, y, known: known["expanded"]())
+            patch.setattr(autotune, "choose", lambda kind, layer, y, known, *_: known["expanded"]())
     else:
         owners = {"layers": layer_operators, "images": pooling_operators, "matrices": column_operators}
         patch.setattr(owners[package], name, mutant)

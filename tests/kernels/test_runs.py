@@ -26,6 +26,7 @@ CASES = {
     "sides": conv_geometry((2, 3, 6, 5), (5, 3, 2, 3), axes=2, stride=(3, 1), padding=((2, 0), (1, 4))),
     "rows apart": conv_geometry((1, 2, 9, 8), (18, 2, 3, 4), axes=2, stride=(1, 3), dilation=(2, 1)),
     "one axis": conv_geometry((3, 1, 40), (17, 1, 5), axes=1, stride=2, padding=((3, 1),)),
+    "not all read": conv_geometry((2, 3, 8, 12), (4, 3, 2, 3), axes=2, stride=(3, 4), padding=((1, 0), (2, 0))),
     "padding only": conv_geometry((1, 4, 2, 3), (3, 4, 2, 2), axes=2, stride=9, padding=((9, 0), (0, 9))),
 }
 
@@ -137,10 +138,18 @@ MUTANTS = [
     ("_launched", "stride of rows ignored", "stride_h * z.stride(1)", "z.stride(1)"),
     ("_launched", "stride of columns ignored", '"stride_xw": stride_w * step', '"stride_xw": step'),
     ("_launched", "dilation ignored", "memory.three(layer.dilation, 1)[1] * z.stride(1)", "z.stride(1)"),
-    ("laid_out", "padding above ignored", "above : above + x.shape[1]", ": x.shape[1]"),
-    ("laid_out", "padding before ignored", "before : before + x.shape[2]", ": x.shape[2]"),
+    ("_room_of", "padding above ignored", "(above * columns + before) * channels", "before * channels"),
+    ("_room_of", "padding before ignored", "(above * columns + before) * channels", "above * columns * channels"),
+    ("_room_of", "padding above not counted", "rows - above", "rows"),
+    ("_room_of", "padding before not counted", "columns - before", "columns"),
+    ("laid_out", "rows that are not read not left out", ": room.height, ", ":, "),
     ("laid_out", "padding not filled", "x.new_zeros", "x.new_ones"),
-    ("runs_of", "rows and columns of taps taken for each other", "(kernel_h, kernel_w))", "(kernel_w, kernel_h)).mT"),
+    (
+        "runs_of",
+        "rows and columns of taps taken for each other",
+        "kernel_h, kernel_w, layer.in",
+        "kernel_w, kernel_h, layer.in",
+    ),
 ]
 
 
