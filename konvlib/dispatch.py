@@ -47,7 +47,7 @@ _plans: dict[Any, Any] = {}
 
 def prepared(
     arrays: ModuleType,
-    tensors: Callable[[], ModuleType] | None,
+    tensors: Callable[[], ModuleType],
     check: Callable[..., Any],
     operands: dict[str, Any],
     arguments: dict[str, Any],
@@ -67,8 +67,8 @@ def prepared(
     ----------
     arrays : module
         The backend for arrays.
-    tensors : function or None
-        Gives the backend for tensors; None where a function has none.
+    tensors : function
+        Gives the backend for tensors.
     check : function
         ``check(*shapes, **arguments)`` checks everything and returns the geometry; the shape of a bias that is None is
         None. The name of a bias ends with "bias".
@@ -90,16 +90,14 @@ def prepared(
     Examples
     --------
     >>> from konvlib.geometry import conv_geometry
-    >>> from konvlib.images import arrays
+    >>> from konvlib import images
     >>> operands = {"x": [[[1, 3, 2]]], "w": [[[2, 1]]], "bias": None}
-    >>> backend, (x, w, bias), layer = prepared(arrays, None, conv_geometry, operands, {"axes": 1})
+    >>> backend, (x, w, bias), layer = prepared(images.arrays, images._tensors, conv_geometry, operands, {"axes": 1})
     >>> backend.conv(x, w, bias, layer)
     array([[[5, 8]]])
     """
     torch, key, found = sys.modules.get("torch"), None, None
     if torch is not None and any([isinstance(operand, torch.Tensor) for operand in operands.values()]):
-        if tensors is None:
-            raise TypeError(f"{arrays.__package__} takes arrays, got a torch tensor; give tensor.numpy()")
         from konvlib import checks
 
         facts = checks.facts_of(operands)

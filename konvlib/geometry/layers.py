@@ -65,6 +65,10 @@ class ConvGeometry:
             object.__setattr__(self, "_hash", hash((*fields, *rest)))
             return self.__dict__["_hash"]
 
+    def __getstate__(self) -> dict[str, object]:
+        # Without the hash: another process hashes strings by a seed of its own.
+        return {name: value for name, value in self.__dict__.items() if name != "_hash"}
+
     @property
     def input_shape(self) -> tuple[int, ...]:
         return (self.batch, self.in_channels, *self.input_size)

@@ -5,6 +5,7 @@ Oracles: positions of windows counted one by one, and PyTorch's own layers.
 
 from __future__ import annotations
 
+import pickle
 from itertools import product
 
 import numpy as np
@@ -321,3 +322,12 @@ ERRORS = [
 @pytest.mark.parametrize(("kind", "message", "call"), ERRORS, ids=[row[1][:40] for row in ERRORS])
 def test_each_error_names_the_argument_what_it_got_and_what_fits(kind, message, call):
     assert_refused(kind, message, call)
+
+
+def test_a_pickled_layer_leaves_its_hash_behind():
+    """Another process hashes strings otherwise, and so layers."""
+    layer, fresh = (geometry.conv_geometry((1, 2, 9), (4, 2, 3), axes=1, padding=1) for _ in range(2))
+    hash(layer)
+    again = pickle.loads(pickle.dumps(layer))
+    assert vars(layer) != vars(again) == vars(fresh)
+    assert again == layer
