@@ -15,7 +15,7 @@ from konvlib.geometry import ConvGeometry, conv_geometry
 from konvlib.konvolution import operators, plans, preparation, tensors
 from konvlib.konvolution.preparation import Walk
 from konvlib.layers.polynomials import Expansion
-from tests.kernels.launches import Counted, Launches
+from tests.kernels.launches import Counted, launched_by
 from tests.kernels.operators import on_cuda
 
 Geometry = tuple[Any, ...]
@@ -120,11 +120,7 @@ def launches_of(patch: pytest.MonkeyPatch, call: Callable[[], Any], **kernels: t
     for name, (module, kernel) in {"prepare": (preparation, "prepare_kernel"), **kernels}.items():
         patch.setattr(module, kernel, Counted(name, names))
     call()
-    with Launches() as mode:
-        names.clear()
-        mode.names = names
-        call()
-    return names
+    return launched_by(call, names)
 
 
 def on_hopper(test: Callable[..., None]) -> Callable[..., None]:

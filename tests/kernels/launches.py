@@ -61,11 +61,16 @@ def of_call(call: Callable[[], Any]) -> list[str]:
     """The names of the kernels and operations that a call launches, in order; what it prepares once is prepared."""
     with _pretended() as names:
         call()
-        with Launches() as mode:
-            names.clear()
-            mode.names = names
-            call()
-    return names
+        return launched_by(call, names)
+
+
+def launched_by(call: Callable[[], Any], names: list[str]) -> list[str]:
+    """What one call launches, in order, where `Counted` kernels write into ``names``."""
+    with Launches() as mode:
+        names.clear()
+        mode.names = names
+        call()
+    return list(names)
 
 
 @contextmanager

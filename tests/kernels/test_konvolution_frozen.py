@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from tests.engine.added_bases import add_for_this_test
 from tests.engine.test_konvolution_frozen_mutants import mistaken
 from tests.engine.test_mutants import passes
 from tests.kernels.halos import Named
-from tests.kernels.launches import Counted, Launches
+from tests.kernels.launches import Counted, launched_by
 from tests.kernels.operators import integers, poisoned, running
 
 pytest.importorskip("triton.experimental.gluon", reason="Gluon came with Triton 3.5")
@@ -88,20 +89,12 @@ def test_a_call_by_a_halo_is_one_launch(by_halo, monkeypatch, padding, bias):
     layer, again = pair(*channels, padding=padding, bias=bias, dtype=torch.bfloat16)
     small, large = (batch(2, channels[0], *size, dtype=torch.bfloat16, last=True) for size in SIZES)
 
-    def launches(*calls):
-        for each, x in calls:
-            with Launches() as mode:
-                names.clear()
-                mode.names = names
-                each(x)
-            yield list(names)
-
     calls = [(layer, small), (layer, small), (again, small), (again, small), (again, large), (again, small)]
     both = ["prepare", "halo"]
-    assert list(launches(*calls)) == [both, both, both, ["halo"], both, ["halo"]]
+    assert [launched_by(partial(each, x), names) for each, x in calls] == [both, both, both, ["halo"], both, ["halo"]]
     with torch.no_grad():
         again.kappa.mul_(2)
-    assert list(launches((again, small), (again, small))) == [both, ["halo"]]
+    assert [launched_by(partial(again, small), names) for _ in range(2)] == [both, ["halo"]]
 
 
 @pytest.mark.skipif(backends.DEVICE != "cpu", reason="in NumPy")
